@@ -1,0 +1,201 @@
+"""What the server does with the sites' replies: weighted means and the Gram consensus, added on arrival.
+
+Sums are kept in 64-bit fixed point (pre-rounded summation, Demmel & Nguyen 2013): every term is rounded once
+to a multiple of 2⁻³⁶ and integer addition is associative, so the result does not depend on the order in which
+sites arrive, to the last bit, and memory does not grow with the number of sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fedgram.errors import FedgramError
+
+ConsensusRule = Literal["mean", "median", "trimmed"]
+
+_FRACTION_BITS = 36
+_LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers could overflow
+
+
+class FixedPointSum:
+    """Σ x_k of tensors of one shape, exact after one rounding per term and hence order-independent."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._total = torch.zeros(shape, dtype=torch.int64)
+        self._bound = 0.0  # Σ max|x_k| ≥ any |entry| of the total
+
+    def add(self, term: Tensor) -> None:
+        """Add one float64 term.
+
+        Raises:
+            FedgramError: wrong shape, not finite, or so large that the sum could overflow.
+        """
+        if term.shape != self._total.shape:
+            raise FedgramError(f"term of shape {tuple(term.shape)}", expected=tuple(self._total.shape))
+        largest = term.abs().max().item() if term.numel() else 0.0
+        if not self._bound + largest <= _LARGEST_SUM:  # also catches NaN
+            raise FedgramError(
+                f"term of size {largest:.3g}", expected=f"a finite sum below {_LARGEST_SUM:.3g}"
+            )
+        self._bound += largest
+        self._total += torch.round(term.double() * 2.0**_FRACTION_BITS).to(torch.int64)
+
+    def value(self) -> Tensor:
+        """The sum so far, float64."""
+        return self._total.double() * 2.0**-_FRACTION_BITS
+
+
+def capped_weights(weights: Mapping[str, float], max_share: float) -> dict[str, float]:
+    """Lower the largest weights to a common ceiling t so that no site holds more than ``max_share`` of the sum.
+
+    t solves t = c · Σ_k min(w_k, t); weights below t stay as they are. With K ≤ 1/c sites no such t exists and
+    all weights become equal.
+
+    Args:
+        weights: positive weight by site.
+        max_share: c in (0, 1].
+
+    Raises:
+        FedgramError: c out of range.
+    """
+    if not 0 < max_share <= 1:
+        raise FedgramError(f"max_share = {max_share}", expected="0 < max_share ≤ 1")
+    ordered = sorted(weights.values(), reverse=True)
+    if len(ordered) * max_share <= 1:
+        return dict.fromkeys(weights, min(ordered, default=1.0))
+    for clipped in range(len(ordered)):
+        ceiling = max_share * sum(ordered[clipped:]) / (1 - max_share * clipped)
+        if ordered[clipped] <= ceiling:
+            break
+    return {site: min(weight, ceiling) for site, weight in weights.items()}
+
+
+class WeightedMean:
+    """Σ p_k X_k / Σ p_k over named tensors, added as sites arrive, with no site above ``max_share`` of the sum.
+
+    Fewer than 1/c sites can exceed a share c, so the ⌊1/c⌋ heaviest updates are held apart until all weights
+    are known; everything else is folded into the running sum at once.
+
+    Laws: independent of the order of arrival, bit for bit; weight scaled by a constant changes nothing beyond
+    rounding; a site that is absent and a site of weight 0 would be the same (weight 0 itself is refused).
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], max_share: float = 1.0):
+        capped_weights({}, max_share)  # validates
+        self._sums = {name: FixedPointSum(shape) for name, shape in shapes.items()}
+        self._max_share = max_share
+        self._held_apart = int(1 / max_share + 1e-9) if max_share < 1 else 0
+        self._heaviest: dict[str, Mapping[str, Tensor]] = {}
+        self.weights: dict[str, float] = {}
+
+    def add(self, site: str, tensors: Mapping[str, Tensor], weight: float) -> None:
+        """Add one site's tensors.
+
+        Raises:
+            FedgramError: a second reply of the same site, a weight that is not positive and finite, names or
+                shapes other than announced, values that are not finite. The mean is then unchanged.
+        """
+        if site in self.weights:
+            raise FedgramError("a second reply in one round", where=site)
+        if not 0 < weight < float("inf"):
+            raise FedgramError(f"weight {weight}", where=site, expected="positive and finite")
+        if tensors.keys() != self._sums.keys():
+            raise FedgramError(
+                f"unexpected tensor names {sorted(tensors.keys() ^ self._sums.keys())[:3]}", where=site
+            )
+        for name, tensor in tensors.items():  # all checks before any addition: a bad site leaves no trace
+            if tensor.shape != self._sums[name].value().shape or not torch.isfinite(tensor).all():
+                raise FedgramError(f"{name}: wrong shape or not finite", where=site)
+        self.weights[site] = weight
+        self._heaviest[site] = tensors
+        if len(self._heaviest) > self._held_apart:
+            lightest = min(self._heaviest, key=lambda name: (self.weights[name], name))
+            self._fold(self._heaviest.pop(lightest), self.weights[lightest])
+
+    def _fold(self, tensors: Mapping[str, Tensor], weight: float) -> None:
+        for name, total in self._sums.items():
+            total.add(tensors[name].double() * weight)
+
+    def shares(self) -> dict[str, float]:
+        """p_k / Σ p_k after capping, by site in alphabetical order."""
+        capped = capped_weights(self.weights, self._max_share)
+        total = sum(capped[site] for site in sorted(capped))
+        return {site: capped[site] / total for site in sorted(capped)}
+
+    def close(self) -> dict[str, Tensor]:
+        """The weighted mean, float64, by name. Ends the round: nothing can be added afterwards.
+
+        Raises:
+            FedgramError: no site was added.
+        """
+        if not self.weights:
+            raise FedgramError("a mean over no sites")
+        capped = capped_weights(self.weights, self._max_share)
+        for site in sorted(self._heaviest):
+            self._fold(self._heaviest[site], capped[site])
+        self._heaviest.clear()
+        total = sum(capped[site] for site in sorted(capped))
+        return {name: total_sum.value() / total for name, total_sum in self._sums.items()}
+
+
+class GramConsensus:
+    """Ḡ over B anchor slots from sites that may each cover only some of them (Eklund 2026, below eq. 2).
+
+    Ḡ_ij is the mean (median, trimmed mean) over the sites that cover both i and j. A pair that fewer than two
+    sites share carries no consensus and is NaN. The mean is streamed; the two robust rules keep every Gram.
+    """
+
+    def __init__(self, slots: int, rule: ConsensusRule = "mean"):
+        if rule not in get_args(ConsensusRule):
+            raise FedgramError(
+                f"unknown consensus rule {rule!r}", expected=" | ".join(get_args(ConsensusRule))
+            )
+        self._slots, self._rule = slots, rule
+        self._sum = FixedPointSum((slots, slots))
+        self._count = torch.zeros(slots, slots, dtype=torch.int64)
+        self._kept: dict[str, Tensor] = {}
+
+    def add(self, site: str, gram: Tensor, slots: tuple[int, ...]) -> None:
+        """Add the (b, b) Gram of a site that covers the given slots."""
+        index = torch.tensor(slots)
+        block = torch.full((self._slots, self._slots), float("nan"), dtype=torch.float64)
+        block[index[:, None], index[None, :]] = gram.double()
+        self._sum.add(block.nan_to_num(nan=0.0))
+        self._count += ~block.isnan()
+        if self._rule != "mean":
+            self._kept[site] = block
+
+    def close(self) -> Tensor:
+        """Ḡ, (B, B), float32, NaN where no two sites share a pair."""
+        shared = self._count >= 2
+        if self._rule == "mean" or not self._kept:
+            consensus = self._sum.value() / self._count.clamp(min=1)
+        else:
+            grams = torch.stack([self._kept[site] for site in sorted(self._kept)])
+            consensus = grams.nanquantile(0.5, dim=0) if self._rule == "median" else self._trimmed(grams)
+        return torch.where(shared, consensus, float("nan")).float()
+
+    def _trimmed(self, grams: Tensor) -> Tensor:
+        """Mean without the largest and the smallest value of each entry, where at least three sites have it."""
+        extremes = grams.nan_to_num(nan=float("-inf")).amax(0) + grams.nan_to_num(nan=float("inf")).amin(0)
+        trimmed = (grams.nansum(0) - extremes) / (self._count - 2).clamp(min=1)
+        return torch.where(self._count >= 3, trimmed, grams.nanmean(0))
+
+
+def target_gram(consensus: Tensor, own: Tensor, slots: tuple[int, ...]) -> Tensor:
+    """The target of one site: Ḡ on its own slots, and its own geometry where there is no consensus.
+
+    Entries that no two sites share then pull nowhere, and CKA stays defined on a full (b, b) block.
+
+    Args:
+        consensus: (B, B), NaN where there is none.
+        own: (b, b), the site's Gram; no gradient flows through it here.
+        slots: the b slots.
+    """
+    index = torch.tensor(slots, device=own.device)
+    block = consensus.to(own)[index[:, None], index[None, :]]
+    return torch.where(block.isnan(), own.detach(), block)
