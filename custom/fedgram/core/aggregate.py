@@ -25,21 +25,25 @@ class FixedPointSum:
     """Σ x_k of tensors of one shape, exact after one rounding per term and hence order-independent."""
 
     def __init__(self, shape: tuple[int, ...]):
+        self.shape = torch.Size(shape)
         self._total = torch.zeros(shape, dtype=torch.int64)
-        self._bound = 0.0  # Σ max|x_k| ≥ any |entry| of the total
+        self._bound = 0.0  # Σ max|x_k|, at least the size of any entry of the total
+
+    def has_room_for(self, largest: float) -> bool:
+        """Whether a term with entries up to ``largest`` fits; False for NaN and infinity."""
+        return self._bound + largest <= _LARGEST_SUM
 
     def add(self, term: Tensor) -> None:
-        """Add one float64 term.
+        """Add one term, converted to float64.
 
         Raises:
             FedgramError: wrong shape, not finite, or so large that the sum could overflow.
         """
-        if term.shape != self._total.shape:
-            raise FedgramError(f"term of shape {tuple(term.shape)}", expected=tuple(self._total.shape))
         largest = term.abs().max().item() if term.numel() else 0.0
-        if not self._bound + largest <= _LARGEST_SUM:  # also catches NaN
+        if term.shape != self.shape or not self.has_room_for(largest):
             raise FedgramError(
-                f"term of size {largest:.3g}", expected=f"a finite sum below {_LARGEST_SUM:.3g}"
+                f"term of shape {tuple(term.shape)} and size {largest:.3g}",
+                expected=f"shape {tuple(self.shape)} and a finite sum below {_LARGEST_SUM:.3g}",
             )
         self._bound += largest
         self._total += torch.round(term.double() * 2.0**_FRACTION_BITS).to(torch.int64)
@@ -108,13 +112,22 @@ class WeightedMean:
                 f"unexpected tensor names {sorted(tensors.keys() ^ self._sums.keys())[:3]}", where=site
             )
         for name, tensor in tensors.items():  # all checks before any addition: a bad site leaves no trace
-            if tensor.shape != self._sums[name].value().shape or not torch.isfinite(tensor).all():
-                raise FedgramError(f"{name}: wrong shape or not finite", where=site)
+            expected = self._sums[name]
+            largest = tensor.abs().max().item() * weight if tensor.numel() else 0.0
+            if tensor.shape != expected.shape or not expected.has_room_for(largest + self._held_size(name)):
+                raise FedgramError(
+                    f"{name} of shape {tuple(tensor.shape)} and weighted size {largest:.3g}",
+                    where=site,
+                    expected=f"shape {tuple(expected.shape)} and finite values in range",
+                )
         self.weights[site] = weight
         self._heaviest[site] = tensors
         if len(self._heaviest) > self._held_apart:
             lightest = min(self._heaviest, key=lambda name: (self.weights[name], name))
             self._fold(self._heaviest.pop(lightest), self.weights[lightest])
+
+    def _held_size(self, name: str) -> float:
+        return sum(held[name].abs().max().item() * self.weights[site] for site, held in self._heaviest.items())
 
     def _fold(self, tensors: Mapping[str, Tensor], weight: float) -> None:
         for name, total in self._sums.items():
@@ -151,9 +164,7 @@ class GramConsensus:
 
     def __init__(self, slots: int, rule: ConsensusRule = "mean"):
         if rule not in get_args(ConsensusRule):
-            raise FedgramError(
-                f"unknown consensus rule {rule!r}", expected=" | ".join(get_args(ConsensusRule))
-            )
+            raise FedgramError(f"unknown consensus rule {rule!r}", expected=" | ".join(get_args(ConsensusRule)))
         self._slots, self._rule = slots, rule
         self._sum = FixedPointSum((slots, slots))
         self._count = torch.zeros(slots, slots, dtype=torch.int64)
