@@ -1,0 +1,321 @@
+"""Every setting of a job and of a site, with its default and its range: the only defaults of fedgram.
+
+A job says what is computed (:class:`JobConfig`, part of the FLARE job); a site says where its data are and on
+what it computes (:class:`SiteConfig`, ``local/fedgram.toml`` of the site). Neither can say the other's part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fedgram.core.aggregate import ConsensusRule
+from fedgram.core.cka import CkaVariant
+from fedgram.core.uncertainty import U_MIN, LapVariant
+from fedgram.errors import ConfigError
+
+WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
+T = TypeVar("T")
+
+
+def _require(holds: bool, setting: str, got: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{got!r}", where=setting, expected=expected)
+
+
+@dataclass(frozen=True)
+class AnchorPin:
+    """The anchor set that a job uses, pinned by content.
+
+    Attributes:
+        sha256: of the manifest; a site with another set is refused.
+        slots: B.
+    """
+
+    sha256: str
+    slots: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.sha256) == 64, "anchors.sha256", self.sha256, "64 hexadecimal digits")
+        _require(self.slots >= 4, "anchors.slots", self.slots, "at least 4 (debiased CKA)")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The shared transformer, by a name that every site resolves for itself.
+
+    Attributes:
+        name: hub id (``org/name``) or a name that the site file maps to a folder; never a path.
+        layers: keep only the first so many layers; all when absent.
+    """
+
+    name: str = "minilm"
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.name.count("/") <= 1 and not self.name.startswith((".", "/", "~")) and "\\" not in self.name,
+            "backbone.name",
+            self.name,
+            "a hub id or a name; a job cannot name a path at a site",
+        )
+        _require(self.layers is None or self.layers >= 1, "backbone.layers", self.layers, "at least 1")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The low-rank update (eq. 4 and 5).
+
+    Attributes:
+        rank: r.
+        alpha: s = alpha / r scales the update.
+        targets: suffixes of the linear layers that are adapted, or ``["all-linear"]``.
+        dora: True is GeoDoRA (eq. 5), False is GeoLoRA (eq. 4).
+        magnitude: whether m is averaged over the sites or never leaves them; only with ``dora``.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ("all-linear",)
+    dora: bool = True
+    magnitude: Literal["private", "mean"] = "private"
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, "adapter.rank", self.rank, "at least 1")
+        _require(self.alpha > 0, "adapter.alpha", self.alpha, "positive")
+        _require(len(self.targets) > 0, "adapter.targets", self.targets, "at least one layer name")
+
+    @property
+    def shares_magnitude(self) -> bool:
+        return self.dora and self.magnitude == "mean"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a site does in one round.
+
+    Attributes:
+        rounds: T.
+        local_steps: optimiser steps a round.
+        batch_size: samples a step.
+        learning_rate: AdamW, for B and m.
+        local_learning_rate: AdamW, for the site's own adapter and head.
+        weight_decay: AdamW, for the site's own adapter and head.
+        geometry_weight: λ of eq. (3).
+        cka: variant of eq. (2) in the loss.
+    """
+
+    rounds: int = 8
+    local_steps: int = 12
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    local_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    geometry_weight: float = 1.0
+    cka: CkaVariant = "debiased"
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "local_steps", "batch_size"):
+            _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("learning_rate", "local_learning_rate"):
+            _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
+        for name in ("weight_decay", "geometry_weight"):
+            _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
+
+
+@dataclass(frozen=True)
+class AggregationConfig:
+    """What the server does with the replies.
+
+    Attributes:
+        weights: p_k: mean of 1/u, sum of 1/u, number of samples, or 1.
+        lap: variant of anchor proximity (eq. 6).
+        u_min: lower clip of u.
+        weight_samples: at most so many training samples are used to estimate p_k.
+        max_share: no site holds more of the sum of weights.
+        consensus: how Ḡ is formed from the sites' Gram matrices.
+        server_learning_rate: η in B ← B + η v.
+        server_momentum: β in v ← β v + mean ΔB.
+        min_sites: a round with fewer good replies fails the job.
+        deadline_seconds: a round ends then, with who has replied; 0 is no deadline.
+        max_update_norm: a ΔB with a larger Frobenius norm over all layers is refused.
+    """
+
+    weights: WeightRule = "precision"
+    lap: LapVariant = "centered"
+    u_min: float = U_MIN
+    weight_samples: int = 256
+    max_share: float = 0.5
+    consensus: ConsensusRule = "mean"
+    server_learning_rate: float = 1.0
+    server_momentum: float = 0.0
+    min_sites: int = 2
+    deadline_seconds: int = 0
+    max_update_norm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.u_min <= 1, "aggregation.u_min", self.u_min, "in (0, 1]")
+        _require(self.weight_samples >= 1, "aggregation.weight_samples", self.weight_samples, "at least 1")
+        _require(0 < self.max_share <= 1, "aggregation.max_share", self.max_share, "in (0, 1]")
+        _require(
+            self.server_learning_rate > 0,
+            "aggregation.server_learning_rate",
+            self.server_learning_rate,
+            "positive",
+        )
+        _require(0 <= self.server_momentum < 1, "aggregation.server_momentum", self.server_momentum, "in [0, 1)")
+        _require(self.min_sites >= 1, "aggregation.min_sites", self.min_sites, "at least 1")
+        _require(self.deadline_seconds >= 0, "aggregation.deadline_seconds", self.deadline_seconds, "not negative")
+        _require(self.max_update_norm > 0, "aggregation.max_update_norm", self.max_update_norm, "positive")
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The algorithm of one job; the server sends it to the sites with every task.
+
+    Attributes:
+        anchors: the anchor set that trains.
+        heldout: a disjoint anchor set for evaluation only.
+        backbone, adapter, training, aggregation: see there.
+        task: what the heads do.
+        metrics: the numbers that sites send besides the contract; nothing else is sent.
+        baseline: also train every site alone, with the same budget, for the report.
+        seed: of A, the adapters, the heads and the batches.
+    """
+
+    anchors: AnchorPin
+    heldout: AnchorPin | None = None
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    task: Literal["classification"] = "classification"
+    metrics: tuple[str, ...] = ("loss", "task_loss", "cka", "accuracy", "seconds")
+    baseline: bool = True
+    seed: int = 0
+
+    def fingerprint(self) -> str:
+        """sha256 over every setting: two jobs with the same one compute the same thing."""
+        return sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """What only the site knows; read from its own file, never from a job.
+
+    Attributes:
+        modality: ``image``, ``text``, ``genomics``, ``tabular`` or ``package.module:attribute``.
+        data: folder or file with the site's data (``demo:…`` names the embedded demo).
+        tokenizer: name, hub id or folder of the frozen encoder.
+        anchors: folder of the anchor set that trains.
+        heldout: folder of the held-out anchor set.
+        concepts: train on these labels only; all when empty.
+        backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
+        precision: of the frozen backbone.
+        threads: CPU threads; 0 leaves it to torch.
+        cache: folder of the token cache.
+        state: folder of the site's own state and results; inside the site's workspace when absent.
+    """
+
+    modality: str
+    data: str
+    tokenizer: str
+    anchors: str
+    heldout: str | None = None
+    concepts: tuple[str, ...] = ()
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 0
+    cache: str = "~/.cache/fedgram"
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.threads >= 0, "threads", self.threads, "0 or more")
+
+
+def read_site_config(path: Path) -> SiteConfig:
+    """Read a site's own file (TOML).
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting.
+    """
+    try:
+        settings = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a TOML file: {error}", where=path) from None
+    return from_dict(SiteConfig, settings, str(path))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists and numbers of a configuration, as JSON knows them."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """Build a configuration dataclass from plain data, strictly.
+
+    Args:
+        kind: the dataclass.
+        settings: by field name; nested dataclasses as nested mappings.
+        where: the file or the part of it, for messages.
+
+    Raises:
+        ConfigError: an unknown or missing setting, or a value of the wrong type or range.
+    """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{type(settings).__name__}", where=where, expected="a table of settings")
+    hints = get_type_hints(kind)
+    for name in settings:
+        if name not in hints:
+            close = difflib.get_close_matches(name, hints, n=1)
+            raise ConfigError(
+                f"unknown setting {name!r}",
+                where=where,
+                expected=", ".join(hints),
+                remedy=f"did you mean {close[0]!r}?" if close else None,
+            )
+    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
+    fields = dataclasses.fields(kind)  # pyright: ignore
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"missing setting {missing[0]!r}", where=where)
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Check one plain value against a type hint; nested dataclasses are built, lists become tuples."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    hint = next(option for option in options if option is not type(None))
+    origin = get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{value!r}", where=where, expected=" | ".join(map(str, get_args(hint))))
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {str(key): _convert(get_args(hint)[1], item, where) for key, item in value.items()}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{value!r}", where=where, expected=getattr(hint, "__name__", str(hint)))
