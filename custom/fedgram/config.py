@@ -6,24 +6,21 @@ what it computes (:class:`SiteConfig`, ``local/fedgram.toml`` of the site). Neit
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from fedgram.core.aggregate import ConsensusRule
 from fedgram.core.cka import CkaVariant
 from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
+from fedgram.settings import from_dict, to_dict
 
 WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
-T = TypeVar("T")
 
 
 def _require(holds: bool, setting: str, got: object, expected: str) -> None:
@@ -258,64 +255,3 @@ def read_site_config(path: Path) -> SiteConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=path) from None
     return from_dict(SiteConfig, settings, str(path))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dictionaries, lists and numbers of a configuration, as JSON knows them."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
-    """Build a configuration dataclass from plain data, strictly.
-
-    Args:
-        kind: the dataclass.
-        settings: by field name; nested dataclasses as nested mappings.
-        where: the file or the part of it, for messages.
-
-    Raises:
-        ConfigError: an unknown or missing setting, or a value of the wrong type or range.
-    """
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"{type(settings).__name__}", where=where, expected="a table of settings")
-    hints = get_type_hints(kind)
-    for name in settings:
-        if name not in hints:
-            close = difflib.get_close_matches(name, hints, n=1)
-            raise ConfigError(
-                f"unknown setting {name!r}",
-                where=where,
-                expected=", ".join(hints),
-                remedy=f"did you mean {close[0]!r}?" if close else None,
-            )
-    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
-    fields = dataclasses.fields(kind)  # pyright: ignore
-    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in values]
-    if missing:
-        raise ConfigError(f"missing setting {missing[0]!r}", where=where)
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check one plain value against a type hint; nested dataclasses are built, lists become tuples."""
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    hint = next(option for option in options if option is not type(None))
-    origin = get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(f"{value!r}", where=where, expected=" | ".join(map(str, get_args(hint))))
-        return value
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
-    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {str(key): _convert(get_args(hint)[1], item, where) for key, item in value.items()}
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{value!r}", where=where, expected=getattr(hint, "__name__", str(hint)))

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+
+WIRE_DTYPE = torch.bfloat16  # of ΔB: 8 bits of mantissa on a difference; B itself stays float32
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,29 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class SiteIntroduction:
+    """What a site says before the first round: that it runs the same model, and its initial geometry.
+
+    Attributes:
+        site: the sender.
+        version: of the fedgram package.
+        anchors: sha256 of the anchor manifest it uses.
+        spec: of its shared transformer.
+        gram: (b, b) cosines of the initial model over the anchors it covers.
+        slots: which anchor slots those are, ascending.
+        samples: number of local training samples.
+    """
+
+    site: str
+    version: str
+    anchors: str
+    spec: ModelSpec
+    gram: Tensor
+    slots: tuple[int, ...]
+    samples: int
+
+
+@dataclass(frozen=True)
 class SiteUpdate:
     """Everything a site sends in one round, and nothing else.
 
@@ -67,7 +93,7 @@ class SiteUpdate:
         site: the sender.
         round: the round it answers.
         anchors: sha256 of the anchor manifest it used.
-        delta: change of B in this round, (d_out, r) by layer name.
+        delta: change of B in this round, (d_out, r) by layer name, bf16.
         magnitude: m, (d_out,) by layer name; empty while magnitudes are private.
         gram: cosines over the anchors the site covers, (b, b).
         slots: which anchor slots those are, ascending, b of them.
@@ -105,3 +131,49 @@ class GlobalState:
     direction: Mapping[str, Tensor]
     magnitude: Mapping[str, Tensor]
     consensus: Tensor
+
+
+@dataclass(frozen=True)
+class SiteEvaluation:
+    """A site's answer at the end: test metrics and the geometry of public anchors, no sample of its own.
+
+    Attributes:
+        site: the sender.
+        metrics: on the site's test split.
+        gram: (b + h, b + h) cosines over its training anchors followed by its held-out anchors.
+        slots: training anchor slots, ascending, b of them.
+        heldout_slots: held-out anchor slots, ascending, h of them.
+    """
+
+    site: str
+    metrics: Mapping[str, float]
+    gram: Tensor
+    slots: tuple[int, ...]
+    heldout_slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What happened in one round, for the report.
+
+    Attributes:
+        round: counted from 1.
+        shares: p_k / Σ p_k by site that counted.
+        metrics: what each of them reported.
+        payload_bytes: bytes of tensors each of them sent.
+        rejected: reason by site whose reply did not count.
+        missing: sites that did not reply.
+        mean_update_norm: ‖Σ p_k ΔB_k / Σ p_k‖_F.
+        update_norms: ‖ΔB_k‖_F by site.
+        seconds: wall-clock time.
+    """
+
+    round: int
+    shares: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, float]]
+    payload_bytes: Mapping[str, int]
+    rejected: Mapping[str, str]
+    missing: tuple[str, ...]
+    mean_update_norm: float
+    update_norms: Mapping[str, float]
+    seconds: float

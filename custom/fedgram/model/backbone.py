@@ -1,0 +1,73 @@
+"""The shared transformer: any Hugging Face model that takes token embeddings (``inputs_embeds``)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from fedgram.config import BackboneConfig
+from fedgram.errors import BackboneError
+from fedgram.pretrained import locate
+
+
+def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> nn.Module:
+    """Load the frozen base of the shared transformer.
+
+    Args:
+        config: its name and how many layers to keep.
+        folders: the site's own folder by backbone name; other names are hub ids or known packages.
+        dtype: of the weights.
+
+    Returns:
+        The model without a language-model head, in evaluation mode (no dropout), without gradients.
+
+    Raises:
+        BackboneError: it cannot be loaded, has too few layers, or does not take ``inputs_embeds``.
+    """
+    where = f"backbone {config.name!r}"
+    source = locate(config.name)
+    if config.name in folders:
+        source = str(Path(folders[config.name]).expanduser())
+        if not Path(source).is_dir():
+            raise BackboneError(f"no folder {source}", where=where, remedy="correct [backbones] in the site file")
+    try:
+        settings = AutoConfig.from_pretrained(source)
+        if config.layers is not None:
+            if config.layers > settings.num_hidden_layers:
+                raise BackboneError(
+                    f"{config.layers} layers asked for", where=where, expected=f"≤ {settings.num_hidden_layers}"
+                )
+            settings.num_hidden_layers = config.layers
+        model = AutoModel.from_pretrained(source, config=settings, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(
+            f"cannot be loaded ({type(error).__name__}: {error})",
+            where=where,
+            remedy="give its folder under [backbones] in the site file, or make the hub reachable",
+        ) from error
+    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
+        raise BackboneError(
+            f"{type(model).__name__} does not take inputs_embeds",
+            where=where,
+            expected="a transformer over token embeddings, encoder or causal",
+        )
+    return model.requires_grad_(False).eval()
+
+
+def fingerprint(backbone: nn.Module) -> str:
+    """sha256 over names, shapes and values of the frozen weights, rounded to bf16.
+
+    The rounding makes an fp32 and a bf16 copy of one checkpoint the same, and any other checkpoint different.
+    """
+    digest = sha256()
+    for name, weight in sorted(backbone.named_parameters()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(rounded.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""One site's model: local linear adapter → shared transformer → masked mean pooling → local head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fedgram.types import Tokens
+
+
+def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Pool: the mean over the tokens that are there. (N, L, d), (N, L) → (N, d); no tokens give zeros."""
+    weights = mask.to(hidden).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+class TokenAdapter(nn.Module):
+    """z⁰ = W_m φ_m(x) on standardised tokens: the only part of the input side that trains; never sent.
+
+    The tokens are first standardised by constants of the site's training tokens, which makes one learning
+    rate right for every modality; the map as a whole stays affine in φ. The output starts at the scale of the
+    transformer's own token embeddings.
+
+    Args:
+        tokens: training tokens, (N, L, d_m), for the constants.
+        width: d.
+        scale: standard deviation of the transformer's token embeddings.
+        generator: of the initial weights.
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, tokens: Tokens, width: int, scale: float, generator: torch.Generator):
+        super().__init__()
+        present = tokens.values[tokens.mask]
+        d_m = present.shape[-1]
+        self.register_buffer("mean", present.mean(0))
+        self.register_buffer("inverse_std", 1.0 / present.std(0, correction=0).clamp(min=1e-3 * present.std()))
+        self.linear = nn.Linear(d_m, width)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(width, d_m, generator=generator) * scale / d_m**0.5)
+            self.linear.bias.zero_()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, L, d_m) → (N, L, d)."""
+        return self.linear((values - self.mean) * self.inverse_std)
+
+
+class SiteModel(nn.Module):
+    """f_θ(W_m φ_m(x)) with pooling, and the site's head on top.
+
+    Attributes:
+        adapter: W_m, local.
+        transformer: the PEFT-wrapped shared transformer.
+        head: maps z (N, d) to the task's outputs, local.
+    """
+
+    def __init__(self, adapter: TokenAdapter, transformer: nn.Module, head: nn.Module):
+        super().__init__()
+        self.adapter, self.transformer, self.head = adapter, transformer, head
+
+    def hidden(self, tokens: Tokens) -> Tensor:
+        """Token representations, (N, L, d), float32."""
+        dtype = next(self.transformer.parameters()).dtype
+        output = self.transformer(
+            inputs_embeds=self.adapter(tokens.values).to(dtype), attention_mask=tokens.mask.long()
+        )
+        return output.last_hidden_state.float()
+
+    def represent(self, tokens: Tokens) -> Tensor:
+        """z, (N, d), float32."""
+        return masked_mean(self.hidden(tokens), tokens.mask)
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Adapter and head by name, for the site's own files."""
+        parts = {"adapter": self.adapter, "head": self.head}
+        return {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
+
+    def load_local_state(self, state: dict[str, Tensor]) -> None:
+        """Undo :meth:`local_state`."""
+        for part, module in {"adapter": self.adapter, "head": self.head}.items():
+            own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+            module.load_state_dict(own)
+
+
+def embedding_scale(transformer: nn.Module) -> float:
+    """Standard deviation of the transformer's token embedding table: the scale its first layer expects."""
+    return transformer.get_input_embeddings().weight.detach().float().std().item()  # type: ignore[operator]
+
+
+def width(transformer: nn.Module) -> int:
+    """d, the width of the transformer's token embeddings."""
+    return transformer.get_input_embeddings().weight.shape[1]  # type: ignore[operator]

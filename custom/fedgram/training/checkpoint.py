@@ -1,0 +1,78 @@
+"""The server's state on disk: one file, written atomically after every round, enough to go on from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fedgram.config import JobConfig
+from fedgram.errors import CheckpointError
+from fedgram.files import write_tensors
+from fedgram.training.server import ServerState
+from fedgram.types import GlobalState, ModelSpec, RoundRecord
+
+_FILE = "server.safetensors"
+
+
+def save(folder: Path, state: ServerState, job: JobConfig) -> None:
+    """Replace the saved state; a crash or a full disk leaves the last good one intact."""
+    shared = state.state
+    tensors = {f"direction.{k}": v for k, v in shared.direction.items()}
+    tensors |= {f"magnitude.{k}": v for k, v in shared.magnitude.items()}
+    tensors |= {f"velocity.{k}": v for k, v in state.velocity.items()}
+    facts = {
+        "run": state.run,
+        "round": shared.round,
+        "anchors": shared.anchors,
+        "spec": dataclasses.asdict(state.spec),
+        "records": [dataclasses.asdict(r) for r in state.records],
+        "job": job.fingerprint(),
+    }
+    write_tensors(folder / _FILE, {**tensors, "consensus": shared.consensus}, {"fedgram": json.dumps(facts)})
+
+
+def load(folder: Path, job: JobConfig) -> ServerState | None:
+    """The state saved by an unfinished run of the same job, or None.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to a job with other settings.
+    """
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["fedgram"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"damaged ({error})", where=path, remedy="delete it to start afresh") from error
+    if facts["job"] != job.fingerprint():
+        raise CheckpointError("saved by a job with other settings", where=path, remedy="delete it to start afresh")
+    spec = ModelSpec({k: tuple(v) for k, v in facts["spec"]["shapes"].items()}, facts["spec"]["backbone"])
+    shared = GlobalState(
+        facts["round"],
+        facts["anchors"],
+        _part(tensors, "direction"),
+        _part(tensors, "magnitude"),
+        tensors["consensus"],
+    )
+    records = tuple(_record(r) for r in facts["records"])
+    return ServerState(facts["run"], shared, _part(tensors, "velocity"), spec, records)
+
+
+def finish(folder: Path) -> None:
+    """Forget the saved state of a run that has completed."""
+    (folder / _FILE).unlink(missing_ok=True)
+
+
+def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+
+
+def _record(plain: dict[str, Any]) -> RoundRecord:
+    return RoundRecord(**{**plain, "missing": tuple(plain["missing"])})

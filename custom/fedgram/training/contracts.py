@@ -1,0 +1,106 @@
+"""What a reply must look like before it counts (the contract of what leaves a site, seen from the server)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedgram import __version__
+from fedgram.config import JobConfig
+from fedgram.core.gram import check_gram
+from fedgram.errors import UpdateRejected
+from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+
+
+def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
+    """Raises UpdateRejected unless the site runs this version on this anchor set with a valid Gram."""
+    if reply.version != __version__:
+        _reject(reply.site, f"fedgram {reply.version}", f"fedgram {__version__}, as at the server")
+    _check_anchors(reply.site, reply.anchors, job)
+    _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
+
+
+def check_update(reply: SiteUpdate, state: GlobalState, job: JobConfig) -> None:
+    """Raises UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order."""
+    if reply.round != state.round + 1:
+        _reject(reply.site, f"a reply to round {reply.round}", f"round {state.round + 1}")
+    _check_anchors(reply.site, reply.anchors, job)
+    _check_tensors(reply.site, "B", reply.delta, state.direction, WIRE_DTYPE)
+    rows = {k: b[:, 0] for k, b in state.direction.items()} if job.adapter.shares_magnitude else {}
+    _check_tensors(reply.site, "m", reply.magnitude, rows, torch.float32)
+    norm = update_norm(reply.delta)
+    if norm > job.aggregation.max_update_norm:
+        _reject(reply.site, f"an update of norm {norm:.3g}", f"at most {job.aggregation.max_update_norm:.3g}")
+    _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
+    _check_weight(reply, job)
+    _check_metrics(reply.site, reply.metrics, set(job.metrics))
+
+
+def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
+    """Raises UpdateRejected unless the evaluation has finite metrics and a valid Gram over known slots."""
+    heldout = job.heldout.slots if job.heldout else 0
+    slots = (*reply.slots, *(job.anchors.slots + slot for slot in reply.heldout_slots))
+    _check_geometry(reply.site, reply.gram, slots, job.anchors.slots + heldout)
+    _check_metrics(reply.site, reply.metrics, {"accuracy", "macro_f1"})
+
+
+def update_norm(delta: Mapping[str, Tensor]) -> float:
+    """‖ΔB‖_F over all layers, accumulated in float64."""
+    return sum(t.double().square().sum().item() for t in delta.values()) ** 0.5
+
+
+def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:
+    if anchors != job.anchors.sha256:
+        _reject(site, f"anchor set {anchors[:12]}…", f"anchor set {job.anchors.sha256[:12]}…")
+
+
+def _check_tensors(
+    site: str, symbol: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype
+) -> None:
+    if got.keys() != expected.keys():
+        names = sorted(got.keys() ^ expected.keys())
+        _reject(site, f"{symbol}: {len(names)} layer names differ, among them {names[0]!r}", "the job's layers")
+    for name, tensor in got.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != expected[name].shape or tensor.dtype != dtype:
+            shape, kind = getattr(tensor, "shape", None), getattr(tensor, "dtype", type(tensor).__name__)
+            _reject(site, f"{symbol} of {name!r}: {kind} {shape}", f"{dtype} {expected[name].shape}")
+        if not torch.isfinite(tensor).all():
+            _reject(site, f"{symbol} of {name!r} has values that are not finite", "finite values")
+
+
+def _check_geometry(site: str, gram: Tensor, slots: tuple[int, ...], limit: int) -> None:
+    ascending = all(a < b for a, b in zip(slots, slots[1:], strict=False))
+    if not slots or not ascending or slots[0] < 0 or slots[-1] >= limit:
+        _reject(site, "anchor slots out of range or order", f"ascending, within 0 … {limit - 1}")
+    if not isinstance(gram, Tensor) or tuple(gram.shape) != (len(slots), len(slots)):
+        _reject(site, f"Gram of shape {getattr(gram, 'shape', None)}", f"({len(slots)}, {len(slots)})")
+    fault = check_gram(gram)
+    if fault:
+        _reject(site, fault, "cosines over the anchors")
+
+
+def _check_weight(reply: SiteUpdate, job: JobConfig) -> None:
+    rules = job.aggregation
+    largest = {
+        "precision": 1 / rules.u_min,
+        "precision_sum": reply.samples / rules.u_min,
+        "samples": float(reply.samples),
+        "uniform": 1.0,
+    }[rules.weights]
+    if reply.samples < 1 or not 1.0 - 1e-6 <= reply.weight <= largest * (1 + 1e-6):
+        _reject(reply.site, f"weight {reply.weight} from {reply.samples} samples", f"within 1 … {largest:g}")
+
+
+def _check_metrics(site: str, metrics: Mapping[str, float], allowed: set[str]) -> None:
+    unknown = sorted(metrics.keys() - allowed)
+    if unknown:
+        _reject(site, f"metrics that the job does not name: {unknown[:3]}", ", ".join(sorted(allowed)))
+    for name, value in metrics.items():
+        if not isinstance(value, float) or value != value or abs(value) == float("inf"):
+            _reject(site, f"metric {name!r} is not a finite number", "a finite number")
+
+
+def _reject(site: str, problem: str, expected: str) -> None:
+    raise UpdateRejected(problem, where=site, expected=expected)

@@ -1,0 +1,174 @@
+"""One round at one site (Eklund 2026, eq. 3), and the tasks around it. Nothing here knows FLARE."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fedgram import __version__
+from fedgram.core.aggregate import target_gram
+from fedgram.core.cka import cka
+from fedgram.core.gram import cosine_gram
+from fedgram.core.uncertainty import anchor_proximity, precision
+from fedgram.model import lora
+from fedgram.training.site import LabelledTokens, Site, derive_generator
+from fedgram.training.state import restore
+from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
+
+_EVALUATION_BATCH = 128
+
+
+def introduce(site: Site) -> SiteIntroduction:
+    """Round 0: the site's model and the Gram of its untrained representation (there is no Ḡ yet)."""
+    return SiteIntroduction(
+        site=site.name,
+        version=__version__,
+        anchors=site.anchors.sha256,
+        spec=site.spec,
+        gram=cosine_gram(represent(site, site.anchors.tokens)),
+        slots=site.anchors.slots,
+        samples=len(site.data["train"]),
+    )
+
+
+def local_round(site: Site, state: GlobalState) -> SiteUpdate:
+    """Train for the job's local steps from the global B and report what changed.
+
+    min over W_m, B, m and the head of L_task + λ (1 − CKA(G, Ḡ)), eq. (3).
+    """
+    settings, rules = site.job.training, site.job.aggregation
+    adopt(site, state)
+    started = time.perf_counter()
+    metrics = train(site, state.round + 1, settings.local_steps, state.consensus)
+    seconds = time.perf_counter() - started
+    trained = lora.direction(site.model.transformer)
+    anchors = represent(site, site.anchors.tokens)
+    metrics |= evaluate(site, site.data["validation"]) | {"seconds": seconds}
+    return SiteUpdate(
+        site=site.name,
+        round=state.round + 1,
+        anchors=site.anchors.sha256,
+        delta={k: (b - state.direction[k]).to(WIRE_DTYPE).contiguous() for k, b in trained.items()},
+        magnitude=lora.magnitude(site.model.transformer) if site.job.adapter.shares_magnitude else {},
+        gram=cosine_gram(anchors),
+        slots=site.anchors.slots,
+        weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
+        samples=len(site.data["train"]),
+        metrics={name: float(metrics[name]) for name in site.job.metrics if name in metrics},
+    )
+
+
+def evaluate_global(site: Site, state: GlobalState) -> SiteEvaluation:
+    """Test metrics and anchor geometry of the global B with the site's own adapter, head and m."""
+    adopt(site, state)
+    return _evaluation(site)
+
+
+def evaluate_alone(site: Site) -> SiteEvaluation:
+    """The same after training alone, with the same steps and batches but neither Ḡ nor the others' B.
+
+    The site is afterwards as it was opened.
+    """
+    settings = site.job.training
+    _reset(site)
+    for round in range(1, settings.rounds + 1):
+        train(site, round, settings.local_steps, consensus=None)
+    evaluation = _evaluation(site)
+    _reset(site)
+    return evaluation
+
+
+def _reset(site: Site) -> None:
+    zeros = {k: torch.zeros_like(b) for k, b in lora.direction(site.model.transformer).items()}
+    lora.load_direction(site.model.transformer, zeros)
+    restore(site.model, site.optimizer, site.initial)
+
+
+def adopt(site: Site, state: GlobalState) -> None:
+    """Take over the global B and, where magnitudes are averaged, the global m."""
+    lora.load_direction(site.model.transformer, state.direction)
+    if state.magnitude:
+        lora.load_magnitude(site.model.transformer, state.magnitude)
+
+
+def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[str, float]:
+    """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps."""
+    weight = site.job.training.geometry_weight if consensus is not None else 0.0
+    sums: dict[str, float] = defaultdict(float)
+    for tokens, targets in _batches(site, round, steps):
+        loss = task_loss = site.task.loss(site.model.head(site.model.represent(tokens)), targets)
+        if weight:
+            alignment = anchor_alignment(site, consensus)  # type: ignore[arg-type]
+            loss = task_loss + weight * (1.0 - alignment)
+            sums["cka"] += alignment.item() / steps
+        site.optimizer.zero_grad()
+        loss.backward()
+        site.optimizer.step()
+        sums["loss"] += loss.item() / steps
+        sums["task_loss"] += task_loss.item() / steps
+    return dict(sums)
+
+
+def anchor_alignment(site: Site, consensus: Tensor) -> Tensor:
+    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers; no gradient reaches m (R_geo acts on D alone)."""
+    with lora.detached_magnitude(site.model.transformer):
+        gram = cosine_gram(site.model.represent(_on(site, site.anchors.tokens)))
+    return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
+
+
+def site_weight(site: Site, anchors: Tensor, round: int) -> float:
+    """p_k before normalisation, by the job's rule, from at most ``weight_samples`` training samples."""
+    rules, data = site.job.aggregation, site.data["train"]
+    if rules.weights == "samples":
+        return float(len(data))
+    order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
+    chosen = order[: rules.weight_samples].sort().values
+    u = anchor_proximity(represent(site, data.tokens[chosen]), anchors, rules.lap)
+    mean = precision(u, u_min=rules.u_min)
+    return mean * len(data) if rules.weights == "precision_sum" else mean
+
+
+@torch.no_grad()
+def represent(site: Site, tokens: Tokens) -> Tensor:
+    """z of many samples in batches, (N, d), float32, on the CPU."""
+    rows = torch.arange(len(tokens)).split(_EVALUATION_BATCH)
+    return torch.cat([site.model.represent(_on(site, tokens[batch])).cpu() for batch in rows])
+
+
+@torch.no_grad()
+def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
+    """The task's metrics on one split; none where the split is empty."""
+    if len(data) == 0:
+        return {}
+    return site.task.metrics(site.model.head(represent(site, data.tokens).to(site.device)), data.targets)
+
+
+def _evaluation(site: Site) -> SiteEvaluation:
+    tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
+    return SiteEvaluation(
+        site=site.name,
+        metrics=evaluate(site, site.data["test"]),
+        gram=cosine_gram(torch.cat([represent(site, part) for part in tokens])),
+        slots=site.anchors.slots,
+        heldout_slots=site.heldout.slots if site.heldout else (),
+    )
+
+
+def _batches(site: Site, round: int, steps: int) -> Iterator[tuple[Tokens, Tensor]]:
+    """Shuffled batches, epoch after epoch; the same for the same seed, site and round in any process."""
+    data, size = site.data["train"], site.job.training.batch_size
+    generator = derive_generator(site.job.seed, site.name, "batches", round)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        while len(order) < min(size, len(data)):
+            order = torch.cat([order, torch.randperm(len(data), generator=generator)])
+        rows, order = order[:size], order[size:]
+        yield _on(site, data.tokens[rows]), data.targets[rows].to(site.device)
+
+
+def _on(site: Site, tokens: Tokens) -> Tokens:
+    return Tokens(tokens.values.to(site.device), tokens.mask.to(site.device))

@@ -1,0 +1,204 @@
+"""A site, opened: its tokens, anchors and model, ready to train. Nothing here knows FLARE."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedgram import modalities, splits
+from fedgram.anchors import AnchorSet, load_anchors
+from fedgram.config import AnchorPin, JobConfig, SiteConfig
+from fedgram.demo import locate
+from fedgram.errors import AnchorError, ConfigError, DataError
+from fedgram.modalities.base import Modality, Tokenizer
+from fedgram.modalities.cache import cached_tokens
+from fedgram.model import lora
+from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
+from fedgram.model.tasks import Task, make_task
+from fedgram.training.state import make_optimizer, snapshot
+from fedgram.types import ModelSpec, Sample, Tokens
+
+log = logging.getLogger("fedgram.site")
+
+
+@dataclass(frozen=True)
+class LabelledTokens:
+    """Tokens with one target per sample."""
+
+    tokens: Tokens
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class AnchorTokens:
+    """The tokens of the anchor slots that a modality covers."""
+
+    slots: tuple[int, ...]
+    tokens: Tokens
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything a site needs to take part.
+
+    Attributes:
+        name: of the site.
+        config, job: where and what.
+        data: labelled tokens by split: ``train``, ``validation``, ``test``.
+        anchors, heldout: anchor tokens.
+        task: what the head does.
+        model: adapter, shared transformer and head.
+        spec: of the shared transformer.
+        optimizer: over everything that trains; kept across rounds.
+        initial: the local state before any training.
+    """
+
+    name: str
+    config: SiteConfig
+    job: JobConfig
+    data: Mapping[str, LabelledTokens]
+    anchors: AnchorTokens
+    heldout: AnchorTokens | None
+    task: Task
+    model: SiteModel
+    spec: ModelSpec
+    optimizer: torch.optim.Optimizer
+    initial: Mapping[str, Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.head.parameters()).device
+
+
+def derive_generator(*parts: object) -> torch.Generator:
+    """A CPU generator that depends on nothing but the given parts, in any process."""
+    digest = sha256("|".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
+    """Read, tokenise and build: every error that can be known before training is raised here.
+
+    Raises:
+        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    modality = modalities.load(config.modality)
+    cache = Path(config.cache).expanduser()
+    samples = modality.read(locate(config.data, cache))
+    parts = split_samples(name, samples, config.concepts)
+    tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
+
+    def tokens_of(contents: Sequence[Any]) -> Tokens:
+        return cached_tokens(tokenizer, contents, [modality.fingerprint(c) for c in contents], cache)
+
+    anchors = _anchor_tokens(name, config.anchors, job.anchors, modality, tokenizer, cache)
+    heldout = None
+    if job.heldout is not None:
+        if config.heldout is None:
+            raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
+        heldout = _anchor_tokens(name, config.heldout, job.heldout, modality, tokenizer, cache)
+    trained = sorted({s.concept for s in parts["train"]})
+    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), config.modality)
+    task = make_task(job.task, trained)
+    data = {
+        split: LabelledTokens(tokens_of([s.content for s in part]), task.targets([s.concept for s in part]))
+        for split, part in parts.items()
+    }
+    model, spec = _build_model(name, config, job, data["train"].tokens, task)
+    log.info("%s: %s, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
+    optimizer = make_optimizer(model, job)
+    initial = snapshot(model, optimizer)
+    return Site(name, config, job, data, anchors, heldout, task, model, spec, optimizer, initial)
+
+
+def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
+    """``train``, ``validation`` and ``test`` samples of the given concepts (all when empty), split by group.
+
+    Raises:
+        DataError: a concept without samples.
+    """
+    present = {s.concept for s in samples}
+    absent = sorted(set(concepts) - present)
+    if absent:
+        raise DataError(f"no sample of {absent}", where=f"{name}: concepts", expected=", ".join(sorted(present)))
+    wanted = set(concepts) or present
+    return {part: [s for s in rows if s.concept in wanted] for part, rows in splits.split(samples).items()}
+
+
+def _anchor_tokens(
+    name: str, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer, cache: Path
+) -> AnchorTokens:
+    anchors = load_anchors(locate(folder, cache))
+    anchors.require(pin.sha256)
+    slots = anchors.covered(modality.name)
+    if len(slots) < 4:
+        raise AnchorError(
+            f"{len(slots)} slots for modality {modality.name!r}",
+            where=f"{name}: {folder}",
+            expected="at least 4",
+            remedy="add anchors of this modality to the set",
+        )
+    contents = anchors.contents(modality)
+    tokens = cached_tokens(tokenizer, contents, [modality.fingerprint(c) for c in contents], cache)
+    return AnchorTokens(slots, tokens, anchors.manifest_sha256)
+
+
+def _require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
+    if not set(trained) & set(anchors.concepts(modality)):
+        raise AnchorError(
+            f"none of the site's concepts {list(trained)} is among the anchors'",
+            where=name,
+            expected=", ".join(anchors.concepts(modality)),
+            remedy="label the data with the anchors' concepts, or choose another anchor set",
+        )
+
+
+def _build_model(
+    name: str, config: SiteConfig, job: JobConfig, tokens: Tokens, task: Task
+) -> tuple[SiteModel, ModelSpec]:
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    backbone = load_backbone(job.backbone, config.backbones, dtype)
+    base = fingerprint(backbone)
+    generator = derive_generator(job.seed, name, "local")
+    adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
+    head = task.head(width(backbone), generator)
+    transformer = lora.attach(
+        backbone,
+        rank=job.adapter.rank,
+        alpha=job.adapter.alpha,
+        targets=job.adapter.targets,
+        dora=job.adapter.dora,
+        seed=job.seed,
+    )
+    model = SiteModel(adapter, transformer, head).to(choose_device(config.device)).eval()
+    return model, ModelSpec(lora.spec(transformer), base)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"{name!r} ({error})", where="device", expected="auto, cpu, cuda or cuda:N") from None
+    return device

@@ -1,0 +1,91 @@
+"""A site's own state between rounds: adapter, head, m and the optimiser's moments, on disk after every round."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedgram.config import JobConfig
+from fedgram.errors import CheckpointError
+from fedgram.files import write_tensors
+from fedgram.model import lora
+from fedgram.model.site_model import SiteModel
+
+_KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has already done
+
+
+def make_optimizer(model: SiteModel, job: JobConfig) -> torch.optim.Optimizer:
+    """AdamW over the shared update and, at its own rate, over the local adapter and head."""
+    settings = job.training
+    shared = [p for p in model.transformer.parameters() if p.requires_grad]
+    local = [*model.adapter.parameters(), *model.head.parameters()]
+    return torch.optim.AdamW(
+        [
+            {"params": shared, "lr": settings.learning_rate, "weight_decay": 0.0},
+            {"params": local, "lr": settings.local_learning_rate, "weight_decay": settings.weight_decay},
+        ]
+    )
+
+
+def snapshot(model: SiteModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything local that changes while training, as CPU copies by name.
+
+    B is not part of it: every round starts from the B that the server sends.
+    """
+    tensors = {f"local.{k}": v.detach().cpu().clone() for k, v in model.local_state().items()}
+    tensors |= {f"magnitude.{k}": v for k, v in lora.magnitude(model.transformer).items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().clone() for k, v in moments.items()}
+    return tensors
+
+
+def restore(model: SiteModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Undo :func:`snapshot`."""
+    parts: dict[str, dict[str, Tensor]] = {"local": {}, "magnitude": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor.clone()
+    model.load_local_state(parts["local"])
+    lora.load_magnitude(model.transformer, parts["magnitude"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
+def save_round(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
+    """Keep the state after a round; the last two stay."""
+    write_tensors(folder / f"round-{round:05d}.safetensors", tensors)
+    for old in sorted(folder.glob("round-*.safetensors"))[:-_KEPT_ROUNDS]:
+        old.unlink()
+
+
+def load_before(folder: Path, round: int) -> dict[str, Tensor] | None:
+    """The latest state of a round before ``round``, or None when the site has not trained before it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    earlier = [p for p in sorted(folder.glob("round-*.safetensors")) if int(p.stem.removeprefix("round-")) < round]
+    if not earlier:
+        return None
+    try:
+        return load_file(earlier[-1])
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"damaged ({error})", where=earlier[-1], remedy="delete it: the site goes on from the state before it"
+        ) from error
+
+
+def forget_other_runs(folder: Path, run: str) -> None:
+    """Remove the round states of earlier runs in a site's state folder."""
+    for other in folder.glob("run-*"):
+        if other.name != f"run-{run}":
+            shutil.rmtree(other, ignore_errors=True)
