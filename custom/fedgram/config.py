@@ -143,6 +143,7 @@ class AggregationConfig:
         server_momentum: β in v ← β v + mean ΔB.
         min_sites: a round with fewer good replies fails the job.
         deadline_seconds: a round ends then, with who has replied; 0 is no deadline.
+        setup_seconds: the same for reading and tokenising before the first round, and for the evaluation.
         max_update_norm: a ΔB with a larger Frobenius norm over all layers is refused.
     """
 
@@ -155,7 +156,8 @@ class AggregationConfig:
     server_learning_rate: float = 1.0
     server_momentum: float = 0.0
     min_sites: int = 2
-    deadline_seconds: int = 0
+    deadline_seconds: int = 3600
+    setup_seconds: int = 4 * 3600
     max_update_norm: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -171,6 +173,7 @@ class AggregationConfig:
         _require(0 <= self.server_momentum < 1, "aggregation.server_momentum", self.server_momentum, "in [0, 1)")
         _require(self.min_sites >= 1, "aggregation.min_sites", self.min_sites, "at least 1")
         _require(self.deadline_seconds >= 0, "aggregation.deadline_seconds", self.deadline_seconds, "not negative")
+        _require(self.setup_seconds >= 0, "aggregation.setup_seconds", self.setup_seconds, "not negative")
         _require(self.max_update_norm > 0, "aggregation.max_update_norm", self.max_update_norm, "positive")
 
 

@@ -121,6 +121,7 @@ class GlobalState:
     Attributes:
         round: number of completed rounds.
         anchors: sha256 of the anchor manifest.
+        backbone: sha256 of the frozen base weights; a site with others must not train.
         direction: B, (d_out, r) by layer name, float32.
         magnitude: mean m, (d_out,) by layer name; empty while magnitudes are private.
         consensus: Ḡ, (B, B), float32; NaN where fewer than two sites cover the pair.
@@ -128,6 +129,7 @@ class GlobalState:
 
     round: int
     anchors: str
+    backbone: str
     direction: Mapping[str, Tensor]
     magnitude: Mapping[str, Tensor]
     consensus: Tensor

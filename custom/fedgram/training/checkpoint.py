@@ -57,6 +57,7 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
     shared = GlobalState(
         facts["round"],
         facts["anchors"],
+        spec.backbone,
         _part(tensors, "direction"),
         _part(tensors, "magnitude"),
         tensors["consensus"],

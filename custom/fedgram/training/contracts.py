@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def _check_tensors(
 
 
 def _check_geometry(site: str, gram: Tensor, slots: tuple[int, ...], limit: int) -> None:
-    ascending = all(a < b for a, b in zip(slots, slots[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(slots))
     if not slots or not ascending or slots[0] < 0 or slots[-1] >= limit:
         _reject(site, "anchor slots out of range or order", f"ascending, within 0 … {limit - 1}")
     if not isinstance(gram, Tensor) or tuple(gram.shape) != (len(slots), len(slots)):

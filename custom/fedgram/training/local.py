@@ -14,6 +14,7 @@ from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
 from fedgram.core.gram import cosine_gram
 from fedgram.core.uncertainty import anchor_proximity, precision
+from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.training.site import LabelledTokens, Site, derive_generator
 from fedgram.training.state import restore
@@ -89,7 +90,18 @@ def _reset(site: Site) -> None:
 
 
 def adopt(site: Site, state: GlobalState) -> None:
-    """Take over the global B and, where magnitudes are averaged, the global m."""
+    """Take over the global B and, where magnitudes are averaged, the global m.
+
+    Raises:
+        BackboneError: the federation trains another base model than this site has.
+    """
+    if state.backbone != site.spec.backbone:
+        raise BackboneError(
+            f"weights {site.spec.backbone[:12]}…",
+            where=f"{site.name}: backbone {site.job.backbone.name!r}",
+            expected=f"weights {state.backbone[:12]}… as the rest of the federation",
+            remedy="install the same checkpoint as the other sites",
+        )
     lora.load_direction(site.model.transformer, state.direction)
     if state.magnitude:
         lora.load_magnitude(site.model.transformer, state.magnitude)

@@ -74,7 +74,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
     for reply in good.values():
         consensus.add(reply.site, reply.gram, reply.slots)
     zeros = {name: torch.zeros(d_out, rank) for name, (d_out, rank, _) in spec.shapes.items()}
-    state = GlobalState(0, job.anchors.sha256, zeros, {}, consensus.close())
+    state = GlobalState(0, job.anchors.sha256, spec.backbone, zeros, {}, consensus.close())
     return ServerState(uuid.uuid4().hex, state, dict(zeros), spec), rejected
 
 
@@ -149,7 +149,13 @@ class Round:
         velocity = {k: (rules.server_momentum * before.velocity[k].double() + mean[k]).float() for k in mean}
         direction = {k: b + rules.server_learning_rate * velocity[k] for k, b in before.state.direction.items()}
         magnitude = {k: m.float() for k, m in self._magnitude.close().items()}
-        state = GlobalState(number, before.state.anchors, direction, magnitude, self._consensus.close())
+        state = replace(
+            before.state,
+            round=number,
+            direction=direction,
+            magnitude=magnitude,
+            consensus=self._consensus.close(),
+        )
         record = self._record(number, contracts.update_norm(mean))
         return replace(before, state=state, velocity=velocity, records=(*before.records, record))
 

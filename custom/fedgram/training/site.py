@@ -56,6 +56,7 @@ class Site:
     Attributes:
         name: of the site.
         config, job: where and what.
+        modality, tokenizer: how its data become tokens.
         data: labelled tokens by split: ``train``, ``validation``, ``test``.
         anchors, heldout: anchor tokens.
         task: what the head does.
@@ -68,6 +69,8 @@ class Site:
     name: str
     config: SiteConfig
     job: JobConfig
+    modality: Modality
+    tokenizer: Tokenizer
     data: Mapping[str, LabelledTokens]
     anchors: AnchorTokens
     heldout: AnchorTokens | None
@@ -76,6 +79,10 @@ class Site:
     spec: ModelSpec
     optimizer: torch.optim.Optimizer
     initial: Mapping[str, Tensor]
+
+    def tokens_of(self, contents: Sequence[Any]) -> Tokens:
+        """Frozen tokens of raw contents, from the site's cache where they are there."""
+        return tokens_of(self.modality, self.tokenizer, contents, self.config)
 
     @property
     def device(self) -> torch.device:
@@ -98,31 +105,38 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
         torch.set_num_threads(config.threads)
     modality = modalities.load(config.modality)
     cache = Path(config.cache).expanduser()
-    samples = modality.read(locate(config.data, cache))
-    parts = split_samples(name, samples, config.concepts)
+    parts = split_samples(name, modality.read(locate(config.data, cache)), config.concepts)
     tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
-
-    def tokens_of(contents: Sequence[Any]) -> Tokens:
-        return cached_tokens(tokenizer, contents, [modality.fingerprint(c) for c in contents], cache)
-
-    anchors = _anchor_tokens(name, config.anchors, job.anchors, modality, tokenizer, cache)
+    anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
     if job.heldout is not None:
         if config.heldout is None:
             raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
-        heldout = _anchor_tokens(name, config.heldout, job.heldout, modality, tokenizer, cache)
+        heldout = _anchor_tokens(name, config, config.heldout, job.heldout, modality, tokenizer)
     trained = sorted({s.concept for s in parts["train"]})
-    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), config.modality)
+    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
     task = make_task(job.task, trained)
-    data = {
-        split: LabelledTokens(tokens_of([s.content for s in part]), task.targets([s.concept for s in part]))
-        for split, part in parts.items()
-    }
+    data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
     model, spec = _build_model(name, config, job, data["train"].tokens, task)
-    log.info("%s: %s, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     optimizer = make_optimizer(model, job)
+    log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     initial = snapshot(model, optimizer)
-    return Site(name, config, job, data, anchors, heldout, task, model, spec, optimizer, initial)
+    return Site(
+        name, config, job, modality, tokenizer, data, anchors, heldout, task, model, spec, optimizer, initial
+    )
+
+
+def tokens_of(modality: Modality, tokenizer: Tokenizer, contents: Sequence[Any], config: SiteConfig) -> Tokens:
+    """Frozen tokens φ_m(x) of raw contents, (N, L, d_m), from the site's cache where they are there."""
+    prints = [modality.fingerprint(content) for content in contents]
+    return cached_tokens(tokenizer, contents, prints, Path(config.cache).expanduser())
+
+
+def _labelled(
+    modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], task: Task, config: SiteConfig
+) -> LabelledTokens:
+    tokens = tokens_of(modality, tokenizer, [s.content for s in samples], config)
+    return LabelledTokens(tokens, task.targets([s.concept for s in samples]))
 
 
 def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
@@ -140,9 +154,9 @@ def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str])
 
 
 def _anchor_tokens(
-    name: str, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer, cache: Path
+    name: str, config: SiteConfig, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer
 ) -> AnchorTokens:
-    anchors = load_anchors(locate(folder, cache))
+    anchors = load_anchors(locate(folder, Path(config.cache).expanduser()))
     anchors.require(pin.sha256)
     slots = anchors.covered(modality.name)
     if len(slots) < 4:
@@ -152,8 +166,7 @@ def _anchor_tokens(
             expected="at least 4",
             remedy="add anchors of this modality to the set",
         )
-    contents = anchors.contents(modality)
-    tokens = cached_tokens(tokenizer, contents, [modality.fingerprint(c) for c in contents], cache)
+    tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
     return AnchorTokens(slots, tokens, anchors.manifest_sha256)
 
 

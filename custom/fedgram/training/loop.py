@@ -1,0 +1,64 @@
+"""The whole run in one process without FLARE: the round to step through in a debugger.
+
+FLARE adds transport, not mathematics: with the same sites it ends at the same global model, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedgram.config import JobConfig
+from fedgram.training import checkpoint
+from fedgram.training.server import Round, ServerState, agree
+from fedgram.training.session import SiteSession
+from fedgram.types import RoundRecord, SiteEvaluation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with.
+
+    Attributes:
+        server: the last server state.
+        together: evaluation of the global model by site.
+        alone: evaluation after training alone by site; empty without a baseline.
+    """
+
+    server: ServerState
+    together: Mapping[str, SiteEvaluation]
+    alone: Mapping[str, SiteEvaluation]
+
+
+def run_federation(
+    sessions: Mapping[str, SiteSession],
+    job: JobConfig,
+    folder: Path,
+    on_round: Callable[[RoundRecord], None] = lambda record: None,
+) -> Outcome:
+    """Train all sites in turn, round by round; an interrupted run is resumed from ``folder``.
+
+    Args:
+        sessions: by site name.
+        job: what to compute.
+        folder: the server's own state.
+        on_round: called with the record of every round.
+
+    Raises:
+        RoundFailed: too few sites agree or reply.
+    """
+    state = checkpoint.load(folder, job)
+    if state is None:
+        state, _ = agree([session.introduce() for session in sessions.values()], job)
+    alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
+    while state.state.round < job.training.rounds:
+        current = Round(state, job, sessions)
+        for session in sessions.values():
+            current.add(session.train(state.run, state.state))
+        state = current.close()
+        checkpoint.save(folder, state, job)
+        on_round(state.records[-1])
+    together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
+    checkpoint.finish(folder)
+    return Outcome(state, together, alone)
