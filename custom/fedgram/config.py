@@ -34,15 +34,20 @@ class AnchorPin:
 
     Attributes:
         sha256: of the manifest; a site with another set is refused.
-        slots: B.
+        concepts: of each slot, in slot order; B of them.
     """
 
     sha256: str
-    slots: int
+    concepts: tuple[str, ...]
 
     def __post_init__(self) -> None:
         _require(len(self.sha256) == 64, "anchors.sha256", self.sha256, "64 hexadecimal digits")
-        _require(self.slots >= 4, "anchors.slots", self.slots, "at least 4 (debiased CKA)")
+        _require(self.slots >= 4, "anchors.concepts", self.slots, "at least 4 slots (debiased CKA)")
+
+    @property
+    def slots(self) -> int:
+        """B."""
+        return len(self.concepts)
 
 
 @dataclass(frozen=True)

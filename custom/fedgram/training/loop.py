@@ -6,29 +6,14 @@ FLARE adds transport, not mathematics: with the same sites it ends at the same g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from fedgram.config import JobConfig
+from fedgram.outcome import Outcome
 from fedgram.training import checkpoint
-from fedgram.training.server import Round, ServerState, agree
+from fedgram.training.server import Round, agree
 from fedgram.training.session import SiteSession
-from fedgram.types import RoundRecord, SiteEvaluation
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ends with.
-
-    Attributes:
-        server: the last server state.
-        together: evaluation of the global model by site.
-        alone: evaluation after training alone by site; empty without a baseline.
-    """
-
-    server: ServerState
-    together: Mapping[str, SiteEvaluation]
-    alone: Mapping[str, SiteEvaluation]
+from fedgram.types import RoundRecord
 
 
 def run_federation(
@@ -51,7 +36,6 @@ def run_federation(
     state = checkpoint.load(folder, job)
     if state is None:
         state, _ = agree([session.introduce() for session in sessions.values()], job)
-    alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
     while state.state.round < job.training.rounds:
         current = Round(state, job, sessions)
         for session in sessions.values():
@@ -59,6 +43,7 @@ def run_federation(
         state = current.close()
         checkpoint.save(folder, state, job)
         on_round(state.records[-1])
+    alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
     checkpoint.finish(folder)
     return Outcome(state, together, alone)

@@ -1,0 +1,99 @@
+"""The command line: ``fedgram simulate``, ``report``, ``retrieve``, ``classify``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedgram.errors import FedgramError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """A fedgram error is a message and exit code 1, not a traceback."""
+    try:
+        yield
+    except FedgramError as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red] ", end="")
+        Console(stderr=True).print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def simulate(
+    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
+    workspace: Annotated[Path, typer.Argument(help="has local/ with resources.json and the site files")],
+) -> None:
+    """Run a job with `nvflare simulator`, show its progress, and report on it across modalities."""
+    from fedgram import simulate as simulation
+
+    with _plain_errors():
+        simulation.run(job, workspace, console)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="the server's result folder, with metrics.json")],
+    sites: Annotated[list[Path] | None, typer.Argument(help="result folders of sites, to compare samples")] = None,
+) -> None:
+    """Print the report of a run; with site results at hand also retrieval between their test samples."""
+    from fedgram import crossreport
+    from fedgram.report import print_report
+
+    with _plain_errors():
+        path = results / "metrics.json"
+        if not path.is_file():
+            raise FedgramError("no metrics.json", where=results, remedy="name the server's result folder")
+        print_report(json.loads(path.read_text()), console)
+        if sites:
+            crossreport.write(sites, results, console)
+
+
+@app.command()
+def retrieve(
+    query: Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")],
+    gallery: Annotated[Path, typer.Argument(help="result folder of the site whose test samples answer")],
+    files: Annotated[list[Path], typer.Argument(help="files of the asking modality")],
+    k: Annotated[int, typer.Option(min=1, help="answers for each file")] = 5,
+) -> None:
+    """Find samples of another modality, in anchor coordinates."""
+    from fedgram import crossmodal
+
+    with _plain_errors():
+        site = crossmodal.load(query)
+        contents = [site.modality.read_anchor(file) for file in files]
+        for file, matches in zip(
+            files, crossmodal.retrieve(site, contents, crossmodal.load(gallery), k), strict=True
+        ):
+            table = Table("rank", "sample", "concept", "similarity", title=str(file))
+            for rank, match in enumerate(matches, start=1):
+                table.add_row(str(rank), match.id, match.concept, f"{match.similarity:.3f}")
+            console.print(table)
+
+
+@app.command()
+def classify(
+    query: Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")],
+    teacher: Annotated[Path, typer.Argument(help="result folder of the site whose labels answer")],
+    files: Annotated[list[Path], typer.Argument(help="files of the asking modality")],
+) -> None:
+    """Name the concept of a sample by the labels of a site of another modality."""
+    from fedgram import crossmodal
+
+    with _plain_errors():
+        site = crossmodal.load(query)
+        contents = [site.modality.read_anchor(file) for file in files]
+        table = Table("file", "concept", "similarity")
+        for file, match in zip(files, crossmodal.classify(site, contents, crossmodal.load(teacher)), strict=True):
+            table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
+        console.print(table)

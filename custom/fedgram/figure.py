@@ -1,0 +1,73 @@
+"""The picture of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedgram.files import write_atomically
+
+
+def draw(facts: dict[str, Any], path: Path) -> None:
+    """Draw ``metrics.json`` as a PNG: losses, alignment, weights over the rounds; accuracy, CKA and retrieval."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    axes = figure.subplots(2, 3)
+    _over_rounds(axes[0, 0], facts, "task_loss", "task loss")
+    _over_rounds(axes[0, 1], facts, "cka", "CKA to the consensus (training anchors)")
+    _shares(axes[0, 2], facts)
+    _accuracy(axes[1, 0], facts)
+    _pairs(axes[1, 1], facts, "cka", None, "held-out CKA (debiased)")
+    _pairs(axes[1, 2], facts, "retrieval", "retrieval_chance", "held-out retrieval P@1, anchor coordinates")
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110))
+
+
+def _sites(facts: dict[str, Any]) -> list[str]:
+    return sorted({site for record in facts["rounds"] for site in record["shares"]})
+
+
+def _over_rounds(axes: Axes, facts: dict[str, Any], metric: str, title: str) -> None:
+    for site in _sites(facts):
+        points = [
+            (r["round"], r["metrics"][site][metric])
+            for r in facts["rounds"]
+            if metric in r["metrics"].get(site, {})
+        ]
+        axes.plot(*np.array(points).reshape(-1, 2).T, marker="o", markersize=3, label=site)
+    axes.set(title=title, xlabel="round")
+    axes.legend(fontsize=7)
+
+
+def _shares(axes: Axes, facts: dict[str, Any]) -> None:
+    rounds = [r["round"] for r in facts["rounds"]]
+    for site in _sites(facts):
+        axes.plot(rounds, [r["shares"].get(site, np.nan) for r in facts["rounds"]], marker="o", markersize=3)
+    axes.set(title="share of the mean (precision weights)", xlabel="round", ylim=(0, None))
+
+
+def _accuracy(axes: Axes, facts: dict[str, Any]) -> None:
+    sites = list(facts["test"])
+    places = np.arange(len(sites))
+    for offset, (label, part) in enumerate({"alone": "test_alone", "together": "test"}.items()):
+        values = [facts[part].get(site, {}).get("accuracy", np.nan) for site in sites]
+        axes.bar(places + 0.4 * offset - 0.2, values, 0.4, label=label)
+    axes.set(title="test accuracy", xticks=places, ylim=(0, 1))
+    axes.set_xticklabels(sites, rotation=15, fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
+    labels = ["\n".join(p["sites"]) for p in facts["alignment"]]
+    places = np.arange(len(labels))
+    before = {tuple(p["sites"]): p[value] for p in facts["alignment_alone"]}
+    alone = [before.get(tuple(p["sites"]), np.nan) for p in facts["alignment"]]
+    axes.bar(places - 0.2, alone, 0.4, label="alone")
+    axes.bar(places + 0.2, [p[value] for p in facts["alignment"]], 0.4, label="together")
+    if chance is not None:
+        axes.plot(places, [p[chance] for p in facts["alignment"]], "k_", markersize=18, label="chance")
+    axes.set(title=title, xticks=places)
+    axes.set_xticklabels(labels, fontsize=6)
+    axes.legend(fontsize=8)

@@ -1,0 +1,169 @@
+"""The server's side of the FLARE job: rounds over ``fedgram.training.server``, and failures kept in check."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.client import Client
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.workspace import Workspace
+from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.workflows.model_controller import ModelController
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from fedgram import report
+from fedgram.config import JobConfig
+from fedgram.errors import FedgramError, RoundFailed
+from fedgram.flare import wire
+from fedgram.outcome import Outcome
+from fedgram.progress import Progress
+from fedgram.settings import from_dict
+from fedgram.training import checkpoint, contracts
+from fedgram.training.server import Round, ServerState, agree
+from fedgram.types import SiteEvaluation, SiteIntroduction
+
+_POLL_SECONDS = 0.02
+
+
+class GramController(ModelController):
+    """Gram consensus and precision-weighted aggregation of the sites' low-rank updates.
+
+    Every reply is added on arrival and then forgotten. A site that answers with an error, with garbage or not
+    at all is named in the log and the report, and the round goes on without it as long as ``min_sites`` count.
+    The state is saved after every round; a job with the same settings that finds it continues there.
+
+    Args:
+        job: the settings of :class:`~fedgram.config.JobConfig`.
+    """
+
+    def __init__(self, job: dict[str, Any]):
+        super().__init__(persistor_id="", ignore_result_error=True)
+        self.job = job
+        self._on_error: Callable[[str, str], None] = lambda site, reason: None
+
+    def run(self) -> None:
+        """Round 0, the rounds, training alone, evaluation, report."""
+        fobs.register(TensorDecomposer)
+        # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
+        self.communicator._task_check_period = _POLL_SECONDS
+        job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
+        workspace: Workspace = self.fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        folder = Path(workspace.get_root_dir()) / "checkpoints" / job.fingerprint()[:16]
+        results = Path(workspace.get_run_dir(self.fl_ctx.get_job_id())) / "fedgram"
+        progress = Progress(job, self.info)
+        state = checkpoint.load(folder, job) or self._introduce(job, progress)
+        progress.started(state)
+        while state.state.round < job.training.rounds:
+            state = self._round(state, job, progress)
+            checkpoint.save(folder, state, job)
+            progress.round_done(state.records[-1])
+            report.write_server_files(results, state, job)
+        alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
+        together = self._evaluations(wire.EVALUATE, state, job, progress)
+        report.write(results, Outcome(state, together, alone), job)
+        checkpoint.finish(folder)
+        progress.finished(results)
+
+    def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
+        replies: dict[str, SiteIntroduction] = {}
+
+        def receive(site: str, model: FLModel) -> None:
+            replies[site] = wire.decode_introduction(site, model)
+            progress.introduced(replies[site])
+
+        self._ask(wire.INTRODUCE, wire.encode_task(job), job.aggregation.setup_seconds, receive, progress.rejected)
+        state, rejected = agree(replies.values(), job)
+        for site, reason in rejected.items():
+            progress.rejected(site, reason)
+        return state
+
+    def _round(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
+        current = Round(state, job, self._sites())
+
+        def receive(site: str, model: FLModel) -> None:
+            update = wire.decode_update(site, model)
+            current.add(update)
+            progress.replied(update)
+
+        def refuse(site: str, reason: str) -> None:
+            current.reject(site, reason)
+            progress.rejected(site, reason)
+
+        task = wire.encode_task(job, state.run, state.state)
+        self._ask(wire.TRAIN, task, job.aggregation.deadline_seconds, receive, refuse)
+        return current.close()
+
+    def _evaluations(
+        self, task: str, state: ServerState, job: JobConfig, progress: Progress
+    ) -> dict[str, SiteEvaluation]:
+        replies: dict[str, SiteEvaluation] = {}
+
+        def receive(site: str, model: FLModel) -> None:
+            reply = wire.decode_evaluation(site, model)
+            contracts.check_evaluation(reply, job)
+            replies[site] = reply
+
+        progress.stage(task)
+        data = wire.encode_task(job, state.run, state.state)
+        self._ask(task, data, job.aggregation.setup_seconds, receive, progress.rejected)
+        return dict(sorted(replies.items()))
+
+    def _ask(
+        self,
+        task: str,
+        data: FLModel,
+        seconds: int,
+        receive: Callable[[str, FLModel], None],
+        refuse: Callable[[str, str], None],
+    ) -> None:
+        """Send a task to all sites and handle each reply as it comes, until all have answered or time is up.
+
+        Raises:
+            RoundFailed: the job was aborted.
+        """
+        self._on_error = refuse
+
+        def callback(model: FLModel) -> bool:
+            site = model.meta["client_name"]
+            try:
+                receive(site, model)
+            except FedgramError as error:
+                refuse(site, str(error))
+                return False
+            except Exception as error:  # whatever a site sends, the job must outlive it
+                refuse(site, f"{site}: unreadable reply ({type(error).__name__})")
+                return False
+            return True
+
+        self.broadcast_model(
+            task_name=task, data=data, targets=self._sites(), timeout=seconds, blocking=False, callback=callback
+        )
+        while self.get_num_standing_tasks():
+            if self.abort_signal.triggered:
+                raise RoundFailed("the job was aborted", where=task)
+            time.sleep(_POLL_SECONDS)
+
+    def _sites(self) -> list[str]:
+        return sorted(client.name for client in self.engine.get_clients())
+
+    def _accept_train_result(
+        self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
+    ) -> bool:
+        """FLARE's hook before the callback: an error reply never reaches the callback, so it is noted here."""
+        accepted = super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task)
+        if not accepted and not is_unknown_task:
+            kind = result.get_header(wire.ERROR_HEADER, result.get_return_code())
+            self._on_error(client_name, f"{client_name}: answered with {kind}; its own log says why")
+        return accepted
+
+    def process_result_of_unknown_task(
+        self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        """A reply after the deadline is dropped, and said so."""
+        self.warning(f"{client.name}: reply to {task_name!r} came after its deadline and does not count")

@@ -1,0 +1,184 @@
+"""fedgram's records as FLModel, the message of FLARE, and back.
+
+Decoding trusts nothing: whatever is missing or of the wrong kind is an UpdateRejected that names the site.
+Only plain, contiguous CPU tensors are sent: FLARE 2.9.0 ends the server's job process on anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from torch import Tensor
+
+from fedgram.config import JobConfig
+from fedgram.errors import UpdateRejected
+from fedgram.settings import from_dict, to_dict
+from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate
+
+INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
+TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE)
+ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
+
+
+def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None) -> FLModel:
+    """A task for the sites: the job's settings and, from round 1 on, the global state."""
+    meta: dict[str, Any] = {"job": to_dict(job), "run": run}
+    if state is None:
+        return FLModel(params_type=ParamsType.FULL, params={}, meta=meta, current_round=0)
+    meta |= {"round": state.round, "anchors": state.anchors, "backbone": state.backbone}
+    params = {f"direction/{k}": v for k, v in state.direction.items()}
+    params |= {f"magnitude/{k}": v for k, v in state.magnitude.items()}
+    params["consensus"] = state.consensus
+    return _model(params, meta, state.round)
+
+
+def decode_job(model: FLModel) -> JobConfig:
+    """The job's settings in a task."""
+    return from_dict(JobConfig, (model.meta or {})["job"], "task")
+
+
+def decode_state(model: FLModel) -> tuple[str, GlobalState]:
+    """Run and global state in a task."""
+    meta, params = model.meta, model.params
+    state = GlobalState(
+        meta["round"],
+        meta["anchors"],
+        meta["backbone"],
+        _part(params, "direction"),
+        _part(params, "magnitude"),
+        params["consensus"],
+    )
+    return meta["run"], state
+
+
+def encode_introduction(reply: SiteIntroduction) -> FLModel:
+    """Round 0, from a site."""
+    meta = {
+        "version": reply.version,
+        "anchors": reply.anchors,
+        "backbone": reply.spec.backbone,
+        "shapes": {k: list(v) for k, v in reply.spec.shapes.items()},
+        "slots": list(reply.slots),
+        "samples": reply.samples,
+    }
+    return _model({"gram": reply.gram}, meta, 0)
+
+
+def decode_introduction(site: str, model: FLModel) -> SiteIntroduction:
+    """Round 0, at the server."""
+    fields = _Fields(site, model)
+    shapes = {str(k): tuple(map(int, v)) for k, v in fields.get("shapes", dict).items()}
+    if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
+        raise UpdateRejected("layer shapes", where=site, expected="(d_out, r, d_in) by layer")
+    spec = ModelSpec(shapes, fields.get("backbone", str))  # type: ignore[arg-type]
+    return SiteIntroduction(
+        site,
+        fields.get("version", str),
+        fields.get("anchors", str),
+        spec,
+        fields.tensor("gram"),
+        fields.slots("slots"),
+        fields.get("samples", int),
+    )
+
+
+def encode_update(reply: SiteUpdate) -> FLModel:
+    """A round's result, from a site: exactly the contract's list and nothing else."""
+    params = {f"delta/{k}": v for k, v in reply.delta.items()}
+    params |= {f"magnitude/{k}": v for k, v in reply.magnitude.items()}
+    meta = {
+        "round": reply.round,
+        "anchors": reply.anchors,
+        "slots": list(reply.slots),
+        "weight": reply.weight,
+        "samples": reply.samples,
+        "metrics": dict(reply.metrics),
+    }
+    return _model({**params, "gram": reply.gram}, meta, reply.round)
+
+
+def decode_update(site: str, model: FLModel) -> SiteUpdate:
+    """A round's result, at the server."""
+    fields = _Fields(site, model)
+    fields.only("delta/", "magnitude/", "gram")
+    return SiteUpdate(
+        site,
+        fields.get("round", int),
+        fields.get("anchors", str),
+        fields.part("delta"),
+        fields.part("magnitude"),
+        fields.tensor("gram"),
+        fields.slots("slots"),
+        fields.get("weight", float),
+        fields.get("samples", int),
+        fields.get("metrics", dict),
+    )
+
+
+def encode_evaluation(reply: SiteEvaluation) -> FLModel:
+    """The final evaluation, from a site."""
+    meta = {
+        "metrics": dict(reply.metrics),
+        "slots": list(reply.slots),
+        "heldout_slots": list(reply.heldout_slots),
+    }
+    return _model({"gram": reply.gram}, meta, 0)
+
+
+def decode_evaluation(site: str, model: FLModel) -> SiteEvaluation:
+    """The final evaluation, at the server."""
+    fields = _Fields(site, model)
+    return SiteEvaluation(
+        site,
+        fields.get("metrics", dict),
+        fields.tensor("gram"),
+        fields.slots("slots"),
+        fields.slots("heldout_slots"),
+    )
+
+
+def _model(params: Mapping[str, Tensor], meta: dict[str, Any], round: int) -> FLModel:
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in params.items()}
+    return FLModel(params_type=ParamsType.FULL, params=plain, meta=meta, current_round=round)
+
+
+def _part(params: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return {k.removeprefix(f"{part}/"): v for k, v in params.items() if k.startswith(f"{part}/")}
+
+
+class _Fields:
+    """Typed access to the fields of a reply; a fault is an UpdateRejected."""
+
+    def __init__(self, site: str, model: FLModel):
+        self._site, self._params, self._meta = site, model.params or {}, model.meta or {}
+
+    def get(self, name: str, kind: type) -> Any:
+        value = self._meta.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UpdateRejected(f"{name}: {type(value).__name__}", where=self._site, expected=kind.__name__)
+        return value
+
+    def slots(self, name: str) -> tuple[int, ...]:
+        value = self.get(name, list)
+        if not all(isinstance(slot, int) for slot in value):
+            raise UpdateRejected(f"{name}: not whole numbers", where=self._site)
+        return tuple(value)
+
+    def tensor(self, name: str) -> Tensor:
+        value = self._params.get(name)
+        if not isinstance(value, Tensor):
+            raise UpdateRejected(f"{name}: {type(value).__name__}", where=self._site, expected="a tensor")
+        return value
+
+    def part(self, part: str) -> dict[str, Tensor]:
+        found = _part(self._params, part)
+        for name in found:
+            self.tensor(f"{part}/{name}")
+        return found
+
+    def only(self, *prefixes: str) -> None:
+        unknown = [name for name in self._params if not str(name).startswith(prefixes)]
+        if unknown:
+            raise UpdateRejected(f"unknown parts {unknown[:3]}", where=self._site, expected=", ".join(prefixes))

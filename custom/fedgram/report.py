@@ -1,0 +1,136 @@
+"""What the server writes: the shared adapter, the consensus, every number as JSON, and a report to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedgram import __version__, figure
+from fedgram.config import JobConfig
+from fedgram.evaluation import PairAlignment, alignments
+from fedgram.files import write_tensors, write_text
+from fedgram.model import lora
+from fedgram.outcome import Outcome
+from fedgram.settings import to_dict
+from fedgram.training.server import ServerState
+
+
+def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
+    """The model after a round: ``adapter/`` (stock PEFT), ``consensus.safetensors`` and ``metrics.json``.
+
+    With private magnitudes the adapter is a LoRA checkpoint: a DoRA with m = ‖W + sBA‖_row is exactly that.
+    """
+    shared, settings = state.state, job.adapter
+    lora.save_adapter(
+        folder / "adapter",
+        direction=shared.direction,
+        magnitude=shared.magnitude,
+        shapes=state.spec.shapes,
+        seed=job.seed,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        targets=settings.targets,
+        base_model=job.backbone.name,
+    )
+    write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})
+    _write_json(folder / "metrics.json", _facts(state, job))
+
+
+def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
+    """Everything, with the evaluation: the files of :func:`write_server_files`, the report as text and picture."""
+    write_server_files(folder, outcome.server, job)
+    facts = _facts(outcome.server, job) | {
+        "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
+        "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},
+        "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
+        "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
+    }
+    _write_json(folder / "metrics.json", facts)
+    console = Console(width=110, record=True, quiet=True)
+    print_report(facts, console)
+    write_text(folder / "report.txt", console.export_text())
+    figure.draw(facts, folder / "report.png")
+
+
+def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
+    return {
+        "fedgram": __version__,
+        "run": state.run,
+        "job": to_dict(job),
+        "rounds": [dataclasses.asdict(record) for record in state.records],
+    }
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    write_text(path, json.dumps(facts, indent=1, default=list))
+
+
+def print_report(facts: dict[str, Any], console: Console) -> None:
+    """The two tables that answer "did it work?"."""
+    console.print(_sites_table(facts))
+    if facts["alignment"]:
+        console.print(_pairs_table(facts))
+    rejected = {f"round {r['round']}": r["rejected"] for r in facts["rounds"] if r["rejected"]}
+    for where, reasons in rejected.items():
+        for reason in reasons.values():
+            console.print(f"{where}: {reason}", markup=False)
+
+
+def _sites_table(facts: dict[str, Any]) -> Table:
+    table = Table(title="Sites: test accuracy, weight in the mean, bytes sent")
+    for column in ("site", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
+        table.add_column(column, justify="left" if column == "site" else "right")
+    for site, metrics in facts["test"].items():
+        together, alone = metrics.get("accuracy"), facts["test_alone"].get(site, {}).get("accuracy")
+        shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
+        sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
+        gain = together - alone if together is not None and alone is not None else None
+        mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
+        table.add_row(
+            site,
+            _number(alone),
+            _number(together),
+            _number(gain, "+.3f"),
+            _number(mean_share),
+            _kilobytes(mean_sent),
+            _kilobytes(sum(sent)),
+        )
+    return table
+
+
+def _pairs_table(facts: dict[str, Any]) -> Table:
+    table = Table(title="Pairs of sites, on held-out anchors (alone → together)")
+    for column in ("sites", "anchors", "debiased CKA", "mutual k-NN", "chance", "retrieval P@1", "chance "):
+        table.add_column(column, justify="left" if column == "sites" else "right")
+    before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
+    for pair in facts["alignment"]:
+        alone = before.get(tuple(pair["sites"]), dict.fromkeys(field_names(), None))
+        table.add_row(
+            " – ".join(pair["sites"]),
+            str(pair["anchors"]),
+            f"{_number(alone['cka'])} → {_number(pair['cka'])}",
+            f"{_number(alone['knn'])} → {_number(pair['knn'])}",
+            _number(pair["knn_chance"]),
+            f"{_number(alone['retrieval'])} → {_number(pair['retrieval'])}",
+            _number(pair["retrieval_chance"]),
+        )
+    return table
+
+
+def field_names() -> tuple[str, ...]:
+    """Of a pair's record, as in ``metrics.json``."""
+    return tuple(field.name for field in dataclasses.fields(PairAlignment))
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None or math.isnan(value) else format(value, form)
+
+
+def _kilobytes(size: float | None) -> str:
+    return "–" if size is None else f"{size / 1000:,.0f} kB"

@@ -1,0 +1,82 @@
+"""``nvflare simulator`` with its progress made readable and its results made visible."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fedgram import crossreport
+from fedgram.errors import ConfigError, RoundFailed
+from fedgram.progress import MARK
+from fedgram.report import print_report
+
+_TROUBLE = re.compile(r" - (ERROR|CRITICAL) - ")
+
+
+def run(job: Path, workspace: Path, console: Console) -> None:
+    """Run a job folder in a prepared workspace and report on it.
+
+    Everything that the simulator prints goes to ``simulator.log`` in the workspace; fedgram's own lines and
+    errors are shown.
+
+    Raises:
+        ConfigError: job or workspace is not what it should be.
+        RoundFailed: the run ended without results.
+    """
+    clients = client_names(job)
+    if not (workspace / "local" / "resources.json").is_file():
+        raise ConfigError(
+            "no local/resources.json",
+            where=workspace,
+            expected="an allow-list and the site files, as in provisioning/simulator",
+            remedy=f"cp -r provisioning/simulator/local {workspace}/",
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "nvflare.cli",
+        "simulator",
+        "-w",
+        str(workspace),
+        "-t",
+        str(len(clients)),
+        str(job),
+    ]
+    console.print(f"{' '.join(command[2:])}\n", markup=False, highlight=False)
+    log = workspace.parent / f"{workspace.name}.log"
+    with (
+        open(log, "w") as record,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        for line in process.stdout or ():
+            record.write(line)
+            if MARK in line:
+                console.print(line[line.index(MARK) + len(MARK) :].strip(), markup=False, soft_wrap=True)
+            elif _TROUBLE.search(line):
+                console.print(line.strip(), style="red", markup=False, soft_wrap=True)
+    results = workspace / "server" / "simulate_job" / "fedgram"
+    if not (results / "report.png").is_file():
+        raise RoundFailed("the run ended without a report", where=job, remedy=f"see {log}")
+    print_report(json.loads((results / "metrics.json").read_text()), console)
+    crossreport.write([workspace / name / "fedgram" / name / "result" for name in clients], results, console)
+    console.print(
+        f"\nresults   {results}\nfigures   {results / 'report.png'}, {results / 'crossmodal.png'}\nlog       {log}"
+    )
+
+
+def client_names(job: Path) -> list[str]:
+    """The sites of a job, from its deploy map.
+
+    Raises:
+        ConfigError: no job folder there.
+    """
+    try:
+        deploy_map = json.loads((job / "meta.json").read_text())["deploy_map"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"not a job folder ({type(error).__name__})", where=job, expected="meta.json") from None
+    return [site for sites in deploy_map.values() for site in sites if site != "server"]
