@@ -1,0 +1,213 @@
+"""GeoLoRA and GeoDoRA on a transformer: attach, read and set B and m, and write the checkpoint.
+
+The checkpoint is stock PEFT LoRA or DoRA, and `PeftModel.from_pretrained` loads it without this package. A layer is
+named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this module.
+
+The constants of the row norm belong to the W and A that `attach` found. Do not change the base weights, the dtype
+or A of an attached model; merging and unmerging through PEFT is supported.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fedgram.core.dora import frozen_a
+from fedgram.errors import BackboneError, CheckpointError
+from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
+
+PREFIX = "base_model.model."
+
+
+def geo_config(*, rank: int, alpha: float, targets: str | Sequence[str], dora: bool) -> LoraConfig:
+    """The stock PEFT configuration of such an adapter: no dropout, no bias, s = alpha / rank.
+
+    Args:
+        targets: suffixes of module names (``["q_proj", "v_proj"]``), or ``"all-linear"``.
+        dora: train a magnitude m as well (GeoDoRA).
+    """
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # pyright: ignore[reportArgumentType]  # PEFT only divides it: a float is as good
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        lora_dropout=0.0,
+        bias="none",
+        use_dora=dora,
+    )
+
+
+def attach(
+    backbone: nn.Module, *, rank: int, alpha: float, targets: str | Sequence[str], dora: bool, seed: int
+) -> PeftModel:
+    """Put adapters on a backbone: A from the seed, B = 0, m = ‖W‖_row, all else frozen; the output is unchanged.
+
+    Choose dtype and quantisation of the backbone before. Torch's global random state is left as it was.
+
+    Raises:
+        BackboneError: no module matches `targets`, or one that matches is not a linear layer.
+    """
+    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=dora)
+    register(config)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT 0.21 still asks transformers 5 for a property that it renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        try:
+            model = get_peft_model(backbone, config)
+        except ValueError as error:
+            raise BackboneError(
+                f"no adapter can be attached: {error}",
+                where=type(backbone).__name__,
+                remedy="choose targets among the linear layers that backbone.named_modules() lists",
+            ) from error
+    for name, layer in adapted_layers(model).items():
+        layer.fix_constants(seed, name)
+    return model  # pyright: ignore[reportReturnType]
+
+
+def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
+    """The adapted layers of an attached model by name, in the order of the forward pass.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, GeoLinear)}
+    if not layers:
+        raise BackboneError("no adapted layer", where=type(model).__name__, remedy="use the model that attach() returned")
+    return layers
+
+
+def spec(model: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """(d_out, r, d_in) by layer name."""
+    return {k: (v.out_features, v.r[ADAPTER], v.in_features) for k, v in adapted_layers(model).items()}
+
+
+def direction(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of B by layer name: (d_out, r), float32, contiguous, on the CPU."""
+    return {name: _copy(layer.direction) for name, layer in adapted_layers(model).items()}
+
+
+def magnitude(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of m by layer name: (d_out,), float32, contiguous, on the CPU; empty for GeoLoRA."""
+    layers = adapted_layers(model).items()
+    return {name: _copy(layer.magnitude) for name, layer in layers if layer.magnitude is not None}
+
+
+def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
+    """Set every B.
+
+    Raises:
+        CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
+    """
+    _load({name: layer.direction for name, layer in adapted_layers(model).items()}, direction, "B")
+
+
+def load_magnitude(model: nn.Module, magnitude: Mapping[str, Tensor]) -> None:
+    """Set every m; of a GeoLoRA model, which has none, only an empty mapping.
+
+    Raises:
+        CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
+    """
+    layers = adapted_layers(model).items()
+    _load({name: layer.magnitude for name, layer in layers if layer.magnitude is not None}, magnitude, "m")
+
+
+@contextmanager
+def detached_magnitude(model: nn.Module) -> Iterator[None]:
+    """Inside, m is a constant: a loss computed here gives B a gradient and m none.
+
+    The geometry loss acts on the direction alone. What counts is where the forward ran, so the backward may come
+    later; with gradient checkpointing, which runs the forward again, it has to come inside.
+    """
+    layers = adapted_layers(model).values()
+    before = [layer.magnitude_detached for layer in layers]
+    for layer in layers:
+        layer.magnitude_detached = True
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.magnitude_detached = value
+
+
+def save_adapter(
+    folder: str | Path,
+    *,
+    direction: Mapping[str, Tensor],
+    magnitude: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, int, int]],
+    seed: int,
+    rank: int,
+    alpha: float,
+    base_model: str,
+) -> None:
+    """Write a stock PEFT checkpoint without having the model: A is rebuilt from the seed.
+
+    The files replace those of an earlier checkpoint one by one, each at once, so that a reader never sees half a
+    file. Other files in the folder stay.
+
+    Args:
+        direction: B by layer name.
+        magnitude: m by layer name: a DoRA checkpoint; or empty: a LoRA checkpoint.
+        shapes: (d_out, r, d_in) by layer name, as `spec` gives them.
+        base_model: the name or path that PEFT records as ``base_model_name_or_path``.
+
+    Raises:
+        CheckpointError: `direction` or `magnitude` does not fit `shapes`, or `shapes` does not have rank `rank`.
+    """
+    for name, shape in shapes.items():
+        if shape[1] != rank or not name.startswith(PREFIX):
+            raise CheckpointError(f"shape {shape}", where=name, expected=f"rank {rank}, a name in {PREFIX}")
+    _check({name: (d_out, r) for name, (d_out, r, _) in shapes.items()}, direction, "B")
+    if magnitude:
+        _check({name: (d_out,) for name, (d_out, _, _) in shapes.items()}, magnitude, "m")
+    tensors = {f"{name}.lora_A.weight": frozen_a(seed, name, r, d_in) for name, (_, r, d_in) in shapes.items()}
+    tensors |= {f"{name}.lora_B.weight": _copy(b) for name, b in direction.items()}
+    tensors |= {f"{name}.lora_magnitude_vector": _copy(m) for name, m in magnitude.items()}
+    # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.
+    targets = sorted(name.removeprefix(PREFIX) for name in shapes)
+    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=bool(magnitude))
+    config.base_model_name_or_path, config.inference_mode = base_model, True
+    _write(Path(folder), config, tensors)
+
+
+def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as temporary:
+        config.save_pretrained(temporary)
+        save_file(dict(tensors), Path(temporary, "adapter_model.safetensors"), metadata={"format": "pt"})
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            Path(temporary, file).replace(folder / file)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+
+
+@torch.no_grad()
+def _load(target: Mapping[str, Tensor], source: Mapping[str, Tensor], symbol: str) -> None:
+    _check({name: tuple(value.shape) for name, value in target.items()}, source, symbol)
+    for name, value in target.items():
+        value.copy_(source[name])
+
+
+def _check(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, Tensor], symbol: str) -> None:
+    """Raise unless `got` has exactly the layers and shapes of `expected`."""
+    for problem, names in (("no", expected.keys() - got.keys()), ("unknown", got.keys() - expected.keys())):
+        if names:
+            raise CheckpointError(
+                f"{problem} {symbol} for {len(names)} layers",
+                where=min(names),
+                expected=f"the {len(expected)} layers that the model has",
+                remedy="use the state of a model with the same backbone, targets and kind of adapter",
+            )
+    for name, shape in expected.items():
+        if tuple(got[name].shape) != shape:
+            raise CheckpointError(f"{symbol} of shape {tuple(got[name].shape)}", where=name, expected=shape)
