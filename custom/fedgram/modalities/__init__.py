@@ -1,0 +1,41 @@
+"""What a site's data can be. A new modality is one module and one name in a site file.
+
+Importing this package loads no encoder library: a modality's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from fedgram.errors import ConfigError
+from fedgram.modalities.base import Modality
+
+_MODALITIES = {
+    "image": "fedgram.modalities.image:MODALITY",
+    "text": "fedgram.modalities.text:MODALITY",
+    "genomics": "fedgram.modalities.genomics:MODALITY",
+    "tabular": "fedgram.modalities.tabular:MODALITY",
+}
+
+
+def load(name: str) -> Modality:
+    """The modality of that name, or the one at ``package.module:attribute``.
+
+    Raises:
+        ConfigError: neither a known name nor something that can be imported.
+    """
+    module, _, attribute = _MODALITIES.get(name, name).partition(":")
+    if not attribute:
+        raise ConfigError(
+            f"unknown modality {name!r}",
+            where="modality",
+            expected=f"{', '.join(_MODALITIES)}, or package.module:attribute",
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"cannot import {name!r} ({error})",
+            where="modality",
+            remedy="install the package at this site, or correct the name",
+        ) from error

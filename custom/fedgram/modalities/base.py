@@ -1,0 +1,74 @@
+"""What a modality is: how a site's data are read and how they become frozen tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedgram.types import Sample, Tokens
+
+
+class Tokenizer(Protocol):
+    """A frozen map φ_m from raw contents to tokens; the same content always gives the same tokens."""
+
+    @property
+    def identity(self) -> str:
+        """Name, version, settings and a hash of all weights and fitted values: part of the cache key."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """d_m."""
+        ...
+
+    def __call__(self, contents: Sequence[Any]) -> Tokens:
+        """Tokens (N, L, d_m), float32, without gradient; L is one number per tokenizer.
+
+        Every row of the mask holds at least one True.
+
+        Raises:
+            DataError: a content cannot be tokenised.
+        """
+        ...
+
+
+class Modality(Protocol):
+    """One kind of data."""
+
+    @property
+    def name(self) -> str:
+        """As anchor manifests call it."""
+        ...
+
+    def read(self, path: Path) -> list[Sample]:
+        """Every labelled sample of a site, in a fixed order, with unique ids.
+
+        Raises:
+            DataError: names the file and the row or record, never a value.
+        """
+        ...
+
+    def read_anchor(self, path: Path) -> Any:
+        """The raw content of one public anchor file.
+
+        Raises:
+            DataError: as ``read``.
+        """
+        ...
+
+    def tokenizer(self, name: str, fit_on: Sequence[Any]) -> Tokenizer:
+        """The frozen encoder of that name.
+
+        Args:
+            name: a built-in name, a hub id or a folder.
+            fit_on: the site's own *training* contents, for tokenizers with statistics (the tabular one).
+
+        Raises:
+            DataError: the encoder is not there, or ``fit_on`` cannot be fitted.
+        """
+        ...
+
+    def fingerprint(self, content: Any) -> bytes:
+        """Bytes that identify the content, for the cache key."""
+        ...

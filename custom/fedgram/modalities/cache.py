@@ -1,0 +1,108 @@
+"""Frozen tokens are computed once and kept on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from fedgram.errors import DataError
+from fedgram.modalities.base import Tokenizer
+from fedgram.types import Tokens
+
+log = logging.getLogger("fedgram.tokens")
+
+_FORMAT = 1  # raise it when the meaning of stored tokens changes
+_BATCH = 64
+
+
+def cached_tokens(
+    tokenizer: Tokenizer, contents: Sequence[Any], fingerprints: Sequence[bytes], folder: Path
+) -> Tokens:
+    """Tokens (N, L, d_m), float32, from the cache if they are there, in the order of ``contents``.
+
+    Safe when several processes start at once: each writes a file of its own and moves it into place. A
+    damaged file is replaced.
+
+    Args:
+        fingerprints: of the contents, in the same order.
+        folder: of the cache; made if missing.
+
+    Raises:
+        DataError: a content cannot be tokenised, or the encoder gives values that are not finite.
+    """
+    if not contents:
+        return Tokens(torch.zeros(0, 0, tokenizer.width), torch.zeros(0, 0, dtype=torch.bool))
+    path = folder / "tokens" / f"{_key(tokenizer, fingerprints)}.safetensors"
+    stored = _load(path)
+    if stored is not None:
+        return stored
+    tokens = _tokenize(tokenizer, contents)
+    _store(tokens, path)
+    return tokens
+
+
+def _key(tokenizer: Tokenizer, fingerprints: Sequence[bytes]) -> str:
+    parts = [sha256(content).hexdigest() for content in fingerprints]
+    return sha256(json.dumps([_FORMAT, tokenizer.identity, parts]).encode()).hexdigest()
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = sha256()
+    for name in sorted(tensors):
+        digest.update(memoryview(tensors[name].numpy()).cast("B"))
+    return digest.hexdigest()
+
+
+def _load(path: Path) -> Tokens | None:
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("values", "mask")}
+            intact = (file.metadata() or {}).get("sha256") == _digest(tensors)
+    except (safetensors.SafetensorError, OSError, ValueError):
+        intact, tensors = False, {}
+    if not intact:
+        log.warning("damaged token cache %s: tokenising again", path)
+        return None
+    return Tokens(tensors["values"], tensors["mask"])
+
+
+def _tokenize(tokenizer: Tokenizer, contents: Sequence[Any]) -> Tokens:
+    parts = []
+    for start in range(0, len(contents), _BATCH):
+        parts.append(tokenizer(contents[start : start + _BATCH]))
+        log.info("tokenised %d of %d", min(start + _BATCH, len(contents)), len(contents))
+    values, mask = torch.cat([p.values for p in parts]), torch.cat([p.mask for p in parts])
+    if not torch.isfinite(values).all():
+        sample = int((~torch.isfinite(values)).flatten(1).any(1).int().argmax())
+        raise DataError(
+            f"tokens of sample {sample + 1} are not finite",
+            where=tokenizer.identity[:60],
+            remedy="look at that sample, or choose another encoder",
+        )
+    return Tokens(values, mask)
+
+
+def _store(tokens: Tokens, path: Path) -> None:
+    tensors = {"values": tokens.values.contiguous(), "mask": tokens.mask.contiguous()}
+    content = safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,183 @@
+"""Tables: a CSV file with the columns id, concept and group; every other column is a number or blank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fedgram.errors import DataError
+from fedgram.modalities.base import Tokenizer
+from fedgram.modalities.tables import SAMPLE_COLUMNS, read_samples, read_table
+from fedgram.types import Sample, Tokens
+
+_MISSING = ("", "na", "nan", "n/a", "null", "none")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of numbers.
+
+    Attributes:
+        columns: names, in the order of the file.
+        values: NaN where missing.
+        source: file and row, for messages.
+    """
+
+    columns: tuple[str, ...]
+    values: tuple[float, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class ColumnScale:
+    """How one column is standardised: logarithm first if ``log``, then (x − mean) / std."""
+
+    log: bool
+    mean: float
+    std: float
+
+    def __call__(self, value: float) -> float:
+        """At most 4 standard deviations from 0; a non-positive value has no logarithm and counts as −4."""
+        if self.log and value <= 0:
+            return -4.0
+        x = math.log(value) if self.log else value
+        return max(-4.0, min(4.0, (x - self.mean) / self.std))
+
+
+def _numbers(column: pd.Series, path: Path) -> np.ndarray:
+    missing = column.str.lower().isin(_MISSING)
+    values = pd.to_numeric(column.where(~missing), errors="coerce").to_numpy(dtype=float)
+    wrong = ~missing.to_numpy() & ~np.isfinite(values)
+    if wrong.any():
+        raise DataError(
+            f"column {str(column.name)!r} is not a number",
+            where=f"{path}, row {wrong.argmax() + 1}",
+            expected="a number, or blank or NA when missing",
+            remedy="correct the cell, or drop or encode the column",
+        )
+    return values
+
+
+def read_rows(path: Path, table: pd.DataFrame) -> list[Row]:
+    """The numeric part of a table.
+
+    Raises:
+        DataError: no numeric column, text where a number is due, or a row without any number.
+    """
+    columns = tuple(c for c in table.columns if c not in SAMPLE_COLUMNS)
+    if not columns:
+        raise DataError("no feature columns", where=path, expected="numbers besides id, concept and group")
+    matrix = np.stack([_numbers(table[c], path) for c in columns], axis=1)
+    empty = np.isnan(matrix).all(axis=1)
+    if empty.any():
+        raise DataError("no value at all", where=f"{path}, row {empty.argmax() + 1}", remedy="remove the row")
+    return [Row(columns, tuple(values), f"{path}, row {i}") for i, values in enumerate(matrix.tolist(), 1)]
+
+
+def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
+    """Statistics of one column over the training rows.
+
+    Positive columns that span a factor of 100 (body weights) are standardised on the log scale.
+
+    Args:
+        values: (N,), NaN where missing.
+
+    Raises:
+        DataError: no value in any training row.
+    """
+    present = values[~np.isnan(values)]
+    if present.size == 0:
+        raise DataError(
+            f"column {name!r} has no value in any training row", where="tabular data", remedy="drop the column"
+        )
+    log = bool(present.min() > 0 and present.max() >= 100 * present.min())
+    x = np.log(present) if log else present
+    return ColumnScale(log, float(x.mean()), float(x.std()) or 1.0)  # a constant column is only centred
+
+
+class NumericTokens:
+    """One token per column: a fixed random projection, by the column's name, of features of the value.
+
+    Token of column c with standardised value v: P_c [1, v, sin v, cos v, sin 2v, cos 2v]. P_c: (d_m, 6) is
+    Gaussian and depends on the name alone, so that two tables with the same columns speak of the same tokens.
+    """
+
+    width = 128
+
+    def __init__(self, rows: Sequence[Row]):
+        if not rows:
+            raise DataError("no training rows to fit on", where="tokenizer 'numeric'")
+        self._columns = rows[0].columns
+        matrix = np.array([self._aligned(row) for row in rows])
+        self._scales = [fit_scale(c, matrix[:, i]) for i, c in enumerate(self._columns)]
+        self._projections = torch.stack([self._projection(c) for c in self._columns])
+        fitted = sha256(repr((self._columns, self._scales)).encode()).hexdigest()
+        self.identity = f"numeric:1:{self.width}:{fitted}"
+
+    def __call__(self, contents: Sequence[Row]) -> Tokens:
+        matrix = np.array([self._aligned(row) for row in contents])
+        v = torch.tensor(
+            [
+                [0.0 if math.isnan(x) else s(x) for s, x in zip(self._scales, r, strict=True)]
+                for r in matrix.tolist()
+            ]
+        )
+        mask = torch.from_numpy(~np.isnan(matrix))
+        features = torch.stack([torch.ones_like(v), v, v.sin(), v.cos(), (2 * v).sin(), (2 * v).cos()], dim=-1)
+        values = torch.einsum("cdf,ncf->ncd", self._projections, features)
+        return Tokens(values * mask[..., None], mask)
+
+    def _projection(self, column: str) -> Tensor:
+        seed = int.from_bytes(sha256(column.encode()).digest()[:7], "big")
+        return torch.randn(self.width, 6, generator=torch.Generator().manual_seed(seed)) / 6**0.5
+
+    def _aligned(self, row: Row) -> list[float]:
+        """The values in the order of the training table; both must have the same columns."""
+        different = sorted(set(self._columns) ^ set(row.columns))
+        if different:
+            side = "missing" if different[0] in self._columns else "not in the training table"
+            raise DataError(
+                f"column {different[0]!r} is {side}",
+                where=row.source,
+                expected=", ".join(self._columns),
+                remedy="the site's table and its anchors need the same columns; leave a column blank if unknown",
+            )
+        by_name = dict(zip(row.columns, row.values, strict=True))
+        return [by_name[c] for c in self._columns]
+
+
+class TabularModality:
+    """Content: a :class:`Row`."""
+
+    name = "tabular"
+
+    def read(self, path: Path) -> list[Sample]:
+        table = read_samples(path)
+        keys = zip(table["id"], table["concept"], table["group"], strict=True)
+        return [Sample(*key, row) for key, row in zip(keys, read_rows(path, table), strict=True)]
+
+    def read_anchor(self, path: Path) -> Row:
+        rows = read_rows(path, read_table(path, ()))
+        if len(rows) != 1:
+            raise DataError(f"{len(rows)} rows", where=path, expected="one row per anchor file")
+        return rows[0]
+
+    def tokenizer(self, name: str, fit_on: Sequence[Row]) -> Tokenizer:
+        """``numeric``, with the statistics of the given training rows."""
+        if name != "numeric":
+            raise DataError("unknown", where=f"tokenizer {name!r}", expected="numeric")
+        return NumericTokens(fit_on)
+
+    def fingerprint(self, content: Row) -> bytes:
+        return repr((content.columns, content.values)).encode()
+
+
+MODALITY = TabularModality()
