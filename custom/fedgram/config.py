@@ -96,7 +96,13 @@ class AdapterConfig:
         _require(len(self.targets) > 0, "adapter.targets", self.targets, "at least one layer name")
 
     @property
+    def peft_targets(self) -> str | tuple[str, ...]:
+        """The targets as PEFT wants them."""
+        return "all-linear" if self.targets == ("all-linear",) else self.targets
+
+    @property
     def shares_magnitude(self) -> bool:
+        """Whether m leaves the site."""
         return self.dora and self.magnitude == "mean"
 
 

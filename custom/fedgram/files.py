@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -31,4 +31,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8") and None)
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -35,7 +35,6 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
         seed=job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
-        targets=settings.targets,
         base_model=job.backbone.name,
     )
     write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nvflare.apis.client import Client
-from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from nvflare.apis.workspace import Workspace
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
@@ -51,11 +49,11 @@ class GramController(ModelController):
         """Round 0, the rounds, training alone, evaluation, report."""
         fobs.register(TensorDecomposer)
         # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
-        self.communicator._task_check_period = _POLL_SECONDS
+        setattr(self.communicator, "_task_check_period", _POLL_SECONDS)  # noqa: B010 - private, and not typed
         job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
-        workspace: Workspace = self.fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        workspace = wire.workspace_of(self.fl_ctx)
         folder = Path(workspace.get_root_dir()) / "checkpoints" / job.fingerprint()[:16]
-        results = Path(workspace.get_run_dir(self.fl_ctx.get_job_id())) / "fedgram"
+        results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
         state = checkpoint.load(folder, job) or self._introduce(job, progress)
         progress.started(state)
@@ -129,8 +127,8 @@ class GramController(ModelController):
         """
         self._on_error = refuse
 
-        def callback(model: FLModel) -> bool:
-            site = model.meta["client_name"]
+        def callback(model: FLModel) -> Any:
+            site = str((model.meta or {})["client_name"])
             try:
                 receive(site, model)
             except FedgramError as error:
@@ -150,7 +148,7 @@ class GramController(ModelController):
             time.sleep(_POLL_SECONDS)
 
     def _sites(self) -> list[str]:
-        return sorted(client.name for client in self.engine.get_clients())
+        return sorted(client.name for client in self.fl_ctx.get_engine().get_clients())  # pyright: ignore
 
     def _accept_train_result(
         self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False

@@ -7,17 +7,17 @@ from pathlib import Path
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
-from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
-from nvflare.apis.workspace import Workspace
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.widgets.streaming import create_analytic_dxo, send_analytic_dxo
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
+from fedgram import modalities
 from fedgram.config import SiteConfig, read_site_config
 from fedgram.errors import ConfigError, FedgramError
 from fedgram.flare import wire
@@ -78,14 +78,15 @@ class SiteExecutor(Executor):
         return wire.encode_update(update)
 
     def _open(self, task: FLModel, fl_ctx: FLContext) -> SiteSession:
-        workspace: Workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
-        name = fl_ctx.get_identity_name()
+        workspace = wire.workspace_of(fl_ctx)
+        name = str(fl_ctx.get_identity_name())
         config = find_site_config(Path(workspace.get_site_config_dir()), name)
-        if config.modality.rpartition(":")[2] != self.modality:
+        declared = modalities.load(config.modality).name
+        if declared != self.modality:
             raise ConfigError(
-                f"modality {config.modality!r}", where=name, expected=f"{self.modality!r}, as the job has it"
+                f"modality {declared!r}", where=name, expected=f"{self.modality!r}, as the job has it"
             )
-        folder = config.state or f"{workspace.get_root_dir()}/fedgram"
+        folder = config.state or str(Path(workspace.get_root_dir(), "fedgram"))
         site = open_site(name, config, wire.decode_job(task))
         self._session = SiteSession(site, Path(folder).expanduser() / name)
         return self._session

@@ -9,17 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.workspace import Workspace
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from torch import Tensor
 
 from fedgram.config import JobConfig
-from fedgram.errors import UpdateRejected
+from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.settings import from_dict, to_dict
 from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate
 
 INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE)
 ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
+
+
+def workspace_of(fl_ctx: FLContext) -> Workspace:
+    """The workspace of the participant that runs this code."""
+    workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+    if not isinstance(workspace, Workspace):
+        raise ConfigError("FLARE gave no workspace", where=fl_ctx.get_identity_name())
+    return workspace
 
 
 def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None) -> FLModel:
@@ -41,7 +52,7 @@ def decode_job(model: FLModel) -> JobConfig:
 
 def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     """Run and global state in a task."""
-    meta, params = model.meta, model.params
+    meta, params = model.meta or {}, model.params or {}
     state = GlobalState(
         meta["round"],
         meta["anchors"],

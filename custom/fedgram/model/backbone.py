@@ -57,6 +57,8 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
             where=where,
             expected="a transformer over token embeddings, encoder or causal",
         )
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
     return model.requires_grad_(False).eval()
 
 

@@ -35,7 +35,6 @@ def save(folder: Path, site: Site, state: GlobalState) -> None:
         seed=site.job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
-        targets=settings.targets,
         base_model=site.job.backbone.name,
     )
     local = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}

@@ -193,7 +193,7 @@ def _build_model(
         backbone,
         rank=job.adapter.rank,
         alpha=job.adapter.alpha,
-        targets=job.adapter.targets,
+        targets=job.adapter.peft_targets,
         dora=job.adapter.dora,
         seed=job.seed,
     )

@@ -1,0 +1,50 @@
+# fedgram: every target does its own set-up in .venv; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := results/demo
+
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+install: $(READY) ## create .venv with fedgram, the demo's encoders and the developers' tools
+
+demo: $(READY) ## train jobs/geodora over four sites with `nvflare simulator` and report
+	mkdir -p $(DEMO)/workspace && rm -rf $(DEMO)/workspace/local
+	cp -r provisioning/simulator/local $(DEMO)/workspace/
+	$(BIN)/fedgram simulate jobs/geodora $(DEMO)/workspace
+
+lint: $(READY) ## ruff and basedpyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+test: lint ## lint, types and tests: what CI runs
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
+	$(BIN)/python benchmarks/step_cost.py
+
+anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
+	$(BIN)/python anchors/build_carnivora.py
+
+clean: ## remove .venv and results
+	rm -rf $(VENV) results
+
+.PHONY: help install demo lint test test-slow bench anchors clean
