@@ -73,7 +73,7 @@ def capped_weights(weights: Mapping[str, float], max_share: float) -> dict[str, 
         return dict.fromkeys(weights, min(ordered, default=1.0))
     for clipped in range(len(ordered)):
         ceiling = max_share * sum(ordered[clipped:]) / (1 - max_share * clipped)
-        if ordered[clipped] <= ceiling:
+        if ordered[clipped] <= ceiling or max_share * (clipped + 1) > 1 - 1e-9:  # the second implies the first
             break
     return {site: min(weight, ceiling) for site, weight in weights.items()}
 
@@ -86,6 +86,9 @@ class WeightedMean:
 
     Laws: independent of the order of arrival, bit for bit; weight scaled by a constant changes nothing beyond
     rounding; a site that is absent and a site of weight 0 would be the same (weight 0 itself is refused).
+
+    Resolution is absolute, 2⁻³⁶ of the weighted sum: give weights of order 1 or more. So is the room for it,
+    6.7e7: limit norms and weights before, or one site may fill it and have the others refused.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], max_share: float = 1.0):
@@ -94,15 +97,19 @@ class WeightedMean:
         self._max_share = max_share
         self._held_apart = int(1 / max_share + 1e-9) if max_share < 1 else 0
         self._heaviest: dict[str, Mapping[str, Tensor]] = {}
+        self._closed = False
         self.weights: dict[str, float] = {}
 
     def add(self, site: str, tensors: Mapping[str, Tensor], weight: float) -> None:
         """Add one site's tensors.
 
         Raises:
-            FedgramError: a second reply of the same site, a weight that is not positive and finite, names or
-                shapes other than announced, values that are not finite. The mean is then unchanged.
+            FedgramError: the round is closed, a second reply of the same site, a weight that is not positive and
+                finite, names or shapes other than announced, values that are not finite or too large to add.
+                The mean is then unchanged.
         """
+        if self._closed:
+            raise FedgramError("a reply after the round was closed", where=site)
         if site in self.weights:
             raise FedgramError("a second reply in one round", where=site)
         if not 0 < weight < float("inf"):
@@ -147,6 +154,7 @@ class WeightedMean:
         """
         if not self.weights:
             raise FedgramError("a mean over no sites")
+        self._closed = True
         capped = capped_weights(self.weights, self._max_share)
         for site in sorted(self._heaviest):
             self._fold(self._heaviest[site], capped[site])
@@ -169,13 +177,30 @@ class GramConsensus:
         self._sum = FixedPointSum((slots, slots))
         self._count = torch.zeros(slots, slots, dtype=torch.int64)
         self._kept: dict[str, Tensor] = {}
+        self._sites: set[str] = set()
 
     def add(self, site: str, gram: Tensor, slots: tuple[int, ...]) -> None:
-        """Add the (b, b) Gram of a site that covers the given slots."""
-        index = torch.tensor(slots)
+        """Add the (b, b) Gram of a site that covers the given slots.
+
+        Raises:
+            FedgramError: a second reply of the same site, slots that are not ascending numbers of the anchor
+                set, a Gram of another shape or not finite. The consensus is then unchanged.
+        """
+        if site in self._sites:
+            raise FedgramError("a second Gram in one round", where=site)
+        if list(slots) != sorted(set(slots) & set(range(self._slots))):
+            raise FedgramError(
+                f"anchor slots {slots[:8]}", where=site, expected=f"ascending, from 0 to {self._slots - 1}"
+            )
+        if gram.shape != (len(slots), len(slots)) or not torch.isfinite(gram).all():
+            raise FedgramError(
+                f"Gram of shape {tuple(gram.shape)}", where=site, expected=f"{len(slots)} square, finite"
+            )
+        index = torch.tensor(slots, dtype=torch.long)
         block = torch.full((self._slots, self._slots), float("nan"), dtype=torch.float64)
         block[index[:, None], index[None, :]] = gram.double()
         self._sum.add(block.nan_to_num(nan=0.0))
+        self._sites.add(site)
         self._count += ~block.isnan()
         if self._rule != "mean":
             self._kept[site] = block
@@ -206,7 +231,12 @@ def target_gram(consensus: Tensor, own: Tensor, slots: tuple[int, ...]) -> Tenso
         consensus: (B, B), NaN where there is none.
         own: (b, b), the site's Gram; no gradient flows through it here.
         slots: the b slots.
+
+    Raises:
+        FedgramError: ``own`` is not (b, b).
     """
-    index = torch.tensor(slots, device=own.device)
+    if own.shape != (len(slots), len(slots)):
+        raise FedgramError(f"Gram of shape {tuple(own.shape)}", expected=f"{len(slots)} square, one row a slot")
+    index = torch.tensor(slots, dtype=torch.long, device=own.device)
     block = consensus.to(own)[index[:, None], index[None, :]]
     return torch.where(block.isnan(), own.detach(), block)

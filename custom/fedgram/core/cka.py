@@ -11,7 +11,7 @@ from fedgram.errors import FedgramError
 
 CkaVariant = Literal["paper", "centered", "debiased"]
 
-_EPS = 1e-12  # below this squared norm a Gram carries no geometry and its alignment is 0
+_ROUNDING = 16  # a centred Gram below this many units of rounding of the Gram carries no geometry
 
 
 def center(gram: Tensor) -> Tensor:
@@ -48,7 +48,8 @@ def cka(x: Tensor, y: Tensor, variant: CkaVariant = "debiased") -> Tensor:
         variant: which centring.
 
     Returns:
-        Scalar, at most 1; 0 when either centred Gram vanishes (a collapsed representation).
+        Scalar, at most 1; 0, with zero gradient, when either centred Gram vanishes up to rounding (a
+        collapsed representation).
 
     Raises:
         FedgramError: shapes differ or are not square, unknown variant, n < 4 for ``debiased``.
@@ -64,8 +65,13 @@ def cka(x: Tensor, y: Tensor, variant: CkaVariant = "debiased") -> Tensor:
         raise FedgramError(f"unknown CKA variant {variant!r}", expected=" | ".join(get_args(CkaVariant)))
     if variant == "debiased" and x.shape[0] < 4:
         raise FedgramError(f"debiased CKA over {x.shape[0]} anchors", expected="at least 4 anchors")
-    x, y = _CENTRINGS[variant](x), _CENTRINGS[variant](y)
-    squares = x.square().sum() * y.square().sum()
-    if squares < _EPS**2:
-        return (x * y).sum() * 0.0  # keeps the graph; the square root has no gradient at 0
-    return (x * y).sum() / squares.sqrt()
+    centred_x, centred_y = _CENTRINGS[variant](x), _CENTRINGS[variant](y)
+    inner = (centred_x * centred_y).sum()
+    if _vanishes(centred_x, x) or _vanishes(centred_y, y):
+        return inner * 0.0  # keeps the graph; the norm has no gradient at 0, and only noise just above it
+    return inner / centred_x.norm() / centred_y.norm()
+
+
+def _vanishes(centred: Tensor, gram: Tensor) -> bool:
+    """Whether all that centring left is the rounding error of the Gram itself."""
+    return bool(centred.norm() <= _ROUNDING * torch.finfo(gram.dtype).eps * gram.norm())

@@ -16,7 +16,8 @@ def cosine_gram(z: Tensor) -> Tensor:
         z: (N, d) representations.
 
     Returns:
-        (N, N), dtype of ``z``; symmetric, unit diagonal, in [−1, 1], positive semi-definite. A zero row has
+        (N, N), dtype of ``z`` but at least float32 (rounding to bfloat16 alone would fail ``check_gram``);
+        symmetric, unit diagonal, in [−1, 1], positive semi-definite. A zero row has
         cosine 0 to everything, itself included.
 
     Raises:
@@ -26,7 +27,7 @@ def cosine_gram(z: Tensor) -> Tensor:
     """
     if z.ndim != 2:
         raise FedgramError(f"representations of shape {tuple(z.shape)}", expected="a matrix (N, d)")
-    unit = normalize(z, dim=-1)
+    unit = normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
     return unit @ unit.T
 
 
@@ -36,8 +37,8 @@ def check_gram(gram: Tensor, *, tolerance: float = 1e-3) -> str | None:
     A Gram that arrives from a site is checked before it counts: square, finite, symmetric, unit diagonal,
     within [−1, 1] and positive semi-definite, each up to ``tolerance`` (per anchor for the eigenvalues).
     """
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
-        return f"Gram of shape {tuple(gram.shape)} is not square"
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) == 0:
+        return f"Gram of shape {tuple(gram.shape)} is not square, or empty"
     gram = gram.double()
     if not torch.isfinite(gram).all():
         return "Gram has entries that are not finite"

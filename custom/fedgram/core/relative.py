@@ -56,7 +56,7 @@ def mutual_knn(x: Tensor, y: Tensor, k: int) -> float:
     Raises:
         FedgramError: shapes differ or k is out of range.
     """
-    n = x.shape[0]
+    n = len(x) if x.ndim else 0
     if x.shape != (n, n) or y.shape != (n, n) or not 1 <= k < n:
         raise FedgramError(
             f"similarities of shape {tuple(x.shape)} and {tuple(y.shape)}, k = {k}",

@@ -49,9 +49,12 @@ def anchor_proximity(z: Tensor, anchors: Tensor, variant: LapVariant = "centered
 
 
 def _without_rounding(difference: Tensor, scale: Tensor) -> Tensor:
-    """Zero the rows that are nothing but rounding error of the subtraction: they have no direction."""
+    """Zero the rows that are nothing but rounding error of the subtraction: they have no direction.
+
+    NaN stays NaN: a diverged site must not pass for an unrelated one.
+    """
     noise = 16 * torch.finfo(difference.dtype).eps * scale
-    return torch.where(difference.norm(dim=-1, keepdim=True) > noise, difference, 0.0)
+    return torch.where(difference.norm(dim=-1, keepdim=True) <= noise, 0.0, difference)
 
 
 def precision(u: Tensor, variant: PrecisionVariant = "precision", *, u_min: float = U_MIN) -> float:
