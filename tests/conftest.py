@@ -1,0 +1,25 @@
+"""What every test shares: one thread, fixed seeds, deterministic examples. Warnings are errors (pyproject)."""
+
+from __future__ import annotations
+
+import random
+
+import numpy
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+
+# `pytest --hypothesis-profile=explore` looks for new examples; the default repeats the same ones everywhere.
+settings.register_profile("repeat", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", max_examples=1000, deadline=None, database=None)
+settings.load_profile("repeat")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    random.seed(0)
+    numpy.random.seed(0)  # noqa: NPY002  what libraries still draw from
+    torch.manual_seed(0)

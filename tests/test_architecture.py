@@ -1,0 +1,156 @@
+"""The shape of the package, read from its source: who may import whom, and a few rules that no linter has."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CUSTOM = Path(__file__).resolve().parents[1] / "custom"
+PACKAGE = CUSTOM / "fedgram"
+FILES = sorted(CUSTOM.rglob("*.py"))
+
+# Low to high; a module may use its own layer and those below. Configuration takes the names of its options from
+# core, and core takes no configuration. Modules not listed here stand where their imports put them.
+ORDER = (
+    {"errors", "types"},
+    {"core"},
+    {"config"},
+    {"model", "modalities", "anchors"},
+    {"training"},
+    {"flare"},
+)
+HEAVY = ("nvflare", "transformers", "peft")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(CUSTOM).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever it stands, in absolute form."""
+    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            # `from fedgram import core` names a module as well; attributes of modules do no harm here.
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(module: str) -> int | None:
+    part = [*module.split("."), ""][1]
+    return next((height for height, parts in enumerate(ORDER) if part in parts), None)
+
+
+def modules() -> dict[str, set[str]]:
+    """The modules of the package that each of them imports."""
+    names = {module_name(path) for path in FILES}
+    return {module_name(path): imports(path) & names - {module_name(path)} for path in FILES}
+
+
+def reached_from(module: str, graph: dict[str, set[str]]) -> set[str]:
+    seen, waiting = set(), [module]
+    while waiting:
+        new = graph[waiting.pop()] - seen
+        seen |= new
+        waiting.extend(new)
+    return seen
+
+
+def every_file():
+    return pytest.mark.parametrize("path", [pytest.param(path, id=module_name(path)) for path in FILES])
+
+
+def test_imports_point_one_way():
+    """errors, types ← core ← config ← model, modalities, anchors ← training ← flare, also through others."""
+    graph = modules()
+    upwards = [
+        f"{user} reaches {used}"
+        for user in graph
+        if layer(user) is not None
+        for used in reached_from(user, graph)
+        if (layer(used) or 0) > layer(user)
+    ]
+    assert upwards == []
+
+
+def test_every_layer_is_there():
+    """A renamed layer would pass the test above for nothing."""
+    found = {layer(module) for module in modules()}
+    assert found >= set(range(len(ORDER)))
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = modules()
+    assert [module for module in graph if module in reached_from(module, graph)] == []
+
+
+@every_file()
+def test_only_flare_imports_nvflare(path):
+    if PACKAGE / "flare" in path.parents:
+        return
+    users = {name for name in imports(path) if name.split(".")[0] == "nvflare"}
+    assert not users, f"{path.relative_to(CUSTOM)} imports {sorted(users)}: only fedgram/flare may"
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem) for path in sorted((PACKAGE / "core").glob("*.py"))]
+)
+def test_core_is_pure(path):
+    """torch and the standard library, no files and no network."""
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert roots <= {"fedgram", "torch"} | sys.stdlib_module_names
+    assert not roots & {"os", "io", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"}
+
+
+def test_importing_core_loads_nothing_heavy():
+    modules = [module_name(path) for path in (PACKAGE / "core").glob("*.py")]
+    script = f"import sys, {', '.join(modules)}; print(*sorted(set(sys.modules) & {set(HEAVY)}))"
+    environment = {**os.environ, "PYTHONPATH": str(CUSTOM)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
+@every_file()
+def test_a_file_fits_on_a_few_screens(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 300, f"{path.relative_to(CUSTOM)} has {lines} lines; 300 are allowed"
+
+
+@every_file()
+def test_no_assert_statements(path):
+    """`python -O` drops them: input is checked by errors with a message."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert not lines, f"{path.relative_to(CUSTOM)} asserts on lines {lines}"
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
+    """A checker that sees nothing passes everything."""
+    monkeypatch.setattr(f"{__name__}.CUSTOM", tmp_path)
+    path = tmp_path / "fedgram" / "core" / "probe.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import nvflare.apis as a\nfrom fedgram import training\nfrom ..flare import wire\nfrom . import cka\n"
+        "def f():\n    from fedgram.model.lora import x\n"
+    )
+    assert imports(path) >= {
+        "nvflare.apis",
+        "fedgram.training",
+        "fedgram.flare.wire",
+        "fedgram.core.cka",
+        "fedgram.model.lora",
+    }
