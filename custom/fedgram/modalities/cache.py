@@ -59,7 +59,7 @@ def _key(tokenizer: Tokenizer, fingerprints: Sequence[bytes]) -> str:
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
     digest = sha256()
     for name in sorted(tensors):
-        digest.update(memoryview(tensors[name].numpy()).cast("B"))
+        digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
 
 

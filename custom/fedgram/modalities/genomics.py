@@ -10,7 +10,6 @@ from itertools import count, product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from fedgram import pretrained
@@ -42,7 +41,7 @@ def read_fasta(path: Path) -> dict[str, str]:
     if before.strip() or not records:
         raise DataError("not a FASTA file", where=path, expected="records that begin with '>'")
     parsed = [_parse_record(path, number, record) for number, record in enumerate(records, 1)]
-    require_unique(pd.Series([name for name, _ in parsed]), path, "record")
+    require_unique([name for name, _ in parsed], path, "record")
     return dict(parsed)
 
 

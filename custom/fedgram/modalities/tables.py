@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +23,12 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         raise DataError("no such file", where=path, remedy="correct the path in the site file")
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False).fillna("").astype(str)
+            lines = path.read_text(encoding="utf-8").splitlines()
+            table = pd.DataFrame.from_records([json.loads(line) for line in lines if line.strip()])
+            table = table.fillna("").astype(str)
         else:
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, TypeError, AttributeError, pd.errors.ParserError) as error:
         # The parser's own message may quote a row, so only its kind is told.
         raise DataError(
             f"not a readable table ({type(error).__name__})",
@@ -39,7 +42,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         )
     if table.empty:
         raise DataError("no samples", where=path, expected="at least one row below the header")
-    return table.apply(lambda column: column.str.strip())
+    return pd.DataFrame({name: pd.Series(table[name]).str.strip() for name in table.columns})
 
 
 def read_samples(path: Path, content: Sequence[str] = ()) -> pd.DataFrame:
@@ -61,18 +64,18 @@ def read_samples(path: Path, content: Sequence[str] = ()) -> pd.DataFrame:
                 where=f"{path}, row {blank.argmax() + 1}",
                 remedy="fill the cell or remove the row",
             )
-    require_unique(table["id"], path, "row")
+    require_unique(table["id"].tolist(), path, "row")
     return table
 
 
-def require_unique(ids: pd.Series, path: Path, what: str) -> None:
+def require_unique(ids: Sequence[str], path: Path, what: str) -> None:
     """Raises DataError naming both rows (or records) of the first duplicate id."""
-    repeated = ids.duplicated().to_numpy()
-    if repeated.any():
-        second = int(repeated.argmax())
-        first = int((ids == ids.iloc[second]).to_numpy().argmax())
-        raise DataError(
-            f"duplicate id: {what} {second + 1} repeats {what} {first + 1}",
-            where=path,
-            remedy="give every sample an id of its own",
-        )
+    first: dict[str, int] = {}
+    for number, name in enumerate(ids, 1):
+        if name in first:
+            raise DataError(
+                f"duplicate id: {what} {number} repeats {what} {first[name]}",
+                where=path,
+                remedy="give every sample an id of its own",
+            )
+        first[name] = number

@@ -54,7 +54,7 @@ class ColumnScale:
 
 def _numbers(column: pd.Series, path: Path) -> np.ndarray:
     missing = column.str.lower().isin(_MISSING)
-    values = pd.to_numeric(column.where(~missing), errors="coerce").to_numpy(dtype=float)
+    values = np.asarray(pd.to_numeric(column.where(~missing), errors="coerce"), dtype=np.float64)
     wrong = ~missing.to_numpy() & ~np.isfinite(values)
     if wrong.any():
         raise DataError(
@@ -75,7 +75,7 @@ def read_rows(path: Path, table: pd.DataFrame) -> list[Row]:
     columns = tuple(c for c in table.columns if c not in SAMPLE_COLUMNS)
     if not columns:
         raise DataError("no feature columns", where=path, expected="numbers besides id, concept and group")
-    matrix = np.stack([_numbers(table[c], path) for c in columns], axis=1)
+    matrix = np.stack([_numbers(pd.Series(table[c]), path) for c in columns], axis=1)
     empty = np.isnan(matrix).all(axis=1)
     if empty.any():
         raise DataError("no value at all", where=f"{path}, row {empty.argmax() + 1}", remedy="remove the row")
