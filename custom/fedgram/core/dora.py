@@ -3,7 +3,7 @@
 Symbols: W: (d_out, d_in) frozen base weight; A: (r, d_in) frozen; B: (d_out, r); m: (d_out,); s = alpha / r;
 c = m / ‖W + s B A‖_row: (d_out,), the *scale* of a layer, absent in GeoLoRA.
 
-Because A never changes, the row norm of DoRA needs three constants and no pass over W; see `row_norm`.
+Because A never changes, the row norm of DoRA needs two small constants and no pass over W; see `row_norm`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+SMALLEST_NORM = 1e-19  # its square is the smallest normal float32
 
 
 def frozen_a(seed: int, name: str, rank: int, d_in: int) -> Tensor:
@@ -35,43 +37,44 @@ def frozen_a(seed: int, name: str, rank: int, d_in: int) -> Tensor:
 
 @dataclass(frozen=True)
 class NormConstants:
-    """What the row norm needs to know about W and A, float32 whatever the dtype of W.
+    """W and A in r + 1 orthogonal coordinates, float32 whatever the dtype of W. With A = T Qᵀ, Q orthonormal:
 
     Attributes:
-        squared: ‖W‖²_row, (d_out,).
-        cross: C = W Aᵀ, (d_out, r).
-        gram: M = A Aᵀ, (r, r).
+        base: [W Q, ‖W − W Q Qᵀ‖_row]ᵀ, (r + 1, d_out): each row inside the row space of A, and its length outside.
+        mixing: [T, 0]ᵀ, (r + 1, r): the rows of A, which have no part outside.
     """
 
-    squared: Tensor
-    cross: Tensor
-    gram: Tensor
+    base: Tensor
+    mixing: Tensor
 
 
 @torch.no_grad()
 def norm_constants(weight: Tensor, a: Tensor) -> NormConstants:
-    """‖W‖²_row, C = W Aᵀ and M = A Aᵀ in float32, once for all steps.
-
-    float32 even for a bfloat16 W: the three terms of `row_norm` cancel when s B A undoes part of W.
-    """
-    weight, a = weight.float(), a.float()
-    return NormConstants(torch.linalg.vecdot(weight, weight), weight @ a.T, a @ a.T)
+    """The constants of `row_norm`, once for all steps; weight: (d_out, d_in), a: (r, d_in)."""
+    weight = weight.float()
+    q, t = torch.linalg.qr(a.double().T)
+    q, t = q.float(), t.T.float()
+    inside = weight @ q
+    outside = torch.linalg.vector_norm(torch.addmm(weight, inside, q.T, alpha=-1), dim=1)
+    return NormConstants(torch.cat([inside.T, outside[None]]), nn.functional.pad(t.T, (0, 0, 0, 1)))
 
 
 @torch.no_grad()
 def row_norm(b: Tensor, s: float, constants: NormConstants) -> Tensor:
-    """‖W + s B A‖_row = sqrt(‖W‖²_row + 2s rowsum(B ∘ C) + s² rowsum((B M) ∘ B)): (d_out,), in O(d_out r²).
+    """‖W + s B A‖_row: (d_out,), in O(d_out r²), whatever d_in.
+
+    B A moves a row of W only inside the row space of A, where r coordinates describe it; outside, the row keeps its
+    length. So the norm is that of [W Q + s B T, ‖W − W Q Qᵀ‖]. Expanding the square into ‖W‖² + 2s B·WAᵀ + s² B AAᵀ·B
+    costs the same and loses half of the digits when s B A cancels W; this sum has no negative terms.
 
     A constant to autograd: Liu et al. 2024 (DoRA), section 4.3, "treating ‖V + ΔV‖_c in Eq. (5) as a constant,
     thereby detaching it from the gradient graph".
 
-    Law: equal to the dense norm, to float32 rounding of ‖W‖²_row. A row that B A cancels below that rounding has
-    no known norm; it is given the smallest that can be told from zero, sqrt(eps) ‖W‖_row, so c stays finite.
+    Law: equal to the dense norm, to float32 rounding of ‖W‖_row. A row that is exactly zero gets a tiny norm instead
+    of 0, so that m / norm is 0 for m = 0.
     """
-    mixed = torch.addmm(constants.cross, b, constants.gram, beta=2 * s, alpha=s * s)
-    squared = constants.squared + torch.linalg.vecdot(mixed, b)
-    info = torch.finfo(squared.dtype)
-    return torch.maximum(squared, constants.squared * info.eps).clamp_min_(info.tiny).sqrt_()
+    rows = torch.addmm(constants.base, constants.mixing, b.T, alpha=s)
+    return rows.square_().sum(0).sqrt_().clamp_min_(SMALLEST_NORM)
 
 
 def merged_weight(weight: Tensor, a: Tensor, b: Tensor, s: float, scale: Tensor | None) -> Tensor:
@@ -98,11 +101,11 @@ def adapt_output(z: Tensor, x: Tensor, bias: Tensor | None, a: Tensor, b: Tensor
         x: (..., d_in); bias: (d_out,) or None; scale: c, (d_out,), or None for GeoLoRA.
     """
     dtype = z.dtype
-    low = torch.nn.functional.linear(x.to(dtype), a.to(dtype))
+    low = nn.functional.linear(x.to(dtype), a.to(dtype))
     if scale is None:
-        return z + torch.nn.functional.linear(low, (s * b).to(dtype))
+        return z + nn.functional.linear(low, (s * b).to(dtype))
     unbiased = z if bias is None else z - bias
-    update = torch.nn.functional.linear(low, (s * scale[:, None] * b).to(dtype))
+    update = nn.functional.linear(low, (s * scale[:, None] * b).to(dtype))
     # c is near 1: in low precision c − 1 keeps its digits where c does not.
     return torch.addcmul(z, unbiased, (scale - 1).to(dtype)) + update
 

@@ -36,13 +36,12 @@ class GeoLinear(Linear):
     """A PEFT LoRA layer with frozen A and the norm of `fedgram.core.dora.row_norm`.
 
     Attributes:
-        norm_squared, norm_cross, norm_gram: `NormConstants`, float32 buffers that no checkpoint holds.
+        norm_base, norm_mixing: `NormConstants`, float32 buffers that no checkpoint holds.
         magnitude_detached: m takes no gradient; see `detached_magnitude`.
     """
 
-    norm_squared: Tensor
-    norm_cross: Tensor
-    norm_gram: Tensor
+    norm_base: Tensor
+    norm_mixing: Tensor
     magnitude_detached = False
 
     @property
@@ -62,12 +61,12 @@ class GeoLinear(Linear):
         """Set A from the seed, the norm constants from W and A, and m = ‖W‖_row: the only time W is dequantised."""
         a = self.lora_A[ADAPTER].weight
         a.data = dora.frozen_a(seed, name, *a.shape).to(a.device)
+        if self.magnitude is None:
+            return
         constants = dora.norm_constants(dequantize_module_weight(self.get_base_layer()), a)
-        self.register_buffer("norm_squared", constants.squared, persistent=False)
-        self.register_buffer("norm_cross", constants.cross, persistent=False)
-        self.register_buffer("norm_gram", constants.gram, persistent=False)
-        if ADAPTER in self.lora_magnitude_vector:
-            self.lora_magnitude_vector[ADAPTER].weight = nn.Parameter(constants.squared.sqrt())
+        self.register_buffer("norm_base", constants.base, persistent=False)
+        self.register_buffer("norm_mixing", constants.mixing, persistent=False)
+        self.magnitude.data = constants.base.square().sum(0).sqrt()
 
     @property
     def direction(self) -> nn.Parameter:
@@ -84,10 +83,10 @@ class GeoLinear(Linear):
         a, b, m, s = self.lora_A[ADAPTER].weight, self.direction, self.magnitude, self.scaling[ADAPTER]
         if m is None:
             return a, b, s, None
-        constants = dora.NormConstants(self.norm_squared, self.norm_cross, self.norm_gram)
-        if constants.squared.dtype != torch.float32:
+        constants = dora.NormConstants(self.norm_base, self.norm_mixing)
+        if constants.base.dtype != torch.float32:
             raise BackboneError(
-                f"the model was cast to {constants.squared.dtype} after its adapters were attached",
+                f"the model was cast to {constants.base.dtype} after its adapters were attached",
                 expected="norm constants in float32",
                 remedy="cast the backbone first, then attach; or use torch.autocast",
             )
