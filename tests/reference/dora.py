@@ -11,7 +11,9 @@ def dense_norm(weight: Tensor, a: Tensor, b: Tensor, s: float) -> Tensor:
     return torch.linalg.vector_norm(weight.double() + s * b.double() @ a.double(), dim=1)
 
 
-def dense_forward(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, s: float, m: Tensor | None):
+def dense_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, s: float, m: Tensor | None
+):
     """eq. (5), or eq. (4) without m; the norm is a constant to autograd (DoRA section 4.3)."""
     adapted = weight + s * b @ a
     if m is not None:

@@ -80,7 +80,9 @@ def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, GeoLinear)}
     if not layers:
-        raise BackboneError("no adapted layer", where=type(model).__name__, remedy="use the model that attach() returned")
+        raise BackboneError(
+            "no adapted layer", where=type(model).__name__, remedy="use the model that attach() returned"
+        )
     return layers
 
 
