@@ -20,6 +20,7 @@ from rich.table import Table
 from fedgram import crossmodal
 from fedgram.crossmodal import Comparison
 from fedgram.files import write_atomically, write_text
+from fedgram.modalities.image import open_image
 from fedgram.training.site import Site
 
 _ANSWERS = 3
@@ -82,11 +83,10 @@ def _examples(axes: Sequence[Axes], site: Site, others: Sequence[Site]) -> None:
         panel.axis("off")
     answers = {o.name: crossmodal.retrieve(site, [s.content for s in chosen], o, _ANSWERS) for o in others}
     for number, (panel, sample) in enumerate(zip(axes, chosen, strict=False)):
-        panel.imshow(sample.content, cmap="gray")
+        panel.imshow(open_image(sample.content), cmap="gray")
         panel.set_title(sample.concept, fontsize=9)
         lines = []
         for name, matches in answers.items():
             lines.append(f"{name}:")
-            for match in matches[number]:
-                lines.append(f"  {'✓' if match.concept == sample.concept else '✗'} {match.id[:24]}")
+            lines += [f"  {'✓' if m.concept == sample.concept else '✗'} {m.id[:24]}" for m in matches[number]]
         panel.text(0, -0.05, "\n".join(lines), transform=panel.transAxes, va="top", fontsize=6.5)

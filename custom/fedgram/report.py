@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -51,9 +52,9 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
         "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
     }
     _write_json(folder / "metrics.json", facts)
-    console = Console(width=110, record=True, quiet=True)
-    print_report(facts, console)
-    write_text(folder / "report.txt", console.export_text())
+    text = io.StringIO()
+    print_report(facts, Console(file=text, width=120))
+    write_text(folder / "report.txt", text.getvalue())
     figure.draw(facts, folder / "report.png")
 
 

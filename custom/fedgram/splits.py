@@ -19,7 +19,7 @@ def split(
 
     The groups of each concept are ranked by a hash of their names; so the split does not depend on the order
     of the samples, and new groups move few of the old ones. A concept with one group trains on it, with two
-    it is also tested, with three or more it is also validated.
+    it is also tested, with five or more it is also validated: a scarce group is worth most in training.
 
     Args:
         validation, test: shares of a concept's groups.
@@ -59,5 +59,5 @@ def _groups_by_concept(samples: Iterable[Sample]) -> dict[str, list[str]]:
 def _parts(count: int, validation: float, test: float) -> list[str]:
     """The part of each of ``count`` ranked groups."""
     tested = max(1, round(count * test)) if test > 0 and count >= 2 else 0
-    validated = max(1, round(count * validation)) if validation > 0 and count >= 3 else 0
+    validated = max(1, round(count * validation)) if validation > 0 and count >= 5 else 0
     return ["test"] * tested + ["validation"] * validated + ["train"] * (count - tested - validated)

@@ -84,7 +84,7 @@ class SiteExecutor(Executor):
         declared = modalities.load(config.modality).name
         if declared != self.modality:
             raise ConfigError(
-                f"modality {declared!r}", where=name, expected=f"{self.modality!r}, as the job has it"
+                f"modality {declared!r}", where=name, expected=f"{self.modality!r} as in the job"
             )
         folder = config.state or str(Path(workspace.get_root_dir(), "fedgram"))
         site = open_site(name, config, wire.decode_job(task))
