@@ -2,11 +2,11 @@
 
     python benchmarks/step_cost.py [--device cuda] [--quick]
 
-One step is forward + backward through Llama-shaped blocks, adapters of the same rank on the same (all linear) layers,
-dropout 0, A trainable in PEFT as it is by default. The input requires grad, as it does above a trainable adapter, so
-the backward reaches every layer. Times are medians of ratios within rounds A B C A B C …, so that a busy machine
-slows all three alike. Memory is what one step adds to the built model at its peak: on the CPU the peak resident set
-of a process of its own for each method, on CUDA the allocator's peak. The last line is JSON.
+One step is forward + backward through Llama-shaped blocks, adapters of the same rank on the same (all linear)
+layers, dropout 0, A trainable in PEFT as it is by default. The input requires grad, as it does above a trainable
+adapter, so the backward reaches every layer. Times are medians of ratios within rounds A B C A B C …, so that a
+busy machine slows all three alike. Memory is what a step adds to the built model at its peak: on the CPU the peak
+resident set of a process of its own for each method, on CUDA the allocator's peak. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from fedgram.model import lora
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
-
-from fedgram.model import lora
 
 METHODS = ("peft_lora", "peft_dora", "geo_dora")
 RANK = 16
@@ -45,9 +44,9 @@ def build(method: str, width: int, device: str) -> nn.Module:
         num_attention_heads=width // 64,
         num_key_value_heads=width // 64,
         vocab_size=32,
-        attn_implementation="sdpa",
     )
-    base = LlamaModel(config).to(device)
+    base: nn.Module = LlamaModel(config)
+    base.to(device)
     if method == "geo_dora":
         return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=True, seed=0)
     stock = LoraConfig(

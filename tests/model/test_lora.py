@@ -1,65 +1,19 @@
-"""GeoLoRA / GeoDoRA layers against stock PEFT, and their checkpoints in a process without fedgram."""
+"""GeoLoRA / GeoDoRA layers against stock PEFT."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import warnings
 from copy import deepcopy
 
 import pytest
 import torch
 from fedgram.core import dora
-from fedgram.errors import BackboneError, CheckpointError
+from fedgram.errors import BackboneError
 from fedgram.model import lora
+from lora_models import SEED, SETTINGS, attached, bert, llama, run
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
 from torch import nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
-
-SETTINGS = {"rank": 4, "alpha": 6.0, "targets": "all-linear"}
-SEED = 11
-
-
-def llama(bias: bool = False, dtype: torch.dtype = torch.float32) -> nn.Module:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=16,
-        attention_bias=bias,
-        mlp_bias=bias,
-    )
-    model = LlamaModel(config)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.normal_(parameter)
-    return model.to(dtype)
-
-
-def bert() -> nn.Module:
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=16
-    )
-    return BertModel(config, add_pooling_layer=False).eval()
-
-
-def attached(backbone: nn.Module, with_m: bool = True):
-    """An attached model with B away from 0 and m away from the norm."""
-    model = lora.attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
-    g = torch.Generator().manual_seed(1)
-    lora.load_direction(
-        model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.direction(model).items()}
-    )
-    lora.load_magnitude(
-        model, {k: m * (1 + 0.2 * torch.randn(m.shape, generator=g)) for k, m in lora.magnitude(model).items()}
-    )
-    return model
+from transformers import GPT2Config, GPT2Model
 
 
 def stock(backbone: nn.Module, like: nn.Module, with_m: bool):
@@ -71,16 +25,6 @@ def stock(backbone: nn.Module, like: nn.Module, with_m: bool):
     state = get_peft_model_state_dict(like, save_embedding_layers=False)
     assert not set_peft_model_state_dict(model, state).unexpected_keys
     return model
-
-
-def run(model: nn.Module, dtype: torch.dtype = torch.float32):
-    """Output, and gradients of a loss that RMS norm does not make constant, by parameter name."""
-    g = torch.Generator().manual_seed(2)
-    x = torch.randn(3, 5, 32, generator=g).to(dtype).requires_grad_()
-    y = model(inputs_embeds=x).last_hidden_state
-    (y.float().sin() * torch.randn(y.shape, generator=g)).sum().backward()
-    grads = {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
-    return y.detach(), grads | {"x": x.grad}
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -126,8 +70,7 @@ def test_attaching_changes_nothing_and_leaves_the_random_state(with_m):
     model = lora.attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(model(inputs_embeds=x).last_hidden_state, expected, rtol=1e-6, atol=1e-6)
-    trainable = {k.split(".")[-3 if "lora_B" in k or "lora_A" in k else -3] for k, p in model.named_parameters()
-                 if p.requires_grad}  # fmt: skip
+    trainable = {k.split(".")[-3] for k, p in model.named_parameters() if p.requires_grad}
     assert trainable == ({"lora_B", "lora_magnitude_vector"} if with_m else {"lora_B"})
 
 
@@ -148,47 +91,6 @@ def test_constants_stay_out_of_checkpoints_and_follow_the_device():
     assert not [k for k in model.state_dict() if "norm_base" in k or "norm_mixing" in k]
     layer = next(iter(lora.adapted_layers(model.to("meta")).values()))
     assert layer.norm_base.device.type == layer.norm_mixing.device.type == "meta"
-
-
-def test_spec_and_copies():
-    model = attached(llama(dtype=torch.bfloat16))
-    shapes = lora.spec(model)
-    assert shapes["base_model.model.layers.0.mlp.up_proj"] == (48, 4, 32)
-    before, m = lora.direction(model), lora.magnitude(model)
-    assert {k: tuple(v.shape) for k, v in before.items()} == {k: (o, r) for k, (o, r, _) in shapes.items()}
-    assert {k: tuple(v.shape) for k, v in m.items()} == {k: (o,) for k, (o, _, _) in shapes.items()}
-    lora.load_direction(model, {k: v + 1 for k, v in before.items()})
-    lora.load_magnitude(model, {k: v + 1 for k, v in m.items()})
-    for name in shapes:
-        assert torch.equal(lora.direction(model)[name], before[name] + 1)
-        assert torch.equal(lora.magnitude(model)[name], m[name] + 1)
-    assert all(not v.requires_grad and v.dtype == torch.float32 for v in (before | m).values())
-
-
-@pytest.mark.parametrize("spoil", ["missing", "unknown", "shape"])
-@pytest.mark.parametrize("part", ["direction", "magnitude"])
-def test_wrong_state_is_refused_and_changes_nothing(spoil, part):
-    model = attached(llama())
-    get, load = getattr(lora, part), getattr(lora, f"load_{part}")
-    before = get(model)
-    state = {k: v + 1 for k, v in before.items()}
-    name = list(state)[-1]
-    if spoil == "shape":
-        state[name] = state[name][:-1]
-    else:
-        value = state.pop(name) if spoil == "missing" else state[name]
-        state |= {"base_model.model.else": value} if spoil == "unknown" else {}
-    with pytest.raises(CheckpointError, match=r"base_model\.model\."):
-        load(model, state)
-    assert all(torch.equal(v, before[k]) for k, v in get(model).items())
-
-
-def test_geolora_has_no_magnitude():
-    model = attached(llama(), with_m=False)
-    assert lora.magnitude(model) == {}
-    lora.load_magnitude(model, {})
-    with pytest.raises(CheckpointError, match="unknown m"):
-        lora.load_magnitude(model, {"base_model.model.layers.0.mlp.up_proj": torch.ones(48)})
 
 
 def test_detached_magnitude():
@@ -314,84 +216,3 @@ def test_casting_after_attaching_is_refused():
     model = attached(llama()).bfloat16()
     with pytest.raises(BackboneError, match=r"cast to torch\.bfloat16 after"):
         model(inputs_embeds=torch.randn(1, 4, 32).bfloat16())
-
-
-def save(model, folder, **changes):
-    given = {
-        "direction": lora.direction(model),
-        "magnitude": lora.magnitude(model),
-        "shapes": lora.spec(model),
-        "seed": SEED,
-        "rank": 4,
-        "alpha": 6.0,
-        "base_model": "tiny",
-    }
-    lora.save_adapter(folder, **(given | changes))
-
-
-@pytest.mark.parametrize("with_m", [False, True])
-def test_checkpoint_without_a_model_equals_that_of_the_live_model(tmp_path, with_m):
-    model = attached(bert(), with_m)
-    save(model, tmp_path / "geo")
-    model.save_pretrained(tmp_path / "stock", save_embedding_layers=False)
-    ours, theirs = (load_file(tmp_path / k / "adapter_model.safetensors") for k in ("geo", "stock"))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
-    ours, theirs = (json.loads((tmp_path / k / "adapter_config.json").read_text()) for k in ("geo", "stock"))
-    told_apart = {"target_modules", "base_model_name_or_path", "auto_mapping"}
-    assert {k for k in ours if ours[k] != theirs[k]} <= told_apart
-    assert sorted(p.name for p in (tmp_path / "geo").iterdir()) == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    ]
-
-
-READER = """
-import sys, warnings
-warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
-import torch
-from peft import PeftModel
-from transformers import AutoModel
-base, adapter, batch = sys.argv[1:]
-model = PeftModel.from_pretrained(AutoModel.from_pretrained(base, add_pooling_layer=False), adapter).eval()
-x, expected = torch.load(batch)
-torch.testing.assert_close(model(inputs_embeds=x).last_hidden_state, expected, rtol=1e-5, atol=1e-5)
-assert "fedgram" not in sys.modules
-"""
-
-
-@pytest.mark.parametrize("with_m", [False, True])
-def test_checkpoint_loads_in_stock_peft(tmp_path, with_m):
-    bert().save_pretrained(tmp_path / "base")
-    model, x = attached(bert(), with_m).eval(), torch.randn(2, 5, 32)
-    save(model, tmp_path / "adapter", base_model=str(tmp_path / "base"))
-    torch.save((x, model(inputs_embeds=x).last_hidden_state.detach()), tmp_path / "batch.pt")
-    arguments = [tmp_path / "base", tmp_path / "adapter", tmp_path / "batch.pt"]
-    done = subprocess.run([sys.executable, "-c", READER, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_saving_again_replaces_the_checkpoint(tmp_path):
-    model = attached(llama())
-    (tmp_path / "note.txt").write_text("kept")
-    save(model, tmp_path)
-    save(model, tmp_path, magnitude={})
-    assert not [k for k in load_file(tmp_path / "adapter_model.safetensors") if "magnitude" in k]
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["use_dora"] is False
-    assert (tmp_path / "note.txt").read_text() == "kept"
-
-
-def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
-    model = attached(llama())
-    name = "base_model.model.layers.0.mlp.up_proj"
-    shapes, b, m = lora.spec(model), lora.direction(model), lora.magnitude(model)
-    for changes in (
-        {"rank": 8},
-        {"shapes": shapes | {"layers.0": (48, 4, 32)}},
-        {"direction": {k: v for k, v in b.items() if k != name}},
-        {"direction": b | {name: b[name].T}},
-        {"magnitude": m | {name: m[name][1:]}},
-    ):
-        with pytest.raises(CheckpointError):
-            save(model, tmp_path / "adapter", **changes)
-    assert not (tmp_path / "adapter").exists()

@@ -63,15 +63,16 @@ def norm_constants(weight: Tensor, a: Tensor) -> NormConstants:
 def row_norm(b: Tensor, s: float, constants: NormConstants) -> Tensor:
     """‖W + s B A‖_row: (d_out,), in O(d_out r²), whatever d_in.
 
-    B A moves a row of W only inside the row space of A, where r coordinates describe it; outside, the row keeps its
-    length. So the norm is that of [W Q + s B T, ‖W − W Q Qᵀ‖]. Expanding the square into ‖W‖² + 2s B·WAᵀ + s² B AAᵀ·B
-    costs the same and loses half of the digits when s B A cancels W; this sum has no negative terms.
+    B A moves a row of W only inside the row space of A, where r coordinates describe it; outside, the row keeps
+    its length. So the norm is that of [W Q + s B T, ‖W − W Q Qᵀ‖]. Expanding the square into
+    ‖W‖² + 2s B·WAᵀ + s² B AAᵀ·B costs the same, but loses half of the digits when s B A cancels W; this sum has no
+    negative terms.
 
     A constant to autograd: Liu et al. 2024 (DoRA), section 4.3, "treating ‖V + ΔV‖_c in Eq. (5) as a constant,
     thereby detaching it from the gradient graph".
 
-    Law: equal to the dense norm, to float32 rounding of ‖W‖_row. A row that is exactly zero gets a tiny norm instead
-    of 0, so that m / norm is 0 for m = 0.
+    Law: equal to the dense norm, to float32 rounding of ‖W‖_row. A row that is exactly zero gets a tiny norm
+    instead of 0, so that m / norm is 0 for m = 0.
     """
     rows = torch.addmm(constants.base, constants.mixing, b.T, alpha=s)
     return rows.square_().sum(0).sqrt_().clamp_min_(SMALLEST_NORM)
@@ -163,7 +164,7 @@ class _AdaptedLinear(torch.autograd.Function):
         shape, dtype, s = grad.shape, ctx.dtype, ctx.s
         g = grad.reshape(-1, shape[-1])
         spare = g if scale is None else torch.empty_like(g)
-        grad_scale = None if y is None else _grad_scale(g, y.reshape_as(g), bias, scale, spare)
+        grad_scale = None if y is None or scale is None else _grad_scale(g, y.reshape_as(g), bias, scale, spare)
         grad_b = grad_x = None
         if low is not None:
             grad_b = (low.T @ g).T.to(b.dtype).mul_(s)

@@ -40,6 +40,11 @@ class GeoLinear(Linear):
         magnitude_detached: m takes no gradient; see `detached_magnitude`.
     """
 
+    lora_A: Any
+    lora_B: Any
+    lora_magnitude_vector: Any
+    out_features: int
+    in_features: int
     norm_base: Tensor
     norm_mixing: Tensor
     magnitude_detached = False
@@ -58,7 +63,7 @@ class GeoLinear(Linear):
         super().update_layer(adapter_name, *args, **kwargs)
 
     def fix_constants(self, seed: int, name: str) -> None:
-        """Set A from the seed, the norm constants from W and A, and m = ‖W‖_row: the only time W is dequantised."""
+        """A from the seed, the norm constants from W and A, m = ‖W‖_row. Only here is W dequantised."""
         a = self.lora_A[ADAPTER].weight
         a.data = dora.frozen_a(seed, name, *a.shape).to(a.device)
         if self.magnitude is None:
@@ -94,7 +99,7 @@ class GeoLinear(Linear):
         return a, b, s, scale
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         plain = not (args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER])
         if (
             plain
@@ -115,7 +120,7 @@ class GeoVariant(LoraVariant):
     """How PEFT initialises, merges and, on a base that is not dense, runs a `GeoLinear`."""
 
     @staticmethod
-    def init(module: Any, adapter_name: str, config: LoraConfig, **_: Any) -> None:
+    def init(module: Any, adapter_name: str, *, config: LoraConfig, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         module.frozen_peft_weight_names = {adapter_name: ("lora_A",)}
         if config.use_dora:
             # PEFT's own holder, for the names it gives to m; `fix_constants` fills it.

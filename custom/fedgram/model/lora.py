@@ -1,7 +1,7 @@
 """GeoLoRA and GeoDoRA on a transformer: attach, read and set B and m, and write the checkpoint.
 
-The checkpoint is stock PEFT LoRA or DoRA, and `PeftModel.from_pretrained` loads it without this package. A layer is
-named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this module.
+The checkpoint is stock PEFT LoRA or DoRA, and `PeftModel.from_pretrained` loads it without this package. A layer
+is named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this module.
 
 The constants of the row norm belong to the W and A that `attach` found. Do not change the base weights, the dtype
 or A of an attached model; merging and unmerging through PEFT is supported.
