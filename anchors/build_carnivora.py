@@ -34,7 +34,10 @@ _FEWER = {
     ("tabular", "Ursidae"): {"train": 1, "heldout": 1},
     "tabular": {"train": 4, "heldout": 3},
 }
-_ANCHOR_SPECIES = {"train": 2, "heldout": 1}  # of eight with DNA; of Canidae's four one each
+_ANCHOR_SPECIES = {"train": 2, "heldout": 1}  # of eight species with DNA, by hash
+# Canidae have four. The site needs two to train and one to test; coyote and wolf are so close that one of them
+# in training and the other in test would be a leak, so the coyote is the anchor, and none is held out.
+_CANIDAE = {"train": ["Canis latrans"], "heldout": []}
 _ORIGIN = {
     "image": ("MIT", "animal-mnist 0.4, Animal MNIST silhouettes"),
     "text": ("WordNet 3.0 licence", "Princeton WordNet 3.0, by way of wn 0.0.23"),
@@ -64,12 +67,17 @@ def divide_windows(family: str, items: list[Item]) -> Parts:
     """As :func:`divide`, by species; the slots of a part are at different positions of the alignment."""
     by_species = {s: [i for i in items if i.group == s] for s in sorted({i.group for i in items})}
     ranked = sorted(by_species, key=lambda s: sha256(f"carnivora|{s}".encode()).digest())
-    first = _ANCHOR_SPECIES["train"] if len(ranked) > 4 else 1
-    species = {"train": ranked[:first], "heldout": ranked[first : first + _ANCHOR_SPECIES["heldout"]]}
+    train, heldout = _ANCHOR_SPECIES["train"], sum(_ANCHOR_SPECIES.values())
+    species = {"train": ranked[:train], "heldout": ranked[train:heldout]}
+    if family == "Canidae":
+        species = _CANIDAE
     windows = len(by_species[ranked[0]])
     locus = {part: FAMILIES.index(family) + 3 * i for i, part in enumerate(_PARTS)}  # no two slots share one
     anchors = {
-        part: [by_species[names[slot % len(names)]][(slot * 6 + locus[part]) % windows] for slot in range(_SLOTS)]
+        part: [
+            by_species[names[slot % len(names)]][(slot * 6 + locus[part]) % windows]
+            for slot in range(_SLOTS if names else 0)
+        ]
         for part, names in species.items()
     }
     used = {name for names in species.values() for name in names}
