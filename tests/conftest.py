@@ -6,6 +6,7 @@ import random
 
 import numpy
 import pytest
+import toy as toy_federation
 import torch
 from hypothesis import settings
 
@@ -23,3 +24,9 @@ def _fixed_seeds() -> None:
     random.seed(0)
     numpy.random.seed(0)  # noqa: NPY002  what libraries still draw from
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> toy_federation.Toy:
+    """A small federation of three sites."""
+    return toy_federation.make(tmp_path_factory.mktemp("toy"))

@@ -1,0 +1,133 @@
+"""A whole federation small enough for a test: three kinds of signals that share a hidden geometry.
+
+The modality is the worked example of the README, taken from its text, so that what a user reads is what runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from fedgram.anchors import load_anchors
+from fedgram.config import AnchorPin, BackboneConfig, JobConfig, SiteConfig
+from fedgram.settings import from_dict, to_dict
+from fedgram.training.session import SiteSession
+from fedgram.training.site import Site, open_site
+from transformers import BertConfig, BertModel
+
+ROOT = Path(__file__).resolve().parents[1]
+SITES = {"red": 0, "green": 1, "blue": 2}
+CONCEPTS = ("oak", "pine", "rye", "moss")
+LENGTH = 64
+
+
+def readme_block(marker: str) -> str:
+    """The code block that follows a marker comment in the README."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(rf"<!-- worked example: {re.escape(marker)} -->\n```\w*\n(.*?)```", text, re.DOTALL)
+    assert found, marker
+    return found[1]
+
+
+def signals(site: str, concepts: list[str], seed: int) -> np.ndarray:
+    """(N, LENGTH) signals: hidden concept vectors, noisy, seen through this site's own random mixing."""
+    hidden = np.random.default_rng(7).normal(size=(len(CONCEPTS), 8))
+    mixing = np.random.default_rng(100 + SITES[site]).normal(size=(8, LENGTH)) / 8**0.5
+    noise = np.random.default_rng([seed, SITES[site]])
+    latent = np.stack([hidden[CONCEPTS.index(c)] for c in concepts])
+    return ((latent + 0.3 * noise.normal(size=latent.shape)) @ mixing).astype(np.float32)
+
+
+def write_anchors(folder: Path, seed: int, per_concept: int, missing: dict[str, str]) -> AnchorPin:
+    """An anchor set; ``missing`` names a concept that a site's modality does not fill."""
+    concepts = [c for c in CONCEPTS for _ in range(per_concept)]
+    values = {site: signals(site, concepts, seed) for site in SITES}
+    slots = []
+    for number, concept in enumerate(concepts):
+        files = {}
+        for site in SITES:
+            if missing.get(site) == concept:
+                continue
+            path = folder / site / f"{number}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savetxt(path, values[site][number : number + 1], delimiter=",")
+            files[site] = {
+                "path": f"{site}/{number}.csv",
+                "sha256": sha256(path.read_bytes()).hexdigest(),
+                "origin": "synthetic",
+                "licence": "CC0-1.0",
+                "source": "made in the test",
+            }
+        slots.append({"id": f"slot-{number}", "concept": concept, "files": files})
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "name": folder.name, "slots": slots}))
+    return AnchorPin(load_anchors(folder).manifest_sha256, tuple(concepts))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Files of the federation, its job and its site files."""
+
+    root: Path
+    job: JobConfig
+    sites: dict[str, SiteConfig]
+
+    def with_job(self, **changes: object) -> Toy:
+        """The same sites under other job settings, given as plain data by part."""
+        plain = to_dict(self.job)
+        for part, values in changes.items():
+            plain[part] = {**plain[part], **values} if isinstance(values, dict) else values
+        return Toy(self.root, from_dict(JobConfig, plain, "test"), self.sites)
+
+    def open(self, name: str) -> Site:
+        return open_site(name, self.sites[name], self.job)
+
+    def sessions(self, folder: Path) -> dict[str, SiteSession]:
+        return {name: SiteSession(self.open(name), folder / name) for name in self.sites}
+
+
+def make(root: Path) -> Toy:
+    """Write everything below ``root`` and describe it."""
+    modules = root / "modules"
+    modules.mkdir(parents=True)
+    (modules / "my_signals.py").write_text(readme_block("my_signals.py"))
+    lines = ["from my_signals import Signal", *(f"{site.upper()} = Signal({site!r})" for site in SITES)]
+    (modules / "toy_modalities.py").write_text("\n".join(lines) + "\n")
+    if str(modules) not in sys.path:
+        sys.path.insert(0, str(modules))
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    BertModel(BertConfig(vocab_size=30, max_position_embeddings=16, **shape)).save_pretrained(root / "tiny")
+    train = write_anchors(root / "anchors", seed=1, per_concept=3, missing={"blue": "moss"})
+    heldout = write_anchors(root / "heldout", seed=2, per_concept=3, missing={"blue": "moss"})
+    sites = {}
+    for site in SITES:
+        concepts = [c for c in CONCEPTS for _ in range(20) if (site, c) != ("blue", "moss")]
+        rows = signals(site, concepts, seed=3)
+        header = ",".join(["id", "concept", "group", *(f"v{i}" for i in range(LENGTH))])
+        body = [f"{i},{c},g{i}," + ",".join(map(str, r)) for i, (c, r) in enumerate(zip(concepts, rows, strict=True))]
+        (root / f"{site}.csv").write_text("\n".join([header, *body]) + "\n")
+        sites[site] = SiteConfig(
+            modality=f"toy_modalities:{site.upper()}",
+            data=str(root / f"{site}.csv"),
+            tokenizer="patches",
+            anchors=str(root / "anchors"),
+            heldout=str(root / "heldout"),
+            backbones={"tiny": str(root / "tiny")},
+            device="cpu",
+            threads=1,
+            cache=str(root / "cache"),
+        )
+    plain = {
+        "anchors": to_dict(train),
+        "heldout": to_dict(heldout),
+        "backbone": to_dict(BackboneConfig("tiny")),
+        "adapter": {"rank": 4, "alpha": 8.0, "magnitude": "mean"},
+        "training": {"rounds": 3, "local_steps": 3, "batch_size": 16},
+    }
+    return Toy(root, from_dict(JobConfig, plain, "test"), sites)

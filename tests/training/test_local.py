@@ -1,0 +1,133 @@
+"""One round at one site."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fedgram.core.gram import cosine_gram
+from fedgram.errors import BackboneError
+from fedgram.model import lora
+from fedgram.training import contracts, local
+from fedgram.training.server import agree
+from fedgram.training.site import Site
+from fedgram.types import GlobalState, SiteUpdate
+from toy import Toy
+
+
+def first_state(toy: Toy) -> GlobalState:
+    return agree([local.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
+
+
+def trained(site: Site, state: GlobalState) -> SiteUpdate:
+    return local.local_round(site, state)
+
+
+def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
+    state = first_state(toy)
+    update = trained(toy.open("red"), state)
+    contracts.check_update(update, state, toy.job)
+    assert all(delta.abs().max() > 0 for delta in update.delta.values())
+    assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "seconds"}
+    assert update.magnitude.keys() == update.delta.keys()
+
+
+def test_private_magnitudes_do_not_leave(toy: Toy):
+    private = toy.with_job(adapter={"magnitude": "private"})
+    site = private.open("red")
+    before = lora.magnitude(site.model.transformer)
+    update = trained(site, first_state(private))
+    after = lora.magnitude(site.model.transformer)
+    assert update.magnitude == {}
+    assert any(not torch.equal(before[name], after[name]) for name in before)  # though they train
+
+
+def test_a_round_is_the_same_in_every_process(toy: Toy):
+    state = first_state(toy)
+    first, second = (trained(toy.open("green"), state) for _ in range(2))
+    assert all(torch.equal(first.delta[name], second.delta[name]) for name in first.delta)
+    assert torch.equal(first.gram, second.gram)
+    assert first.weight == second.weight
+
+
+def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy):
+    site = toy.open("red")
+    state = first_state(toy)
+    generator = torch.Generator().manual_seed(0)
+    b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.direction.items()}
+    lora.load_direction(site.model.transformer, b)
+    local.anchor_alignment(site, state.consensus).backward()
+    grads = {name: p.grad for name, p in site.model.transformer.named_parameters() if p.requires_grad}
+    magnitudes = [grad for name, grad in grads.items() if "magnitude" in name]
+    directions = [grad for name, grad in grads.items() if "lora_B" in name]
+    assert magnitudes
+    assert all(grad is None or grad.abs().max() == 0 for grad in magnitudes)
+    assert all(grad is not None and grad.abs().max() > 0 for grad in directions)
+
+
+def test_the_geometry_loss_aligns(toy: Toy):
+    strong = toy.with_job(training={"geometry_weight": 20.0, "local_steps": 30})
+    state = first_state(strong)
+    alignment = {}
+    for weight, run in ((20.0, strong), (0.0, strong.with_job(training={"geometry_weight": 0.0}))):
+        site = run.open("green")
+        trained(site, state)
+        alignment[weight] = local.anchor_alignment(site, state.consensus).item()
+    assert alignment[20.0] > alignment[0.0] + 0.02
+
+
+def test_the_optimiser_goes_on_where_it_was(toy: Toy):
+    site = toy.open("red")
+    state = first_state(toy)
+    trained(site, state)
+    trained(site, dataclasses.replace(state, round=1))
+    steps = {int(moments["step"]) for moments in site.optimizer.state_dict()["state"].values()}
+    assert steps == {2 * toy.job.training.local_steps}
+
+
+def test_training_alone_leaves_no_trace(toy: Toy):
+    state = first_state(toy)
+    touched, untouched = toy.open("red"), toy.open("red")
+    evaluation = local.evaluate_alone(touched)
+    assert 0 <= evaluation.metrics["accuracy"] <= 1
+    first, second = trained(touched, state), trained(untouched, state)
+    assert all(torch.equal(first.delta[name], second.delta[name]) for name in first.delta)
+
+
+def test_the_evaluation_gram_covers_both_anchor_sets(toy: Toy):
+    site = toy.open("blue")
+    evaluation = local.evaluate_global(site, first_state(toy))
+    contracts.check_evaluation(evaluation, toy.job)
+    b = len(site.anchors.slots)
+    assert evaluation.slots == tuple(range(9))  # blue has no anchor of the fourth concept
+    torch.testing.assert_close(evaluation.gram[:b, :b], cosine_gram(local.represent(site, site.anchors.tokens)))
+
+
+@pytest.mark.parametrize("rule", ["precision", "precision_sum", "samples", "uniform"])
+def test_weights_follow_the_rule(toy: Toy, rule: str):
+    run = toy.with_job(aggregation={"weights": rule})
+    site = run.open("red")
+    n = len(site.data["train"])
+    weight = trained(site, first_state(run)).weight
+    if rule == "samples":
+        assert weight == n
+    elif rule == "uniform":
+        assert weight == 1.0
+    else:
+        u = local.site_weight(run.with_job(aggregation={"weights": "precision"}).open("red"), _anchors(site), 1)
+        assert 1 <= u <= 100
+        if rule == "precision_sum":
+            ours = local.site_weight(site, _anchors(site), 1)
+            mean = local.site_weight(dataclasses.replace(site, job=toy.job), _anchors(site), 1)
+            assert ours == pytest.approx(n * mean)
+
+
+def _anchors(site: Site) -> torch.Tensor:
+    return local.represent(site, site.anchors.tokens)
+
+
+def test_another_base_model_does_not_train(toy: Toy):
+    state = dataclasses.replace(first_state(toy), backbone="0" * 64)
+    with pytest.raises(BackboneError, match=r"(?s)red: backbone .tiny.*same checkpoint"):
+        _ = trained(toy.open("red"), state)
