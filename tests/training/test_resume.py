@@ -1,0 +1,117 @@
+"""An interrupted run goes on at the next round and ends where an uninterrupted one ends, to the last bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fedgram.errors import CheckpointError
+from fedgram.outcome import Outcome
+from fedgram.training import checkpoint
+from fedgram.training.loop import run_federation
+from fedgram.training.state import load_before
+from fedgram.types import RoundRecord
+from safetensors.torch import load_file
+from toy import Toy
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut_after(round: int):
+    def watch(record: RoundRecord) -> None:
+        if record.round == round:
+            raise PowerCut
+
+    return watch
+
+
+def same(a: Outcome, b: Outcome) -> None:
+    assert all(torch.equal(x, b.server.state.direction[k]) for k, x in a.server.state.direction.items())
+    assert all(torch.equal(x, b.server.state.magnitude[k]) for k, x in a.server.state.magnitude.items())
+    assert torch.equal(a.server.state.consensus, b.server.state.consensus)
+    for site in a.together:
+        assert a.together[site].metrics == b.together[site].metrics
+        assert torch.equal(a.together[site].gram, b.together[site].gram)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return run_federation(toy.sessions(folder), toy.job, folder / "server"), folder
+
+
+@pytest.mark.parametrize("magnitude", ["mean", "private"])
+def test_resume_after_a_power_cut(toy: Toy, tmp_path: Path, magnitude: str):
+    run = toy.with_job(adapter={"magnitude": magnitude})
+    whole = run_federation(run.sessions(tmp_path / "a"), run.job, tmp_path / "a" / "server")
+    with pytest.raises(PowerCut):
+        run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "b" / "server", cut_after(2))
+    resumed = run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "b" / "server")
+    assert [r.round for r in resumed.server.records] == [1, 2, 3]
+    same(whole, resumed)
+
+
+def test_a_server_that_lost_a_round_makes_the_sites_step_back(toy: Toy, tmp_path: Path, uninterrupted):
+    """The server dies in round 2 after the sites have trained it: they redo it from their state after round 1."""
+    sessions = toy.sessions(tmp_path)
+    with pytest.raises(PowerCut):
+        run_federation(sessions, toy.job, tmp_path / "server", cut_after(1))
+    saved = checkpoint.load(tmp_path / "server", toy.job)
+    assert saved is not None
+    for session in sessions.values():
+        session.train(saved.run, saved.state)  # round 2, whose replies the server never saved
+    resumed = run_federation(sessions, toy.job, tmp_path / "server")
+    same(uninterrupted[0], resumed)
+
+
+def test_a_finished_run_leaves_its_result_and_no_checkpoint(toy: Toy, uninterrupted):
+    outcome, folder = uninterrupted
+    assert checkpoint.load(folder / "server", toy.job) is None
+    local = load_file(folder / "red" / "result" / "local.safetensors")
+    shared = {k.removeprefix("direction."): v for k, v in local.items() if k.startswith("direction.")}
+    assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.direction.items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(toy: Toy, tmp_path: Path):
+    with pytest.raises(PowerCut):
+        run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
+    with pytest.raises(CheckpointError, match="other settings"):
+        checkpoint.load(tmp_path / "server", toy.with_job(training={"rounds": 9}).job)
+
+
+def test_a_damaged_checkpoint_is_named(toy: Toy, tmp_path: Path):
+    with pytest.raises(PowerCut):
+        run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
+    path = next((tmp_path / "server").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match=r"server\.safetensors: damaged"):
+        checkpoint.load(tmp_path / "server", toy.job)
+    state = next((tmp_path / "red").glob("run-*/round-00001.safetensors"))
+    state.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"round-00001\.safetensors: damaged"):
+        load_before(state.parent, 2)
+
+
+def test_a_failed_write_leaves_the_last_good_state(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(PowerCut):
+        run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
+    saved = checkpoint.load(tmp_path / "server", toy.job)
+    assert saved is not None
+
+    def full_disk(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fedgram.files.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path / "server", saved, toy.job)
+    monkeypatch.undo()
+    again = checkpoint.load(tmp_path / "server", toy.job)
+    assert again is not None
+    assert again.state.round == saved.state.round
+    assert [p.name for p in (tmp_path / "server").iterdir()] == ["server.safetensors"]
