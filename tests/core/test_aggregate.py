@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -48,6 +49,14 @@ def test_sum_is_exact_to_one_rounding_per_term_in_any_order(values, shuffle):
     shuffled = shuffle.sample(values, len(values))
     assert total(values) == total(shuffled)
     assert total(values) == pytest.approx(math.fsum(values), rel=1e-15, abs=(len(values) + 1) * 2.0**-37)
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(0.75, 1), (-0.75, -1), (0.25, 0), (-0.25, 0), (3.0, 3)])
+def test_a_term_is_rounded_to_the_nearest_step(steps, kept):
+    """To nearest, not down: rounding must not push a thousand small terms all one way."""
+    total = FixedPointSum(())
+    total.add(torch.tensor(steps * 2.0**-36))
+    assert total.value().item() == kept * 2.0**-36
 
 
 def test_float_addition_would_depend_on_the_order():
@@ -356,6 +365,18 @@ def test_consensus_is_the_same_bits_in_any_order_of_arrival(rule, sites, shuffle
     for _ in range(3):
         order = shuffle.sample(list(sites), len(sites))
         torch.testing.assert_close(consensus_of(sites, rule, order=order), arrived, **EXACT)
+
+
+def test_trimmed_is_the_same_bits_where_one_rounding_decides():
+    """A middle value halfway between two float32 numbers: the last bit of the float64 sum picks one of them."""
+    for seed in range(20):
+        low, high = normal(seed, 2).abs().clamp(max=3).div(10).tolist()
+        cosines = {"a": -low, "b": 0.5 + 2.0**-25, "c": 0.6 + high}
+        grams = {site: torch.full((2, 2), cosine, dtype=torch.float64) for site, cosine in cosines.items()}
+        sites = full(**grams)
+        results = [consensus_of(sites, "trimmed", 2, order) for order in itertools.permutations(sites)]
+        for result in results[1:]:
+            torch.testing.assert_close(result, results[0], **EXACT)
 
 
 @every_rule
