@@ -22,10 +22,11 @@ from fedgram.types import Sample, Tokens
 MAX_LENGTH = 64  # tokens of a DNA language model; 300 bases are 50 of its 6-mers
 _FOREIGN = re.compile("[^ACGTURYSWKMBDHVN.-]")  # the complement of IUPAC's alphabet, with gaps
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
+_PLAIN = str.maketrans("U", "T", "-.")  # RNA as DNA, without gaps
 
 
 def read_fasta(path: Path) -> dict[str, str]:
-    """Sequences in upper case by record id (the first word of the header), in file order.
+    """Sequences by record id (the first word of the header), in file order: upper case, no gaps, T for U.
 
     Raises:
         DataError: missing, damaged or not FASTA; an empty record; a letter outside the alphabet.
@@ -58,7 +59,10 @@ def _parse_record(path: Path, number: int, record: str) -> tuple[str, str]:
             expected="A C G T U, ambiguity codes R Y S W K M B D H V N, gaps - .",
             remedy="correct the record; proteins are not supported",
         )
-    return header.split()[0], sequence
+    bases = sequence.translate(_PLAIN)
+    if not bases:
+        raise DataError("nothing but gaps", where=where, remedy="remove the record")
+    return header.split()[0], bases
 
 
 def canonical_kmers(k: int) -> dict[str, int]:
@@ -75,8 +79,7 @@ def canonical_kmers(k: int) -> dict[str, int]:
 class KmerCounts:
     """Not a learned encoder: counts of canonical k-mers in L equal pieces of the sequence, L2-normalised.
 
-    Gaps are taken out first; a k-mer with an ambiguous letter does not count; a piece without any k-mer
-    is masked.
+    A k-mer with an ambiguous letter does not count; a piece without any k-mer is masked.
     """
 
     def __init__(self, k: int = 6, pieces: int = 6):
@@ -98,17 +101,16 @@ class KmerCounts:
 
     def count(self, sequence: str) -> np.ndarray:
         """(L, d_m), float32: a k-mer belongs to the piece in which it starts."""
-        bases = sequence.replace("-", "").replace(".", "").replace("U", "T")
         counts = np.zeros((self._pieces, self.width), dtype=np.float32)
-        for start in range(len(bases) - self._k + 1):
-            column = self._columns.get(bases[start : start + self._k])
+        for start in range(len(sequence) - self._k + 1):
+            column = self._columns.get(sequence[start : start + self._k])
             if column is not None:
-                counts[start * self._pieces // len(bases), column] += 1
+                counts[start * self._pieces // len(sequence), column] += 1
         return counts
 
 
 class GenomicsModality:
-    """Content: the sequence, a string over the IUPAC alphabet in upper case."""
+    """Content: the sequence, a string over the IUPAC alphabet, without gaps."""
 
     name = "genomics"
 
