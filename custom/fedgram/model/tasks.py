@@ -68,7 +68,7 @@ class Classification:
         predicted, truth = output.argmax(1).cpu().numpy(), targets.cpu().numpy()
         return {
             "accuracy": float(accuracy_score(truth, predicted)),
-            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
         }
 
 
