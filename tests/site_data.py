@@ -56,11 +56,11 @@ def save_vit(folder: Path) -> str:
     return str(folder)
 
 
-def save_bert(folder: Path, words: list[str]) -> str:
+def save_bert(folder: Path, words: list[str], seed: int = 0) -> str:
     """A BERT with the given vocabulary, d = 16."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     folder.mkdir(parents=True)
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
