@@ -65,7 +65,7 @@ def retrieve(
     query: Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")],
     gallery: Annotated[Path, typer.Argument(help="result folder of the site whose test samples answer")],
     files: Annotated[list[Path], typer.Argument(help="files of the asking modality")],
-    k: Annotated[int, typer.Option(min=1, help="answers for each file")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="answers for each file")] = 5,
 ) -> None:
     """Find samples of another modality, in anchor coordinates."""
     from fedgram import crossmodal

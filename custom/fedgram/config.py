@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fedgram.core.aggregate import ConsensusRule
 from fedgram.core.cka import CkaVariant
@@ -20,6 +20,7 @@ from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
 
+T = TypeVar("T")
 WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
 
 
@@ -254,18 +255,43 @@ class SiteConfig:
         _require(self.threads >= 0, "threads", self.threads, "0 or more")
 
 
+@dataclass(frozen=True)
+class ServerConfig:
+    """What only the server's own machine knows.
+
+    Attributes:
+        state: folder of the saved rounds, from which an interrupted run goes on; inside the server's workspace
+            when absent. `nvflare simulator` empties its workspace, so there only a folder elsewhere outlives it.
+    """
+
+    state: str | None = None
+
+
+def read_server_config(path: Path) -> ServerConfig:
+    """Read the server's own file (TOML); all defaults when there is none.
+
+    Raises:
+        ConfigError: it is not TOML, or holds an unknown or wrong setting.
+    """
+    return _read_toml(ServerConfig, path) if path.exists() else ServerConfig()
+
+
 def read_site_config(path: Path) -> SiteConfig:
     """Read a site's own file (TOML).
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting.
     """
-    try:
-        settings = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise ConfigError(
             "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
-        ) from None
+        )
+    return _read_toml(SiteConfig, path)
+
+
+def _read_toml(kind: type[T], path: Path) -> T:
+    try:
+        settings = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=path) from None
-    return from_dict(SiteConfig, settings, str(path))
+    return from_dict(kind, settings, str(path))

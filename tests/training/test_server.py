@@ -164,6 +164,10 @@ BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
         lambda u: dataclasses.replace(u, magnitude={k: v * float("nan") for k, v in u.magnitude.items()}),
         "m of",
     ),
+    "a huge m": (
+        lambda u: dataclasses.replace(u, magnitude={k: v + 1e30 for k, v in u.magnitude.items()}),
+        "finite values in range",
+    ),
     "no m": (lambda u: dataclasses.replace(u, magnitude={}), "m: "),
     "a Gram of other size": (lambda u: dataclasses.replace(u, gram=u.gram[:-1, :-1]), "Gram of shape"),
     "an asymmetric Gram": (lambda u: dataclasses.replace(u, gram=lopsided(u.gram)), "not symmetric"),

@@ -16,7 +16,7 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedgram import report
-from fedgram.config import JobConfig
+from fedgram.config import JobConfig, read_server_config
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import wire
 from fedgram.outcome import Outcome
@@ -52,7 +52,9 @@ class GramController(ModelController):
         setattr(self.communicator, "_task_check_period", _POLL_SECONDS)  # noqa: B010 - private, and not typed
         job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
         workspace = wire.workspace_of(self.fl_ctx)
-        folder = Path(workspace.get_root_dir()) / "checkpoints" / job.fingerprint()[:16]
+        own = read_server_config(Path(workspace.get_site_config_dir(), "fedgram", "server.toml"))
+        states = Path(own.state).expanduser() if own.state else Path(workspace.get_root_dir(), "checkpoints")
+        folder = states / job.fingerprint()[:16]
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
         state = checkpoint.load(folder, job) or self._introduce(job, progress)

@@ -91,11 +91,11 @@ class Round:
     def __init__(self, before: ServerState, job: JobConfig, sites: Iterable[str]):
         self._before, self._job, self._asked = before, job, tuple(sites)
         self._started = time.perf_counter()
-        shapes = {name: tuple(b.shape) for name, b in before.state.direction.items()}
-        rules = job.aggregation
-        self._delta = WeightedMean(shapes, rules.max_share)
-        rows = {name: (shape[0],) for name, shape in shapes.items()} if job.adapter.shares_magnitude else {}
-        self._magnitude = WeightedMean(rows, rules.max_share)
+        rules, layers = job.aggregation, before.state.direction
+        shapes = {f"B/{name}": tuple(b.shape) for name, b in layers.items()}
+        if job.adapter.shares_magnitude:
+            shapes |= {f"m/{name}": tuple(b.shape[:1]) for name, b in layers.items()}
+        self._mean = WeightedMean(shapes, rules.max_share)
         self._consensus = GramConsensus(job.anchors.slots, rules.consensus)
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
@@ -115,14 +115,15 @@ class Round:
         """
         try:
             contracts.check_update(reply, self._before.state, self._job)
-            self._delta.add(reply.site, reply.delta, reply.weight)
+            tensors = {f"B/{name}": delta for name, delta in reply.delta.items()}
+            tensors |= {f"m/{name}": m for name, m in reply.magnitude.items()}
+            self._mean.add(reply.site, tensors, reply.weight)
         except FedgramError as error:
             self.reject(reply.site, str(error))
             raise UpdateRejected(error.problem, where=reply.site, expected=error.expected) from error
-        self._magnitude.add(reply.site, reply.magnitude, reply.weight)
         self._consensus.add(reply.site, reply.gram, reply.slots)
-        tensors = [*reply.delta.values(), *reply.magnitude.values(), reply.gram]
-        self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in tensors)
+        sent = [*tensors.values(), reply.gram]
+        self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
         self._norms[reply.site] = contracts.update_norm(reply.delta)
         self._metrics[reply.site] = dict(reply.metrics)
 
@@ -145,10 +146,11 @@ class Round:
                 expected=f"at least {rules.min_sites}",
                 remedy="; ".join(self.rejected.values()) or "see why the sites did not answer",
             )
-        mean = self._delta.close()
+        means = self._mean.close()
+        mean = {k.removeprefix("B/"): v for k, v in means.items() if k.startswith("B/")}
         velocity = {k: (rules.server_momentum * before.velocity[k].double() + mean[k]).float() for k in mean}
         direction = {k: b + rules.server_learning_rate * velocity[k] for k, b in before.state.direction.items()}
-        magnitude = {k: m.float() for k, m in self._magnitude.close().items()}
+        magnitude = {k.removeprefix("m/"): v.float() for k, v in means.items() if k.startswith("m/")}
         state = replace(
             before.state,
             round=number,
@@ -163,7 +165,7 @@ class Round:
         heard = {*self.accepted, *self.rejected}
         return RoundRecord(
             round=number,
-            shares=self._delta.shares(),
+            shares=self._mean.shares(),
             metrics={site: self._metrics[site] for site in self.accepted},
             payload_bytes={site: self._bytes[site] for site in self.accepted},
             rejected=dict(sorted(self.rejected.items())),
