@@ -128,6 +128,6 @@ def make(root: Path) -> Toy:
         "heldout": to_dict(heldout),
         "backbone": to_dict(BackboneConfig("tiny")),
         "adapter": {"rank": 4, "alpha": 8.0, "magnitude": "mean"},
-        "training": {"rounds": 3, "local_steps": 3, "batch_size": 16},
+        "training": {"rounds": 3, "local_steps": 12, "batch_size": 16},
     }
     return Toy(root, from_dict(JobConfig, plain, "test"), sites)
