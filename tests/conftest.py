@@ -6,8 +6,8 @@ import random
 
 import numpy
 import pytest
-import toy as toy_federation
 import torch
+import toy as toy_federation
 from hypothesis import settings
 
 torch.set_num_threads(1)

@@ -110,7 +110,9 @@ def make(root: Path) -> Toy:
         concepts = [c for c in CONCEPTS for _ in range(20) if (site, c) != ("blue", "moss")]
         rows = signals(site, concepts, seed=3)
         header = ",".join(["id", "concept", "group", *(f"v{i}" for i in range(LENGTH))])
-        body = [f"{i},{c},g{i}," + ",".join(map(str, r)) for i, (c, r) in enumerate(zip(concepts, rows, strict=True))]
+        body = [
+            f"{i},{c},g{i}," + ",".join(map(str, r)) for i, (c, r) in enumerate(zip(concepts, rows, strict=True))
+        ]
         (root / f"{site}.csv").write_text("\n".join([header, *body]) + "\n")
         sites[site] = SiteConfig(
             modality=f"toy_modalities:{site.upper()}",

@@ -49,7 +49,7 @@ def honest(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
 
 
 def test_flare_and_the_plain_loop_give_the_same_model(honest):
-    folder, results, outcome = honest
+    _, results, outcome = honest
     assert_same_model(results, outcome)
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
@@ -74,7 +74,7 @@ def test_what_a_user_finds(honest):
 
 def test_nothing_private_is_at_the_server(honest):
     """Neither sample ids nor groups nor any weight of a site's own adapter or head."""
-    folder, results, _ = honest
+    folder, _, _ = honest
     local = load_file(folder / "sites/red/result/local.safetensors")
     adapter = local["local.adapter.linear.weight"].numpy().tobytes()[:64]
     for path in (folder / "workspace" / "server").rglob("*"):
@@ -155,7 +155,7 @@ def test_kill_minus_nine_and_run_again(toy: Toy, tmp_path: Path):
     assert_same_model(results, plain(run, tmp_path / "plain"))
 
 
-class start_and_kill_after:  # noqa: N801 - reads as a statement
+class start_and_kill_after:
     """Start the simulator and kill its whole process group once so many rounds are saved."""
 
     def __init__(self, run: Toy, folder: Path, state: Path, rounds: int):

@@ -95,9 +95,7 @@ def test_a_damaged_checkpoint_is_named(toy: Toy, tmp_path: Path):
         load_before(state.parent, 2)
 
 
-def test_a_failed_write_leaves_the_last_good_state(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failed_write_leaves_the_last_good_state(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(PowerCut):
         run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
     saved = checkpoint.load(tmp_path / "server", toy.job)

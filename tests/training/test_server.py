@@ -59,7 +59,9 @@ def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[Sit
         ({"slots": (0, 1)}, "Gram of shape"),
     ],
 )
-def test_a_bad_introduction_is_left_out(toy: Toy, introductions: list[SiteIntroduction], change: dict, reason: str):
+def test_a_bad_introduction_is_left_out(
+    toy: Toy, introductions: list[SiteIntroduction], change: dict, reason: str
+):
     bad = dataclasses.replace(introductions[0], **change)
     _, rejected = agree([bad, *introductions[1:]], toy.job)
     assert reason in rejected["red"]
@@ -183,7 +185,10 @@ BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
         lambda u: dataclasses.replace(u, metrics={**u.metrics, "age_of_patient_7": 61.0}),
         "metrics that the job does not name",
     ),
-    "a metric that is NaN": (lambda u: dataclasses.replace(u, metrics={"loss": float("nan")}), "not a finite number"),
+    "a metric that is NaN": (
+        lambda u: dataclasses.replace(u, metrics={"loss": float("nan")}),
+        "not a finite number",
+    ),
 }
 
 

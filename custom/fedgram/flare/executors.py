@@ -83,9 +83,7 @@ class SiteExecutor(Executor):
         config = find_site_config(Path(workspace.get_site_config_dir()), name)
         declared = modalities.load(config.modality).name
         if declared != self.modality:
-            raise ConfigError(
-                f"modality {declared!r}", where=name, expected=f"{self.modality!r} as in the job"
-            )
+            raise ConfigError(f"modality {declared!r}", where=name, expected=f"{self.modality!r} as in the job")
         folder = config.state or str(Path(workspace.get_root_dir(), "fedgram"))
         site = open_site(name, config, wire.decode_job(task))
         self._session = SiteSession(site, Path(folder).expanduser() / name)

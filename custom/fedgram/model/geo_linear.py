@@ -101,11 +101,8 @@ class GeoLinear(Linear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base: Any = self.get_base_layer()
         plain = not (args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER])
-        if (
-            plain
-            and _is_dense(base)
-            and (x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type))
-        ):
+        fits = x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)
+        if plain and fits and _is_dense(base):
             return dora.adapted_linear(x, base.weight, base.bias, *self.factors())
         return super().forward(x, *args, **kwargs)
 

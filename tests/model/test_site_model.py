@@ -1,0 +1,115 @@
+"""Adapter, pooling and the shared transformer as one model; encoder and causal backbones alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fedgram.config import BackboneConfig
+from fedgram.errors import BackboneError, ConfigError, DataError
+from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, masked_mean, width
+from fedgram.model.tasks import Classification, make_task
+from fedgram.pretrained import locate
+from fedgram.types import Tokens
+from lora_models import bert, llama
+
+
+def model(backbone: torch.nn.Module, tokens: Tokens) -> SiteModel:
+    generator = torch.Generator().manual_seed(0)
+    adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
+    head = Classification(("a", "b")).head(width(backbone), generator)
+    return SiteModel(adapter, backbone, head).eval()
+
+
+def tokens(n: int = 5, length: int = 6, d_m: int = 7) -> Tokens:
+    mask = torch.arange(length)[None, :] < torch.arange(2, 2 + n)[:, None]
+    return Tokens(torch.randn(n, length, d_m), mask)
+
+
+def test_masked_mean_by_hand():
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]], [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    torch.testing.assert_close(masked_mean(hidden, mask), torch.tensor([[2.0, 3.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("backbone", [bert, llama])
+def test_padding_changes_nothing(backbone):
+    given = tokens()
+    site = model(backbone(), given)
+    noise = Tokens(torch.where(given.mask[..., None], given.values, torch.randn(5, 6, 7)), given.mask)
+    longer = Tokens(
+        torch.cat([given.values, torch.randn(5, 3, 7)], 1), torch.cat([given.mask, torch.zeros(5, 3).bool()], 1)
+    )
+    z = site.represent(given)
+    assert z.shape == (5, width(site.transformer))
+    assert z.dtype == torch.float32
+    torch.testing.assert_close(site.represent(noise), z, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(site.represent(longer), z, atol=1e-5, rtol=1e-5)
+
+
+def test_the_adapter_starts_at_the_scale_of_the_embeddings():
+    given = Tokens(1000 * torch.randn(64, 6, 7) + 300, torch.ones(64, 6).bool())
+    adapter = TokenAdapter(given, 512, 0.02, torch.Generator().manual_seed(0))
+    assert adapter(given.values).std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_a_constant_feature_does_not_blow_up():
+    values = torch.randn(20, 3, 4)
+    values[..., 2] = 5.0
+    adapter = TokenAdapter(Tokens(values, torch.ones(20, 3).bool()), 8, 1.0, torch.Generator().manual_seed(0))
+    assert torch.isfinite(adapter(values + 0.01)).all()
+    assert adapter(values + 0.01).abs().max() < 100
+
+
+def test_local_state_round_trip():
+    given = tokens()
+    first, second = model(bert(), given), model(bert(), tokens())
+    assert not torch.equal(first.represent(given), second.represent(given))
+    second.load_local_state({k: v.clone() for k, v in first.local_state().items()})
+    torch.testing.assert_close(first.represent(given), second.represent(given))
+
+
+def test_a_fingerprint_is_of_the_weights_not_of_the_precision(tmp_path: Path):
+    bert().save_pretrained(tmp_path)
+    load = {
+        kind: load_backbone(BackboneConfig("x"), {"x": str(tmp_path)}, kind)
+        for kind in (torch.float32, torch.bfloat16)
+    }
+    prints = {fingerprint(model) for model in load.values()}
+    assert len(prints) == 1
+    changed = load[torch.float32]
+    next(changed.parameters()).data[0, 0] += 1
+    assert fingerprint(changed) not in prints
+
+
+def test_a_loaded_backbone_is_frozen_and_has_no_pooler(tmp_path: Path):
+    bert().save_pretrained(tmp_path)
+    backbone = load_backbone(BackboneConfig("x"), {"x": str(tmp_path)}, torch.float32)
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert not backbone.training
+    assert not any("pooler" in name for name, _ in backbone.named_modules() if name != "pooler")
+
+
+def test_a_packaged_model_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    assert Path(locate("minilm"), "config.json").is_file()
+    assert locate("org/model") == "org/model"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match=r"pip install 'fedgram\[demo\]'"):
+        locate("minilm")
+
+
+def test_classification_by_hand():
+    task = make_task("classification", ["b", "a", "b", "c"])
+    targets = task.targets(["a", "b", "c", "a"])
+    assert targets.tolist() == [0, 1, 2, 0]
+    output = torch.tensor([[9.0, 0, 0], [0, 9.0, 0], [0, 9.0, 0], [9.0, 0, 0]])
+    metrics = task.metrics(output, targets)
+    assert metrics["accuracy"] == 0.75
+    assert metrics["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert task.loss(torch.zeros(4, 3), targets).item() == pytest.approx(1.0986123)
+    with pytest.raises(DataError, match=r"\['d'\] are not among the classes"):
+        task.targets(["d"])
+    with pytest.raises(ConfigError, match="unknown task 'telepathy'"):
+        make_task("telepathy", ["a", "b"])

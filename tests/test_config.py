@@ -1,0 +1,103 @@
+"""Settings: strict, with the range in the message, and the shipped jobs are valid and pinned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fedgram.anchors import load_anchors
+from fedgram.config import JobConfig, read_server_config, read_site_config
+from fedgram.errors import ConfigError
+from fedgram.settings import from_dict, to_dict
+from toy import ROOT
+
+PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
+JOBS = sorted(path.parent for path in (ROOT / "jobs").glob("*/meta.json"))
+
+
+def build(**changes: object) -> JobConfig:
+    return from_dict(JobConfig, {**PLAIN, **changes}, "job")
+
+
+def test_round_trip_and_fingerprint():
+    job = build(training={"rounds": 3})
+    assert from_dict(JobConfig, to_dict(job), "job") == job
+    assert json.loads(json.dumps(to_dict(job))) == to_dict(job)
+    assert job.fingerprint() == build(training={"rounds": 3}).fingerprint() != build().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"traning": {}}, "did you mean 'training'"),
+        ({"training": {"rounds": 0}}, r"training\.rounds: 0"),
+        ({"training": {"rounds": 2.5}}, "rounds: 2.5"),
+        ({"training": {"rounds": True}}, "rounds: True"),
+        ({"training": {"learning_rate": -1}}, r"training\.learning_rate: -1"),
+        ({"training": {"cka": "best"}}, r"paper \| centered \| debiased"),
+        ({"training": 3}, "expected: a table of settings"),
+        ({"adapter": {"rank": 0}}, r"adapter\.rank"),
+        ({"adapter": {"alpha": 0}}, r"adapter\.alpha"),
+        ({"adapter": {"targets": []}}, r"adapter\.targets"),
+        ({"adapter": {"targets": "query"}}, "targets: 'query'"),
+        ({"adapter": {"magnitude": "secret"}}, r"private \| mean"),
+        ({"aggregation": {"weights": "mine"}}, "precision_sum"),
+        ({"aggregation": {"u_min": 0}}, r"aggregation\.u_min"),
+        ({"aggregation": {"max_share": 1.5}}, r"aggregation\.max_share"),
+        ({"aggregation": {"server_momentum": 1}}, r"aggregation\.server_momentum"),
+        ({"aggregation": {"min_sites": 0}}, r"aggregation\.min_sites"),
+        ({"aggregation": {"deadline_seconds": -1}}, r"aggregation\.deadline_seconds"),
+        ({"backbone": {"name": "/etc/passwd"}}, "cannot name a path at a site"),
+        ({"backbone": {"name": "../weights"}}, "cannot name a path at a site"),
+        ({"backbone": {"name": "a/b/c"}}, "cannot name a path at a site"),
+        ({"backbone": {"layers": 0}}, r"backbone\.layers"),
+        ({"anchors": {"sha256": "abc", "concepts": ["a"] * 4}}, "64 hexadecimal digits"),
+        ({"anchors": {"sha256": "0" * 64, "concepts": ["a"] * 3}}, "at least 4 slots"),
+        ({"anchors": {"sha256": "0" * 64}}, "missing setting 'concepts'"),
+        ({"task": "telepathy"}, "classification"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(changes: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        build(**changes)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
+def test_shipped_jobs_are_valid_and_pin_the_shipped_anchors(job: Path):
+    server = json.loads((job / "app_server/config/config_fed_server.json").read_text())
+    config = from_dict(JobConfig, server["workflows"][0]["args"]["job"], str(job))
+    for pin, part in ((config.anchors, "train"), (config.heldout, "heldout")):
+        anchors = load_anchors(ROOT / "anchors" / "carnivora" / part)
+        assert pin is not None
+        assert pin.sha256 == anchors.manifest_sha256
+        assert pin.concepts == tuple(slot.concept for slot in anchors.slots)
+    assert config.adapter.dora == (job.name == "geodora")
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
+def test_shipped_jobs_are_configuration_only(job: Path):
+    assert {path.suffix for path in job.rglob("*") if path.is_file()} == {".json"}
+    sites = [s for names in json.loads((job / "meta.json").read_text())["deploy_map"].values() for s in names]
+    files = {path.stem for path in (ROOT / "provisioning/simulator/local/fedgram").glob("*.toml")}
+    assert set(sites) == files | {"server"}
+
+
+def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
+    for path in (ROOT / "provisioning").rglob("*.toml"):
+        assert read_site_config(path).modality
+    example = (ROOT / "provisioning/site.example.toml").read_text()
+    (tmp_path / "full.toml").write_text(example.replace("# [backbones]", "[backbones]").replace('# "Hug', '"Hug'))
+    assert read_site_config(tmp_path / "full.toml").backbones
+    uncommented = example.replace("# concepts", "concepts").replace("# device", "device")
+    uncommented = uncommented.replace("# precision", "precision").replace("# threads", "threads")
+    uncommented = uncommented.replace("# cache", "cache").replace("# state", "state")
+    (tmp_path / "all.toml").write_text(uncommented)
+    assert read_site_config(tmp_path / "all.toml").concepts == ("Canidae", "Felidae")
+
+
+def test_the_server_file_is_optional_and_strict(tmp_path: Path):
+    assert read_server_config(tmp_path / "server.toml").state is None
+    (tmp_path / "server.toml").write_text('stat = "/data"')
+    with pytest.raises(ConfigError, match="did you mean 'state'"):
+        read_server_config(tmp_path / "server.toml")
