@@ -45,8 +45,8 @@ def build(method: str, width: int, device: str) -> nn.Module:
         num_key_value_heads=width // 64,
         vocab_size=32,
     )
-    base: nn.Module = LlamaModel(config)
-    base.to(device)
+    with torch.device(device):
+        base = LlamaModel(config)
     if method == "geo_dora":
         return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=True, seed=0)
     stock = LoraConfig(
