@@ -1,4 +1,4 @@
-"""The command line: ``fedgram simulate``, ``report``, ``retrieve``, ``classify``."""
+"""The command line: simulate a job, report on it, ask across modalities, pin an anchor set."""
 
 from __future__ import annotations
 
@@ -98,3 +98,17 @@ def classify(
         for file, match in zip(files, crossmodal.classify(site, contents, crossmodal.load(teacher)), strict=True):
             table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
         console.print(table)
+
+
+@app.command()
+def pin(
+    anchors: Annotated[Path, typer.Argument(help="folder of an anchor set, with manifest.json")],
+) -> None:
+    """Verify an anchor set and print how a job names it (`anchors` or `heldout` in the job's settings)."""
+    from fedgram.anchors import load_anchors
+
+    with _plain_errors():
+        found = load_anchors(anchors)
+        typer.echo(
+            json.dumps({"sha256": found.manifest_sha256, "concepts": [slot.concept for slot in found.slots]})
+        )

@@ -120,6 +120,8 @@ class TrainingConfig:
         weight_decay: AdamW, for the site's own adapter and head.
         geometry_weight: λ of eq. (3).
         cka: variant of eq. (2) in the loss.
+        geometry_trains: what R_geo may change: the shared ``direction`` B alone, or the whole ``pipeline``, the
+            site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
     """
 
     rounds: int = 8
@@ -130,6 +132,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     geometry_weight: float = 1.0
     cka: CkaVariant = "debiased"
+    geometry_trains: Literal["direction", "pipeline"] = "direction"
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_steps", "batch_size"):

@@ -51,8 +51,9 @@ def test_a_round_is_the_same_in_every_process(toy: Toy):
     assert first.weight == second.weight
 
 
-def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy):
-    site = toy.open("red")
+@pytest.mark.parametrize("trains", ["direction", "pipeline"])
+def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy, trains: str):
+    site = toy.with_job(training={"geometry_trains": trains}).open("red")
     state = first_state(toy)
     generator = torch.Generator().manual_seed(0)
     b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.direction.items()}
@@ -64,6 +65,7 @@ def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy):
     assert magnitudes
     assert all(grad is None or grad.abs().max() == 0 for grad in magnitudes)
     assert all(grad is not None and grad.abs().max() > 0 for grad in directions)
+    assert (site.model.adapter.linear.weight.grad is not None) == (trains == "pipeline")
 
 
 def test_the_geometry_loss_aligns(toy: Toy):

@@ -60,17 +60,18 @@ class SiteModel(nn.Module):
         super().__init__()
         self.adapter, self.transformer, self.head = adapter, transformer, head
 
-    def hidden(self, tokens: Tokens) -> Tensor:
-        """Token representations, (N, L, d), float32."""
+    def hidden(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
+        """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns."""
         dtype = next(self.transformer.parameters()).dtype
-        output = self.transformer(
-            inputs_embeds=self.adapter(tokens.values).to(dtype), attention_mask=tokens.mask.long()
-        )
+        embedded = self.adapter(tokens.values)
+        if not adapter_learns:
+            embedded = embedded.detach()
+        output = self.transformer(inputs_embeds=embedded.to(dtype), attention_mask=tokens.mask.long())
         return output.last_hidden_state.float()
 
-    def represent(self, tokens: Tokens) -> Tensor:
+    def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
         """z, (N, d), float32."""
-        return masked_mean(self.hidden(tokens), tokens.mask)
+        return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns), tokens.mask)
 
     def local_state(self) -> dict[str, Tensor]:
         """Adapter and head by name, for the site's own files."""

@@ -126,9 +126,15 @@ def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[
 
 
 def anchor_alignment(site: Site, consensus: Tensor) -> Tensor:
-    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers; no gradient reaches m (R_geo acts on D alone)."""
+    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers.
+
+    No gradient reaches m: the paper applies R_geo "exclusively to the directional component D". Nor does any
+    reach the local adapter W_m, unless the job lets the geometry loss train the whole pipeline.
+    """
+    adapter_learns = site.job.training.geometry_trains == "pipeline"
     with lora.detached_magnitude(site.model.transformer):
-        gram = cosine_gram(site.model.represent(_on(site, site.anchors.tokens)))
+        anchors = site.model.represent(_on(site, site.anchors.tokens), adapter_learns=adapter_learns)
+    gram = cosine_gram(anchors)
     return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
 
 
