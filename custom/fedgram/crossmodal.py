@@ -47,6 +47,18 @@ class Comparison:
     chance: float
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """Zero-shot: test samples of a concept that the query site has no labels of, named by a teacher's labels."""
+
+    query: str
+    teacher: str
+    concept: str
+    samples: int
+    accuracy: float
+    chance: float
+
+
 def load(folder: Path) -> Site:
     """A site as it was at the end of its run, from its result folder."""
     return result.load(folder)
@@ -104,7 +116,7 @@ def classify(query: Site, contents: Sequence[Any], teacher: Site) -> list[Match]
     slots = common_slots(query, teacher)
     samples = samples_of(teacher, "train")
     taught = coordinates(teacher, [s.content for s in samples], slots)
-    concepts = sorted({s.concept for s in samples if s.concept in _trained(teacher)})
+    concepts = sorted({s.concept for s in samples if s.concept in trained_concepts(teacher)})
     prototypes = torch.stack(
         [taught[[i for i, s in enumerate(samples) if s.concept == concept]].mean(0) for concept in concepts]
     )
@@ -114,8 +126,24 @@ def classify(query: Site, contents: Sequence[Any], teacher: Site) -> list[Match]
     ]
 
 
-def _trained(site: Site) -> set[str]:
+def trained_concepts(site: Site) -> set[str]:
+    """The concepts whose labels a site trained on."""
     return set(site.config.concepts) or {s.concept for s in samples_of(site, "train")}
+
+
+def transfers(query: Site, teacher: Site) -> list[Transfer]:
+    """How often the teacher names the concepts that the asking site never trained on, among all that it knows."""
+    known = trained_concepts(teacher)
+    asked = [s for s in samples_of(query, "test") if s.concept in known - trained_concepts(query)]
+    if not asked:
+        return []
+    named = [match.concept for match in classify(query, [s.content for s in asked], teacher)]
+    pairs = list(zip(asked, named, strict=True))
+    return [
+        Transfer(query.name, teacher.name, concept, len(hits), sum(hits) / len(hits), 1 / len(known))
+        for concept in sorted({s.concept for s in asked})
+        if (hits := [name == concept for s, name in pairs if s.concept == concept])
+    ]
 
 
 def compare(query: Site, gallery: Site) -> Comparison:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedgram import crossmodal
-from fedgram.crossmodal import Comparison
+from fedgram.crossmodal import Comparison, Transfer
 from fedgram.files import write_atomically, write_text
 from fedgram.modalities.image import open_image
 from fedgram.training.site import Site
@@ -30,8 +30,13 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     """Compare every pair of sites, print the table, and write ``crossmodal.json`` and ``crossmodal.png``."""
     sites = [crossmodal.load(folder) for folder in folders if (folder / "site.json").is_file()]
     comparisons = [crossmodal.compare(a, b) for a, b in permutations(sites, 2)]
-    write_text(results / "crossmodal.json", json.dumps([dataclasses.asdict(c) for c in comparisons], indent=1))
+    transfers = [t for a, b in permutations(sites, 2) for t in crossmodal.transfers(a, b)]
+    facts = {"retrieval": comparisons, "transfer": transfers}
+    plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
+    write_text(results / "crossmodal.json", json.dumps(plain, indent=1))
     console.print(_table(comparisons))
+    if transfers:
+        console.print(_transfer_table(transfers))
     write_atomically(
         results / "crossmodal.png", lambda part: _figure(sites, comparisons).savefig(part, format="png", dpi=110)
     )
@@ -44,6 +49,15 @@ def _table(comparisons: Sequence[Comparison]) -> Table:
     for c in comparisons:
         numbers = (f"{value:.3f}" for value in (c.relative, c.raw, c.chance, c.relative_map))
         table.add_row(c.query, c.gallery, str(c.queries), *numbers)
+    return table
+
+
+def _transfer_table(transfers: Sequence[Transfer]) -> Table:
+    table = Table(title="Concepts that the asking site never trained on, named by another site's labels")
+    for column in ("asks", "teaches", "concept", "samples", "accuracy", "chance"):
+        table.add_column(column, justify="left" if column in ("asks", "teaches", "concept") else "right")
+    for t in transfers:
+        table.add_row(t.query, t.teacher, t.concept, str(t.samples), f"{t.accuracy:.3f}", f"{t.chance:.3f}")
     return table
 
 

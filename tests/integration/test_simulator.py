@@ -95,7 +95,7 @@ def test_the_command_line_answers_across_modalities(honest, toy: Toy):
     report = CliRunner().invoke(app, ["report", str(results), *sites.values()])
     assert report.exit_code == 0, report.output
     assert "no site ever saw a pair" in report.output
-    comparisons = json.loads((results / "crossmodal.json").read_text())
+    comparisons = json.loads((results / "crossmodal.json").read_text())["retrieval"]
     assert {(c["query"], c["gallery"]) for c in comparisons} >= {("red", "blue"), ("blue", "green")}
     assert all(c["relative"] > c["chance"] for c in comparisons)
     (results / "crossmodal.json").unlink()
