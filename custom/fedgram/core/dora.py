@@ -55,7 +55,7 @@ def norm_constants(weight: Tensor, a: Tensor) -> NormConstants:
     q, t = torch.linalg.qr(a.double().T)
     q, t = q.float(), t.T.float()
     inside = weight @ q
-    outside = torch.linalg.vector_norm(torch.addmm(weight, inside, q.T, alpha=-1), dim=1)
+    outside = torch.linalg.vector_norm(torch.addmm(weight, inside, q.T, alpha=-1), dim=1).clamp_min(SMALLEST_NORM)
     return NormConstants(torch.cat([inside.T, outside[None]]), nn.functional.pad(t.T, (0, 0, 0, 1)))
 
 
@@ -75,7 +75,7 @@ def row_norm(b: Tensor, s: float, constants: NormConstants) -> Tensor:
     instead of 0, so that m / norm is 0 for m = 0.
     """
     rows = torch.addmm(constants.base, constants.mixing, b.T, alpha=s)
-    return rows.square_().sum(0).sqrt_().clamp_min_(SMALLEST_NORM)
+    return rows.square_().sum(0).sqrt_()
 
 
 def merged_weight(weight: Tensor, a: Tensor, b: Tensor, s: float, scale: Tensor | None) -> Tensor:
@@ -150,7 +150,7 @@ class _AdaptedLinear(torch.autograd.Function):
             y.addmm_(low, b.to(dtype).T, alpha=s)
         else:
             y = rows @ dense.T
-            _rescale(y, scale, bias, out=y).addmm_(low, (scale[:, None] * b).to(dtype).T, alpha=s)
+            _rescale(y, scale, bias, out=y).addmm_(low, (b * scale[:, None]).to(dtype).T, alpha=s)
         y = y.view(*x.shape[:-1], -1)
         kept = y if ctx.needs_input_grad[6] else None
         ctx.s, ctx.dtype = s, dtype
@@ -167,8 +167,7 @@ class _AdaptedLinear(torch.autograd.Function):
         grad_scale = None if y is None or scale is None else _grad_scale(g, y.reshape_as(g), bias, scale, spare)
         grad_b = grad_x = None
         if low is not None:
-            grad_b = (low.T @ g).T.to(b.dtype).mul_(s)
-            grad_b = grad_b if scale is None else grad_b.mul_(scale[:, None])
+            grad_b = (low.T @ g).T.to(b.dtype).mul_(s if scale is None else (s * scale)[:, None])
         if ctx.needs_input_grad[0]:
             # (c ⊙ g) reuses the buffer that held g ⊙ y.
             g = g if scale is None else _rescale(g, scale, None, out=spare)
@@ -178,9 +177,14 @@ class _AdaptedLinear(torch.autograd.Function):
         return grad_x, None, None, None, grad_b, None, grad_scale
 
 
+def _column_sums(z: Tensor, dtype: torch.dtype) -> Tensor:
+    """Σ_t z_t, accumulated in `dtype`. A matrix product reads z faster than a reduction along its long stride."""
+    return z.new_ones(len(z)) @ z if z.dtype == dtype else z.sum(0, dtype=dtype)
+
+
 def _grad_scale(g: Tensor, y: Tensor, bias: Tensor | None, scale: Tensor, spare: Tensor) -> Tensor:
     """∂/∂c = Σ_t g ⊙ (y − bias) / c: (d_out,). `spare` is overwritten."""
-    total = torch.mul(g, y, out=spare).sum(0, dtype=scale.dtype)
+    total = _column_sums(torch.mul(g, y, out=spare), scale.dtype)
     if bias is not None:
-        total -= g.sum(0, dtype=scale.dtype) * bias
+        total -= _column_sums(g, scale.dtype) * bias
     return torch.where(scale == 0, 0, total / scale)
