@@ -38,16 +38,22 @@ def test_a_loaded_site_is_the_trained_one(toy: Toy, results: dict[str, Path], si
     assert (local.represent(again, tokens) - fresh).abs().max() > 0.01
 
 
+def part(site: Site, split: str = "test") -> crossmodal.Embedded:
+    return crossmodal.embed(site, crossmodal.samples_of(site, split))
+
+
 def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, Site]):
-    transfers = crossmodal.transfers(sites["green"], sites["red"])
+    transfers = crossmodal.transfers(part(sites["green"]), part(sites["red"], "train"))
     assert [(t.concept, t.samples > 0, t.chance) for t in transfers] == [("rye", True, 0.25)]
     assert transfers[0].accuracy > 0.75
-    assert crossmodal.transfers(sites["red"], sites["blue"]) == []  # blue knows nothing that red does not
+    assert (
+        crossmodal.transfers(part(sites["red"]), part(sites["blue"], "train")) == []
+    )  # blue knows nothing that red does not
 
 
 def test_retrieval_beats_chance_in_anchor_coordinates(sites: dict[str, Site]):
     for query, gallery in (("red", "green"), ("green", "blue"), ("blue", "red")):
-        found = crossmodal.compare(sites[query], sites[gallery])
+        found = crossmodal.compare(part(sites[query]), part(sites[gallery]))
         assert found.relative > 2 * found.chance
         assert found.relative_map > 2 * found.chance
 
@@ -65,7 +71,7 @@ def test_matches_come_best_first_and_name_what_was_found(sites: dict[str, Site])
 def test_sites_of_different_anchor_sets_cannot_be_compared(sites: dict[str, Site]):
     other = dataclasses.replace(sites["blue"], anchors=dataclasses.replace(sites["blue"].anchors, sha256="0" * 64))
     with pytest.raises(AnchorError, match="different anchor sets"):
-        crossmodal.compare(sites["red"], other)
+        crossmodal.compare(part(sites["red"]), part(other))
 
 
 def test_a_damaged_result_is_named(results: dict[str, Path], tmp_path: Path):

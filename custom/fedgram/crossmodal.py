@@ -35,6 +35,30 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """Samples of one site as its model represents them.
+
+    Attributes:
+        site: whose.
+        samples: N of them.
+        z: (N, d).
+        anchors: (b, d), the site's training anchors, in slot order.
+    """
+
+    site: Site
+    samples: Sequence[Sample]
+    z: Tensor
+    anchors: Tensor
+
+    def __getitem__(self, rows: Sequence[int]) -> Embedded:
+        return Embedded(self.site, [self.samples[i] for i in rows], self.z[list(rows)], self.anchors)
+
+    def coordinates(self, slots: Sequence[int]) -> Tensor:
+        """Anchor coordinates over some of the slots that the site covers, (N, len(slots))."""
+        return anchor_coordinates(self.z, self.anchors[[self.site.anchors.slots.index(s) for s in slots]])
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Retrieval between the test samples of two sites, queries of one against the gallery of the other."""
 
@@ -70,10 +94,14 @@ def samples_of(site: Site, split: str) -> list[Sample]:
     return split_samples(site.name, site.modality.read(data), ())[split]
 
 
-def coordinates(site: Site, contents: Sequence[Any], slots: Sequence[int]) -> Tensor:
-    """Anchor coordinates of raw contents over the given slots, (N, len(slots))."""
-    anchors = represent(site, site.anchors.tokens)[[site.anchors.slots.index(s) for s in slots]]
-    return anchor_coordinates(represent(site, site.tokens_of(contents)), anchors)
+def embed(site: Site, samples: Sequence[Sample]) -> Embedded:
+    """Run samples through a site's tokenizer and model."""
+    tokens = site.tokens_of([s.content for s in samples])
+    return Embedded(site, samples, represent(site, tokens), represent(site, site.anchors.tokens))
+
+
+def _questions(site: Site, contents: Sequence[Any]) -> Embedded:
+    return embed(site, [Sample(f"question {i}", "", "", content) for i, content in enumerate(contents)])
 
 
 def common_slots(a: Site, b: Site) -> list[int]:
@@ -90,40 +118,27 @@ def common_slots(a: Site, b: Site) -> list[int]:
     return common
 
 
-def retrieve(query: Site, contents: Sequence[Any], gallery: Site, k: int = 5) -> list[list[Match]]:
-    """For each raw content of one modality, the k nearest test samples of another site."""
-    slots = common_slots(query, gallery)
-    offered = samples_of(gallery, "test")
-    similarity = cross_similarity(
-        coordinates(query, contents, slots), coordinates(gallery, [s.content for s in offered], slots)
-    )
-    best = similarity.topk(min(k, len(offered)), dim=1)
+def similarities(query: Embedded, gallery: Embedded) -> Tensor:
+    """Cosines in anchor coordinates, (N, M)."""
+    slots = common_slots(query.site, gallery.site)
+    return cross_similarity(query.coordinates(slots), gallery.coordinates(slots))
+
+
+def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
+    """The k most similar gallery samples of each query, best first."""
+    best = similarities(query, gallery).topk(min(k, len(gallery.samples)), dim=1)
     return [
         [
-            Match(offered[int(i)].id, offered[int(i)].concept, float(v))
-            for i, v in zip(indices, values, strict=True)
+            Match(gallery.samples[int(i)].id, gallery.samples[int(i)].concept, float(value))
+            for i, value in zip(indices, values, strict=True)
         ]
         for indices, values in zip(best.indices, best.values, strict=True)
     ]
 
 
-def classify(query: Site, contents: Sequence[Any], teacher: Site) -> list[Match]:
-    """Name the concept of each content by the labels of another site, of another modality.
-
-    The teacher's concept is the mean of its training samples in anchor coordinates; a content gets the concept
-    with the largest cosine. ``id`` of a match is the teacher's name.
-    """
-    slots = common_slots(query, teacher)
-    samples = samples_of(teacher, "train")
-    taught = coordinates(teacher, [s.content for s in samples], slots)
-    concepts = sorted({s.concept for s in samples if s.concept in trained_concepts(teacher)})
-    prototypes = torch.stack(
-        [taught[[i for i, s in enumerate(samples) if s.concept == concept]].mean(0) for concept in concepts]
-    )
-    best = cross_similarity(coordinates(query, contents, slots), prototypes).max(dim=1)
-    return [
-        Match(teacher.name, concepts[int(i)], float(v)) for i, v in zip(best.indices, best.values, strict=True)
-    ]
+def retrieve(query: Site, contents: Sequence[Any], gallery: Site, k: int = 5) -> list[list[Match]]:
+    """For each raw content of one modality, the k nearest test samples of another site."""
+    return nearest(_questions(query, contents), embed(gallery, samples_of(gallery, "test")), k)
 
 
 def trained_concepts(site: Site) -> set[str]:
@@ -131,38 +146,59 @@ def trained_concepts(site: Site) -> set[str]:
     return set(site.config.concepts) or {s.concept for s in samples_of(site, "train")}
 
 
-def transfers(query: Site, teacher: Site) -> list[Transfer]:
-    """How often the teacher names the concepts that the asking site never trained on, among all that it knows."""
-    known = trained_concepts(teacher)
-    asked = [s for s in samples_of(query, "test") if s.concept in known - trained_concepts(query)]
-    if not asked:
-        return []
-    named = [match.concept for match in classify(query, [s.content for s in asked], teacher)]
-    pairs = list(zip(asked, named, strict=True))
+def named_by(query: Embedded, taught: Embedded) -> list[Match]:
+    """Name the concept of each query by the labels of another site's training samples.
+
+    A concept is the mean of its training samples in anchor coordinates; a query gets the concept with the
+    largest cosine. ``id`` of a match is the teacher's name.
+    """
+    slots = common_slots(query.site, taught.site)
+    coordinates = taught.coordinates(slots)
+    concepts = sorted({s.concept for s in taught.samples} & trained_concepts(taught.site))
+    prototypes = torch.stack(
+        [coordinates[[i for i, s in enumerate(taught.samples) if s.concept == c]].mean(0) for c in concepts]
+    )
+    best = cross_similarity(query.coordinates(slots), prototypes).max(dim=1)
     return [
-        Transfer(query.name, teacher.name, concept, len(hits), sum(hits) / len(hits), 1 / len(known))
-        for concept in sorted({s.concept for s in asked})
-        if (hits := [name == concept for s, name in pairs if s.concept == concept])
+        Match(taught.site.name, concepts[int(i)], float(value))
+        for i, value in zip(best.indices, best.values, strict=True)
     ]
 
 
-def compare(query: Site, gallery: Site) -> Comparison:
-    """Retrieval of the right concept among the other site's test samples, anchor-relative and raw."""
-    slots = common_slots(query, gallery)
-    asked, offered = samples_of(query, "test"), samples_of(gallery, "test")
-    contents = {s.name: [x.content for x in part] for s, part in ((query, asked), (gallery, offered))}
-    relative = cross_similarity(
-        coordinates(query, contents[query.name], slots), coordinates(gallery, contents[gallery.name], slots)
-    )
-    raw = cross_similarity(*(represent(s, s.tokens_of(contents[s.name])) for s in (query, gallery)))
-    truth, concepts = [s.concept for s in asked], [s.concept for s in offered]
+def classify(query: Site, contents: Sequence[Any], teacher: Site) -> list[Match]:
+    """Name the concept of each raw content by the labels of a site of another modality."""
+    return named_by(_questions(query, contents), embed(teacher, samples_of(teacher, "train")))
+
+
+def compare(query: Embedded, gallery: Embedded) -> Comparison:
+    """Retrieval of the right concept at the other site, in anchor coordinates and by raw cosine."""
+    relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
+    truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     hits, chance = precision_at_1(relative, truth, concepts)
     return Comparison(
-        query=query.name,
-        gallery=gallery.name,
+        query=query.site.name,
+        gallery=gallery.site.name,
         queries=sum(concept in concepts for concept in truth),
         relative=hits,
         relative_map=mean_average_precision(relative, truth, concepts),
         raw=precision_at_1(raw, truth, concepts)[0],
         chance=chance,
     )
+
+
+def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
+    """How often a teacher names the concepts that the asking site never trained on, among all that it knows."""
+    known = trained_concepts(taught.site)
+    unseen = known - trained_concepts(query.site)
+    asked = query[[i for i, s in enumerate(query.samples) if s.concept in unseen]]
+    if not asked.samples:
+        return []
+    named = [match.concept for match in named_by(asked, taught)]
+    hits = {
+        concept: [name == concept for s, name in zip(asked.samples, named, strict=True) if s.concept == concept]
+        for concept in sorted({s.concept for s in asked.samples})
+    }
+    return [
+        Transfer(query.site.name, taught.site.name, concept, len(right), sum(right) / len(right), 1 / len(known))
+        for concept, right in hits.items()
+    ]

@@ -18,19 +18,22 @@ from rich.console import Console
 from rich.table import Table
 
 from fedgram import crossmodal
-from fedgram.crossmodal import Comparison, Transfer
+from fedgram.crossmodal import Comparison, Embedded, Transfer
+from fedgram.figure import short_names
 from fedgram.files import write_atomically, write_text
 from fedgram.modalities.image import open_image
-from fedgram.training.site import Site
 
-_ANSWERS = 3
+_EXAMPLES, _ANSWERS = 6, 3
 
 
 def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     """Compare every pair of sites, print the table, and write ``crossmodal.json`` and ``crossmodal.png``."""
     sites = [crossmodal.load(folder) for folder in folders if (folder / "site.json").is_file()]
-    comparisons = [crossmodal.compare(a, b) for a, b in permutations(sites, 2)]
-    transfers = [t for a, b in permutations(sites, 2) for t in crossmodal.transfers(a, b)]
+    tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
+    taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
+    comparisons = [crossmodal.compare(a, b) for a, b in permutations(tested, 2)]
+    pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]
+    transfers = [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
     facts = {"retrieval": comparisons, "transfer": transfers}
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
     write_text(results / "crossmodal.json", json.dumps(plain, indent=1))
@@ -38,7 +41,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     if transfers:
         console.print(_transfer_table(transfers))
     write_atomically(
-        results / "crossmodal.png", lambda part: _figure(sites, comparisons).savefig(part, format="png", dpi=110)
+        results / "crossmodal.png", lambda part: _figure(tested, comparisons).savefig(part, format="png", dpi=110)
     )
 
 
@@ -61,16 +64,17 @@ def _transfer_table(transfers: Sequence[Transfer]) -> Table:
     return table
 
 
-def _figure(sites: Sequence[Site], comparisons: Sequence[Comparison]) -> Figure:
+def _figure(tested: Sequence[Embedded], comparisons: Sequence[Comparison]) -> Figure:
     """Heat maps of P@1, and pictures with what they find at the other sites where a site has images."""
-    pictures = [site for site in sites if site.modality.name == "image"]
-    figure = Figure(figsize=(13, 4 + 2.2 * 2 * bool(pictures)), layout="constrained")
+    pictures = [part for part in tested if part.site.modality.name == "image"]
+    figure = Figure(figsize=(13, 4 + 4.4 * bool(pictures)), layout="constrained")
     upper, *lower = figure.subfigures(1 + bool(pictures), 1, squeeze=False)[:, 0]
     axes = upper.subplots(1, 2)
     for panel, measure in zip(axes, ("relative", "raw"), strict=True):
-        _heat_map(panel, [s.name for s in sites], comparisons, measure)
+        _heat_map(panel, [part.site.name for part in tested], comparisons, measure)
     if pictures:
-        _examples(lower[0].subplots(1, 6), pictures[0], [s for s in sites if s is not pictures[0]])
+        axes = lower[0].subplots(2, _EXAMPLES, height_ratios=[1, 1.3])
+        _examples(axes, pictures[0], [part for part in tested if part is not pictures[0]])
     return figure
 
 
@@ -84,23 +88,27 @@ def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison], m
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.7 else "k")
     title = {"relative": "retrieval P@1 in anchor coordinates", "raw": "retrieval P@1, raw cosine"}[measure]
     axes.set(title=title, xlabel="answers", ylabel="asks", xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, fontsize=8)
-    axes.set_yticklabels(names, fontsize=8)
+    short = short_names(names).values()
+    axes.set_xticklabels(short, fontsize=8)
+    axes.set_yticklabels(short, fontsize=8)
 
 
-def _examples(axes: Sequence[Axes], site: Site, others: Sequence[Site]) -> None:
-    """Two test pictures of every concept (the first ones, not the best ones) and what they find elsewhere."""
-    samples = crossmodal.samples_of(site, "test")
-    concepts = sorted({s.concept for s in samples})
-    chosen = [s for concept in concepts for s in [x for x in samples if x.concept == concept][:2]][: len(axes)]
-    for panel in axes:
+def _examples(axes: np.ndarray, pictures: Embedded, others: Sequence[Embedded]) -> None:
+    """Test pictures of every concept (the first ones, not the best ones) and what they find elsewhere."""
+    concepts = [s.concept for s in pictures.samples]
+    each = max(1, _EXAMPLES // len(set(concepts)))
+    rows = [i for c in sorted(set(concepts)) for i in [j for j, x in enumerate(concepts) if x == c][:each]]
+    chosen = pictures[rows[:_EXAMPLES]]
+    answers = {other.site.name: crossmodal.nearest(chosen, other, _ANSWERS) for other in others}
+    for panel in axes.flat:
         panel.axis("off")
-    answers = {o.name: crossmodal.retrieve(site, [s.content for s in chosen], o, _ANSWERS) for o in others}
-    for number, (panel, sample) in enumerate(zip(axes, chosen, strict=False)):
-        panel.imshow(open_image(sample.content), cmap="gray")
-        panel.set_title(sample.concept, fontsize=9)
+    for number, sample in enumerate(chosen.samples):
+        picture, text = axes[:, number]
+        picture.imshow(open_image(sample.content), cmap="gray")
+        picture.set_title(sample.concept, fontsize=9)
         lines = []
         for name, matches in answers.items():
-            lines.append(f"{name}:")
-            lines += [f"  {'✓' if m.concept == sample.concept else '✗'} {m.id[:24]}" for m in matches[number]]
-        panel.text(0, -0.05, "\n".join(lines), transform=panel.transAxes, va="top", fontsize=6.5)
+            lines.append(f"{name} finds")
+            found = matches[number]
+            lines += [f" {'✓' if m.concept == sample.concept else '✗'} {m.concept}, {m.id[:20]}" for m in found]
+        text.text(0, 1, "\n".join(lines), va="top", fontsize=7)

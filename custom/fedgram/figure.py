@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def draw(facts: dict[str, Any], path: Path) -> None:
     _pairs(axes[1, 1], facts, "cka", None, "held-out CKA (debiased)")
     _pairs(axes[1, 2], facts, "retrieval", "retrieval_chance", "held-out retrieval P@1, anchor coordinates")
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110))
+
+
+def short_names(sites: Sequence[str]) -> dict[str, str]:
+    """Names without what all of them begin with (``hosp-``), for narrow places."""
+    first = {site.partition("-")[0] + "-" for site in sites}
+    prefix = first.pop() if len(first) == 1 else ""
+    return {site: site.removeprefix(prefix) for site in sites}
 
 
 def _sites(facts: dict[str, Any]) -> list[str]:
@@ -55,12 +63,13 @@ def _accuracy(axes: Axes, facts: dict[str, Any]) -> None:
         values = [facts[part].get(site, {}).get("accuracy", np.nan) for site in sites]
         axes.bar(places + 0.4 * offset - 0.2, values, 0.4, label=label)
     axes.set(title="test accuracy", xticks=places, ylim=(0, 1))
-    axes.set_xticklabels(sites, rotation=15, fontsize=8)
+    axes.set_xticklabels(short_names(sites).values(), fontsize=8)
     axes.legend(fontsize=8, loc="lower right")
 
 
 def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
-    labels = ["\n".join(p["sites"]) for p in facts["alignment"]]
+    names = short_names(_sites(facts))
+    labels = ["\n".join(names.get(site, site) for site in p["sites"]) for p in facts["alignment"]]
     places = np.arange(len(labels))
     before = {tuple(p["sites"]): p[value] for p in facts["alignment_alone"]}
     alone = [before.get(tuple(p["sites"]), np.nan) for p in facts["alignment"]]
@@ -69,5 +78,5 @@ def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, ti
     if chance is not None:
         axes.plot(places, [p[chance] for p in facts["alignment"]], "k_", markersize=18, label="chance")
     axes.set(title=title, xticks=places)
-    axes.set_xticklabels(labels, fontsize=6)
+    axes.set_xticklabels(labels, fontsize=8)
     axes.legend(fontsize=8)
