@@ -130,7 +130,7 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    geometry_weight: float = 1.0
+    geometry_weight: float = 0.3
     cka: CkaVariant = "debiased"
     geometry_trains: Literal["direction", "pipeline"] = "direction"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -22,45 +22,67 @@ from fedgram.crossmodal import Comparison, Embedded, Transfer
 from fedgram.figure import short_names
 from fedgram.files import write_atomically, write_text
 from fedgram.modalities.image import open_image
+from fedgram.report import number
 
 _EXAMPLES, _ANSWERS = 6, 3
 
 
 def write(folders: Sequence[Path], results: Path, console: Console) -> None:
-    """Compare every pair of sites, print the table, and write ``crossmodal.json`` and ``crossmodal.png``."""
+    """Compare every pair of sites, print the tables, and write ``crossmodal.json`` and ``crossmodal.png``.
+
+    Args:
+        folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
+    """
+    tested, together, transfers = _measure(folders)
+    _, alone, transfers_alone = _measure([folder.parent / "alone" for folder in folders])
+    facts = {
+        "retrieval": together,
+        "retrieval_alone": alone,
+        "transfer": transfers,
+        "transfer_alone": transfers_alone,
+    }
+    plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
+    write_text(results / "crossmodal.json", json.dumps(plain, indent=1))
+    console.print(_table(together, {(c.query, c.gallery): c.relative for c in alone}))
+    if transfers:
+        before = {(t.query, t.teacher, t.concept): t.accuracy for t in transfers_alone}
+        console.print(_transfer_table(transfers, before))
+    write_atomically(
+        results / "crossmodal.png", lambda part: _figure(tested, together).savefig(part, format="png", dpi=110)
+    )
+
+
+def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
+    """Embedded test samples of the sites that have a result, and every pair of them compared."""
     sites = [crossmodal.load(folder) for folder in folders if (folder / "site.json").is_file()]
     tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
     taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
     comparisons = [crossmodal.compare(a, b) for a, b in permutations(tested, 2)]
     pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]
-    transfers = [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
-    facts = {"retrieval": comparisons, "transfer": transfers}
-    plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
-    write_text(results / "crossmodal.json", json.dumps(plain, indent=1))
-    console.print(_table(comparisons))
-    if transfers:
-        console.print(_transfer_table(transfers))
-    write_atomically(
-        results / "crossmodal.png", lambda part: _figure(tested, comparisons).savefig(part, format="png", dpi=110)
-    )
+    return tested, comparisons, [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
 
 
-def _table(comparisons: Sequence[Comparison]) -> Table:
+def _table(together: Sequence[Comparison], alone: Mapping[tuple[str, str], float]) -> Table:
     table = Table(title="Retrieval between test samples, P@1 of the concept: no site ever saw a pair")
-    for column in ("asks", "answers", "queries", "anchor-relative", "raw cosine", "chance", "mAP (relative)"):
-        table.add_column(column, justify="left" if column in ("asks", "answers") else "right")
-    for c in comparisons:
-        numbers = (f"{value:.3f}" for value in (c.relative, c.raw, c.chance, c.relative_map))
-        table.add_row(c.query, c.gallery, str(c.queries), *numbers)
+    table.add_column("asks")
+    table.add_column("answers")
+    for column in ("queries", "alone, relative", "together, relative", "together, raw", "chance", "mAP, relative"):
+        table.add_column(column, justify="right")
+    for c in together:
+        numbers = (alone.get((c.query, c.gallery)), c.relative, c.raw, c.chance, c.relative_map)
+        table.add_row(c.query, c.gallery, str(c.queries), *map(number, numbers))
     return table
 
 
-def _transfer_table(transfers: Sequence[Transfer]) -> Table:
+def _transfer_table(transfers: Sequence[Transfer], alone: Mapping[tuple[str, str, str], float]) -> Table:
     table = Table(title="Concepts that the asking site never trained on, named by another site's labels")
-    for column in ("asks", "teaches", "concept", "samples", "accuracy", "chance"):
-        table.add_column(column, justify="left" if column in ("asks", "teaches", "concept") else "right")
+    for column in ("asks", "teaches", "concept"):
+        table.add_column(column)
+    for column in ("samples", "alone", "together", "chance"):
+        table.add_column(column, justify="right")
     for t in transfers:
-        table.add_row(t.query, t.teacher, t.concept, str(t.samples), f"{t.accuracy:.3f}", f"{t.chance:.3f}")
+        numbers = (alone.get((t.query, t.teacher, t.concept)), t.accuracy, t.chance)
+        table.add_row(t.query, t.teacher, t.concept, str(t.samples), *map(number, numbers))
     return table
 
 
@@ -102,13 +124,13 @@ def _examples(axes: np.ndarray, pictures: Embedded, others: Sequence[Embedded]) 
     answers = {other.site.name: crossmodal.nearest(chosen, other, _ANSWERS) for other in others}
     for panel in axes.flat:
         panel.axis("off")
-    for number, sample in enumerate(chosen.samples):
-        picture, text = axes[:, number]
+    for column, sample in enumerate(chosen.samples):
+        picture, text = axes[:, column]
         picture.imshow(open_image(sample.content), cmap="gray")
         picture.set_title(sample.concept, fontsize=9)
         lines = []
         for name, matches in answers.items():
             lines.append(f"{name} finds")
-            found = matches[number]
+            found = matches[column]
             lines += [f" {'✓' if m.concept == sample.concept else '✗'} {m.concept}, {m.id[:20]}" for m in found]
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7)

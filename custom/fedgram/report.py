@@ -94,10 +94,10 @@ def _sites_table(facts: dict[str, Any]) -> Table:
         mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
         table.add_row(
             site,
-            _number(alone),
-            _number(together),
-            _number(gain, "+.3f"),
-            _number(mean_share),
+            number(alone),
+            number(together),
+            number(gain, "+.3f"),
+            number(mean_share),
             _kilobytes(mean_sent),
             _kilobytes(sum(sent)),
         )
@@ -114,11 +114,11 @@ def _pairs_table(facts: dict[str, Any]) -> Table:
         table.add_row(
             " – ".join(pair["sites"]),
             str(pair["anchors"]),
-            f"{_number(alone['cka'])} → {_number(pair['cka'])}",
-            f"{_number(alone['knn'])} → {_number(pair['knn'])}",
-            _number(pair["knn_chance"]),
-            f"{_number(alone['retrieval'])} → {_number(pair['retrieval'])}",
-            _number(pair["retrieval_chance"]),
+            f"{number(alone['cka'])} → {number(pair['cka'])}",
+            f"{number(alone['knn'])} → {number(pair['knn'])}",
+            number(pair["knn_chance"]),
+            f"{number(alone['retrieval'])} → {number(pair['retrieval'])}",
+            number(pair["retrieval_chance"]),
         )
     return table
 
@@ -128,7 +128,8 @@ def field_names() -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(PairAlignment))
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number for a table; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else format(value, form)
 
 

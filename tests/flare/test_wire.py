@@ -44,7 +44,7 @@ def records(toy: Toy) -> dict:
     introduction = local.introduce(site)
     server = agree([introduction, local.introduce(toy.open("red"))], toy.job)[0]
     update = local.local_round(site, server.state)
-    evaluation = local.evaluate_global(site, server.state)
+    evaluation = local.evaluation(site)
     return {"introduction": introduction, "server": server, "update": update, "evaluation": evaluation}
 
 

@@ -70,6 +70,7 @@ def test_what_a_user_finds(honest):
     for site in ("red", "green", "blue"):
         kept = {path.name for path in (folder / "sites" / site / "result").iterdir()}
         assert kept == {"adapter", "local.safetensors", "site.json"}
+        assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == kept
 
 
 def test_nothing_private_is_at_the_server(honest):
@@ -95,7 +96,9 @@ def test_the_command_line_answers_across_modalities(honest, toy: Toy):
     report = CliRunner().invoke(app, ["report", str(results), *sites.values()])
     assert report.exit_code == 0, report.output
     assert "no site ever saw a pair" in report.output
-    comparisons = json.loads((results / "crossmodal.json").read_text())["retrieval"]
+    crossmodal = json.loads((results / "crossmodal.json").read_text())
+    assert len(crossmodal["retrieval_alone"]) == len(crossmodal["retrieval"]) == 6
+    comparisons = crossmodal["retrieval"]
     assert {(c["query"], c["gallery"]) for c in comparisons} >= {("red", "blue"), ("blue", "green")}
     assert all(c["relative"] > c["chance"] for c in comparisons)
     (results / "crossmodal.json").unlink()

@@ -63,27 +63,16 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
     )
 
 
-def evaluate_global(site: Site, state: GlobalState) -> SiteEvaluation:
-    """Test metrics and anchor geometry of the global B with the site's own adapter, head and m."""
-    adopt(site, state)
-    return _evaluation(site)
-
-
-def evaluate_alone(site: Site) -> SiteEvaluation:
-    """The same after training alone, with the same steps and batches but neither Ḡ nor the others' B.
-
-    The site is afterwards as it was opened.
-    """
+def train_alone(site: Site) -> None:
+    """From the beginning, with the same steps and batches as a whole run but neither Ḡ nor the others' B."""
     settings = site.job.training
-    _reset(site)
+    reset(site)
     for round in range(1, settings.rounds + 1):
         train(site, round, settings.local_steps, consensus=None)
-    evaluation = _evaluation(site)
-    _reset(site)
-    return evaluation
 
 
-def _reset(site: Site) -> None:
+def reset(site: Site) -> None:
+    """Make a site as it was when it was opened."""
     zeros = {k: torch.zeros_like(b) for k, b in lora.direction(site.model.transformer).items()}
     lora.load_direction(site.model.transformer, zeros)
     restore(site.model, site.optimizer, site.initial)
@@ -165,7 +154,8 @@ def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
     return site.task.metrics(site.model.head(represent(site, data.tokens).to(site.device)), data.targets)
 
 
-def _evaluation(site: Site) -> SiteEvaluation:
+def evaluation(site: Site) -> SiteEvaluation:
+    """Test metrics and the geometry of public anchors, of the model as it is now."""
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
         site=site.name,

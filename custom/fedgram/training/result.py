@@ -16,11 +16,10 @@ from fedgram.model import lora
 from fedgram.settings import from_dict, to_dict
 from fedgram.training.site import Site, open_site
 from fedgram.training.state import restore, snapshot
-from fedgram.types import GlobalState
 
 
-def save(folder: Path, site: Site, state: GlobalState) -> None:
-    """Write a site's result.
+def save(folder: Path, site: Site) -> None:
+    """Write a site's model as it is now.
 
     ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m; ``local.safetensors`` the
     linear adapter, the head and m; ``site.json`` what is needed to open the site again. All of it stays here.
@@ -43,7 +42,6 @@ def save(folder: Path, site: Site, state: GlobalState) -> None:
     facts = {
         "fedgram": __version__,
         "site": site.name,
-        "round": state.round,
         "site_config": dataclasses.asdict(site.config),
         "job": to_dict(site.job),
     }

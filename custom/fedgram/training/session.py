@@ -39,16 +39,20 @@ class SiteSession:
         return update
 
     def alone(self) -> SiteEvaluation:
-        """Training alone, for the report; the site is as new afterwards."""
+        """Training alone, for the report; its model is kept under ``alone``, and the site is as new afterwards."""
         self._position = None
-        return local.evaluate_alone(self.site)
+        local.train_alone(self.site)
+        evaluation = local.evaluation(self.site)
+        result.save(self._folder / "alone", self.site)
+        local.reset(self.site)
+        return evaluation
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
         """Evaluate the global model and write what the site keeps."""
         self._step_back_to(run, state.round)
-        evaluation = local.evaluate_global(self.site, state)
-        result.save(self._folder / "result", self.site, state)
-        return evaluation
+        local.adopt(self.site, state)
+        result.save(self._folder / "result", self.site)
+        return local.evaluation(self.site)
 
     def _step_back_to(self, run: str, round: int) -> None:
         """Have in memory the local state after the last round up to ``round`` that this site trained."""
