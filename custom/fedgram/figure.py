@@ -68,15 +68,20 @@ def _accuracy(axes: Axes, facts: dict[str, Any]) -> None:
 
 
 def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
-    names = short_names(_sites(facts))
-    labels = ["\n".join(names.get(site, site) for site in p["sites"]) for p in facts["alignment"]]
+    names = short_names(sorted({site for p in facts["alignment"] for site in p["sites"]}))
+    labels = ["\n".join(names[site] for site in p["sites"]) for p in facts["alignment"]]
     places = np.arange(len(labels))
-    before = {tuple(p["sites"]): p[value] for p in facts["alignment_alone"]}
-    alone = [before.get(tuple(p["sites"]), np.nan) for p in facts["alignment"]]
+    before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
+    alone = [_value(before.get(tuple(p["sites"]), {}), value) for p in facts["alignment"]]
     axes.bar(places - 0.2, alone, 0.4, label="alone")
-    axes.bar(places + 0.2, [p[value] for p in facts["alignment"]], 0.4, label="together")
+    axes.bar(places + 0.2, [_value(p, value) for p in facts["alignment"]], 0.4, label="together")
     if chance is not None:
-        axes.plot(places, [p[chance] for p in facts["alignment"]], "k_", markersize=18, label="chance")
+        axes.plot(places, [_value(p, chance) for p in facts["alignment"]], "k_", markersize=18, label="chance")
     axes.set(title=title, xticks=places)
     axes.set_xticklabels(labels, fontsize=8)
     axes.legend(fontsize=8)
+
+
+def _value(record: dict[str, Any], name: str) -> float:
+    value = record.get(name)
+    return np.nan if value is None else value

@@ -48,8 +48,8 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     facts = _facts(outcome.server, job) | {
         "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
         "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},
-        "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
-        "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
+        "alignment": [_plain(p) for p in alignments(outcome.together, job)],
+        "alignment_alone": [_plain(p) for p in alignments(outcome.alone, job)],
     }
     _write_json(folder / "metrics.json", facts)
     text = io.StringIO()
@@ -67,8 +67,14 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
     }
 
 
+def _plain(pair: PairAlignment) -> dict[str, Any]:
+    """A pair for JSON, which knows no NaN."""
+    record = dataclasses.asdict(pair)
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+
+
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    write_text(path, json.dumps(facts, indent=1, default=list))
+    write_text(path, json.dumps(facts, indent=1, allow_nan=False))
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
@@ -110,7 +116,7 @@ def _pairs_table(facts: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "sites" else "right")
     before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
     for pair in facts["alignment"]:
-        alone = before.get(tuple(pair["sites"]), dict.fromkeys(field_names(), None))
+        alone = before.get(tuple(pair["sites"]), dict.fromkeys(pair))
         table.add_row(
             " – ".join(pair["sites"]),
             str(pair["anchors"]),
@@ -121,11 +127,6 @@ def _pairs_table(facts: dict[str, Any]) -> Table:
             number(pair["retrieval_chance"]),
         )
     return table
-
-
-def field_names() -> tuple[str, ...]:
-    """Of a pair's record, as in ``metrics.json``."""
-    return tuple(field.name for field in dataclasses.fields(PairAlignment))
 
 
 def number(value: float | None, form: str = ".3f") -> str:
