@@ -49,6 +49,7 @@ def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[Sit
     assert list(rejected) == ["red"]
     assert "another shared transformer" in rejected["red"]
     assert state.spec == introductions[1].spec
+    assert state.refused == ("red",)  # and stays out of every later round
 
 
 @pytest.mark.parametrize(

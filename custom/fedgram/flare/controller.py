@@ -77,14 +77,16 @@ class GramController(ModelController):
             replies[site] = wire.decode_introduction(site, model)
             progress.introduced(replies[site])
 
-        self._ask(wire.INTRODUCE, wire.encode_task(job), job.aggregation.setup_seconds, receive, progress.rejected)
+        task = wire.encode_task(job)
+        self._ask(wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected)
         state, rejected = agree(replies.values(), job)
         for site, reason in rejected.items():
             progress.rejected(site, reason)
         return state
 
     def _round(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
-        current = Round(state, job, self._sites())
+        sites = self._sites(state.refused)
+        current = Round(state, job, sites)
 
         def receive(site: str, model: FLModel) -> None:
             update = wire.decode_update(site, model)
@@ -96,7 +98,7 @@ class GramController(ModelController):
             progress.rejected(site, reason)
 
         task = wire.encode_task(job, state.run, state.state)
-        self._ask(wire.TRAIN, task, job.aggregation.deadline_seconds, receive, refuse)
+        self._ask(wire.TRAIN, task, sites, job.aggregation.deadline_seconds, receive, refuse)
         return current.close()
 
     def _evaluations(
@@ -111,18 +113,20 @@ class GramController(ModelController):
 
         progress.stage(task)
         data = wire.encode_task(job, state.run, state.state)
-        self._ask(task, data, job.aggregation.setup_seconds, receive, progress.rejected)
+        sites = self._sites(state.refused)
+        self._ask(task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected)
         return dict(sorted(replies.items()))
 
     def _ask(
         self,
         task: str,
         data: FLModel,
+        sites: list[str],
         seconds: int,
         receive: Callable[[str, FLModel], None],
         refuse: Callable[[str, str], None],
     ) -> None:
-        """Send a task to all sites and handle each reply as it comes, until all have answered or time is up.
+        """Send a task to some sites and handle each reply as it comes, until all have answered or time is up.
 
         Raises:
             RoundFailed: the job was aborted.
@@ -142,15 +146,16 @@ class GramController(ModelController):
             return True
 
         self.broadcast_model(
-            task_name=task, data=data, targets=self._sites(), timeout=seconds, blocking=False, callback=callback
+            task_name=task, data=data, targets=sites, timeout=seconds, blocking=False, callback=callback
         )
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
                 raise RoundFailed("the job was aborted", where=task)
             time.sleep(_POLL_SECONDS)
 
-    def _sites(self) -> list[str]:
-        return sorted(client.name for client in self.fl_ctx.get_engine().get_clients())  # pyright: ignore
+    def _sites(self, refused: tuple[str, ...] = ()) -> list[str]:
+        connected = {client.name for client in self.fl_ctx.get_engine().get_clients()}  # pyright: ignore
+        return sorted(connected - set(refused))
 
     def _accept_train_result(
         self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False

@@ -30,6 +30,7 @@ def save(folder: Path, state: ServerState, job: JobConfig) -> None:
         "round": shared.round,
         "anchors": shared.anchors,
         "spec": dataclasses.asdict(state.spec),
+        "refused": list(state.refused),
         "records": [dataclasses.asdict(r) for r in state.records],
         "job": job.fingerprint(),
     }
@@ -63,7 +64,7 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
         tensors["consensus"],
     )
     records = tuple(_record(r) for r in facts["records"])
-    return ServerState(facts["run"], shared, _part(tensors, "velocity"), spec, records)
+    return ServerState(facts["run"], shared, _part(tensors, "velocity"), spec, tuple(facts["refused"]), records)
 
 
 def finish(folder: Path) -> None:

@@ -36,6 +36,7 @@ def run_federation(
     state = checkpoint.load(folder, job)
     if state is None:
         state, _ = agree([session.introduce() for session in sessions.values()], job)
+    sessions = {name: session for name, session in sessions.items() if name not in state.refused}
     while state.state.round < job.training.rounds:
         current = Round(state, job, sessions)
         for session in sessions.values():

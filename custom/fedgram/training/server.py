@@ -30,6 +30,7 @@ class ServerState:
         state: what is broadcast.
         velocity: v of the server's momentum, by layer name.
         spec: of the shared transformer, as agreed in round 0.
+        refused: sites that may not take part, because of what they said in round 0.
         records: of the rounds so far.
     """
 
@@ -37,6 +38,7 @@ class ServerState:
     state: GlobalState
     velocity: Mapping[str, Tensor]
     spec: ModelSpec
+    refused: tuple[str, ...] = ()
     records: tuple[RoundRecord, ...] = ()
 
 
@@ -75,7 +77,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         consensus.add(reply.site, reply.gram, reply.slots)
     zeros = {name: torch.zeros(d_out, rank) for name, (d_out, rank, _) in spec.shapes.items()}
     state = GlobalState(0, job.anchors.sha256, spec.backbone, zeros, {}, consensus.close())
-    return ServerState(uuid.uuid4().hex, state, dict(zeros), spec), rejected
+    return ServerState(uuid.uuid4().hex, state, dict(zeros), spec, tuple(sorted(rejected))), rejected
 
 
 def _spec_key(spec: ModelSpec) -> str:

@@ -106,6 +106,9 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     modality = modalities.load(config.modality)
     cache = Path(config.cache).expanduser()
     parts = split_samples(name, modality.read(locate(config.data, cache)), config.concepts)
+    trained = sorted({s.concept for s in parts["train"]})
+    task = make_task(job.task, trained)
+    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
     tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
@@ -113,9 +116,6 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
         if config.heldout is None:
             raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
         heldout = _anchor_tokens(name, config, config.heldout, job.heldout, modality, tokenizer)
-    trained = sorted({s.concept for s in parts["train"]})
-    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
-    task = make_task(job.task, trained)
     data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
     model, spec = _build_model(name, config, job, data["train"].tokens, task)
     optimizer = make_optimizer(model, job)
