@@ -25,7 +25,7 @@ def test_a_round_says_who_counted_who_did_not_and_how_long_it_takes():
     progress.round_done(record)
     assert all(line.startswith(MARK) for line in lines)
     assert "c does not count: c: NaN" in lines[0]
-    assert "round 1/8" in lines[1]
+    assert "round 1/24" in lines[1]
     assert "s left" in lines[1]
     assert "no reply from d" in lines[1]
 

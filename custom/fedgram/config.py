@@ -124,8 +124,8 @@ class TrainingConfig:
             site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
     """
 
-    rounds: int = 8
-    local_steps: int = 12
+    rounds: int = 24
+    local_steps: int = 4
     batch_size: int = 32
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
