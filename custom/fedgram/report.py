@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from fedgram import __version__, figure
 from fedgram.config import JobConfig
-from fedgram.evaluation import PairAlignment, alignments
+from fedgram.evaluation import alignments
 from fedgram.files import write_tensors, write_text
 from fedgram.model import lora
 from fedgram.outcome import Outcome
@@ -48,8 +47,8 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     facts = _facts(outcome.server, job) | {
         "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
         "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},
-        "alignment": [_plain(p) for p in alignments(outcome.together, job)],
-        "alignment_alone": [_plain(p) for p in alignments(outcome.alone, job)],
+        "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
+        "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
     }
     _write_json(folder / "metrics.json", facts)
     text = io.StringIO()
@@ -64,13 +63,11 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
         "run": state.run,
         "job": to_dict(job),
         "rounds": [dataclasses.asdict(record) for record in state.records],
+        "test": {},
+        "test_alone": {},
+        "alignment": [],
+        "alignment_alone": [],
     }
-
-
-def _plain(pair: PairAlignment) -> dict[str, Any]:
-    """A pair for JSON, which knows no NaN."""
-    record = dataclasses.asdict(pair)
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
@@ -78,22 +75,25 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
-    """The two tables that answer "did it work?"."""
+    """The two tables that answer "did it work?", and whose replies did not count."""
     console.print(_sites_table(facts))
     if facts["alignment"]:
         console.print(_pairs_table(facts))
-    rejected = {f"round {r['round']}": r["rejected"] for r in facts["rounds"] if r["rejected"]}
-    for where, reasons in rejected.items():
-        for reason in reasons.values():
-            console.print(f"{where}: {reason}", markup=False)
+    for record in facts["rounds"]:
+        reasons = [*record["rejected"].values(), *(f"{site}: no reply" for site in record["missing"])]
+        for reason in reasons:
+            console.print(f"round {record['round']}: {reason}", markup=False)
 
 
 def _sites_table(facts: dict[str, Any]) -> Table:
     table = Table(title="Sites: test accuracy, weight in the mean, bytes sent")
     for column in ("site", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
         table.add_column(column, justify="left" if column == "site" else "right")
-    for site, metrics in facts["test"].items():
-        together, alone = metrics.get("accuracy"), facts["test_alone"].get(site, {}).get("accuracy")
+    for site in sorted({*facts["test"], *(site for r in facts["rounds"] for site in r["shares"])}):
+        together, alone = (
+            facts["test"].get(site, {}).get("accuracy"),
+            facts["test_alone"].get(site, {}).get("accuracy"),
+        )
         shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
         sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
         gain = together - alone if together is not None and alone is not None else None
@@ -131,7 +131,7 @@ def _pairs_table(facts: dict[str, Any]) -> Table:
 
 def number(value: float | None, form: str = ".3f") -> str:
     """A number for a table; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
+    return "–" if value is None else format(value, form)
 
 
 def _kilobytes(size: float | None) -> str:
