@@ -42,7 +42,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
         "transfer_alone": transfers_alone,
     }
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
-    write_text(results / "crossmodal.json", json.dumps(plain, indent=1))
+    write_text(results / "crossmodal.json", json.dumps(plain, indent=1, allow_nan=False))
     console.print(_table(together, {(c.query, c.gallery): c.relative for c in alone}))
     if transfers:
         before = {(t.query, t.teacher, t.concept): t.accuracy for t in transfers_alone}
@@ -57,7 +57,8 @@ def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison],
     sites = [crossmodal.load(folder) for folder in folders if (folder / "site.json").is_file()]
     tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
     taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
-    comparisons = [crossmodal.compare(a, b) for a, b in permutations(tested, 2)]
+    compared = (crossmodal.compare(a, b) for a, b in permutations(tested, 2))
+    comparisons = [c for c in compared if c.queries]  # sites without a concept in common have nothing to find
     pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]
     return tested, comparisons, [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
 
