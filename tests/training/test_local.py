@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.training import contracts, local
 from fedgram.training.server import agree
-from fedgram.training.site import Site
+from fedgram.training.site import Site, open_site
 from fedgram.types import GlobalState, SiteUpdate
 from toy import Toy
+from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def first_state(toy: Toy) -> GlobalState:
@@ -135,3 +137,18 @@ def test_another_base_model_does_not_train(toy: Toy):
     state = dataclasses.replace(first_state(toy), backbone="0" * 64)
     with pytest.raises(BackboneError, match=r"(?s)red: backbone .tiny.*same checkpoint"):
         _ = trained(toy.open("red"), state)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_causal_language_model_is_as_good_a_backbone(toy: Toy, tmp_path: Path, precision: str):
+    """Saved as LlamaForCausalLM, loaded without its head, through a whole round."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=30, **shape)).save_pretrained(tmp_path)
+    config = dataclasses.replace(toy.sites["red"], backbones={"tiny": str(tmp_path)}, precision=precision)
+    site = open_site("red", config, toy.job)
+    introduction = local.introduce(site)
+    state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
+    update = trained(site, state)
+    contracts.check_update(update, state, toy.job)
+    assert any("q_proj" in name for name in update.delta)
+    assert not any("lm_head" in name for name in update.delta)
