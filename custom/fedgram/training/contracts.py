@@ -44,7 +44,7 @@ def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
     heldout = job.heldout.slots if job.heldout else 0
     slots = (*reply.slots, *(job.anchors.slots + slot for slot in reply.heldout_slots))
     _check_geometry(reply.site, reply.gram, slots, job.anchors.slots + heldout)
-    _check_metrics(reply.site, reply.metrics, {"accuracy", "macro_f1"})
+    _check_metrics(reply.site, reply.metrics, set(job.metrics))
 
 
 def update_norm(delta: Mapping[str, Tensor]) -> float:

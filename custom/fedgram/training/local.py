@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
         slots=site.anchors.slots,
         weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
         samples=len(site.data["train"]),
-        metrics={name: float(metrics[name]) for name in site.job.metrics if name in metrics},
+        metrics=_named(site, metrics),
     )
 
 
@@ -159,11 +159,16 @@ def evaluation(site: Site) -> SiteEvaluation:
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
         site=site.name,
-        metrics=evaluate(site, site.data["test"]),
+        metrics=_named(site, evaluate(site, site.data["test"])),
         gram=cosine_gram(torch.cat([represent(site, part) for part in tokens])),
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),
     )
+
+
+def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that the job names: no other number leaves the site."""
+    return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
 
 
 def _batches(site: Site, round: int, steps: int) -> Iterator[tuple[Tokens, Tensor]]:
