@@ -103,7 +103,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("fedgram.modalities.cache.os.replace", full)
+    monkeypatch.setattr("fedgram.files.os.replace", full)
     with pytest.raises(OSError, match="disk full"):
         _cached(Slow(), ["a"], tmp_path)
     assert list((tmp_path / "tokens").iterdir()) == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +14,7 @@ import safetensors.torch
 import torch
 
 from fedgram.errors import DataError
+from fedgram.files import write_tensors
 from fedgram.modalities.base import Tokenizer
 from fedgram.types import Tokens
 
@@ -95,14 +94,5 @@ def _tokenize(tokenizer: Tokenizer, contents: Sequence[Any]) -> Tokens:
 
 
 def _store(tokens: Tokens, path: Path) -> None:
-    tensors = {"values": tokens.values.contiguous(), "mask": tokens.mask.contiguous()}
-    content = safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    tensors = {"values": tokens.values, "mask": tokens.mask}
+    write_tensors(path, tensors, {"sha256": _digest(tensors)})

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fedgram.core.dora import frozen_a
 from fedgram.errors import BackboneError, CheckpointError
+from fedgram.files import write_tensors
 from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
 
 PREFIX = "base_model.model."
@@ -184,9 +184,8 @@ def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> N
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as temporary:
         config.save_pretrained(temporary)
-        save_file(dict(tensors), Path(temporary, "adapter_model.safetensors"), metadata={"format": "pt"})
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
-            Path(temporary, file).replace(folder / file)
+        Path(temporary, "adapter_config.json").replace(folder / "adapter_config.json")
+    write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
 
 
 def _copy(tensor: Tensor) -> Tensor:

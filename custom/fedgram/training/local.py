@@ -98,12 +98,12 @@ def adopt(site: Site, state: GlobalState) -> None:
 
 def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[str, float]:
     """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps."""
-    weight = site.job.training.geometry_weight if consensus is not None else 0.0
+    weight = site.job.training.geometry_weight
     sums: dict[str, float] = defaultdict(float)
     for tokens, targets in _batches(site, round, steps):
         loss = task_loss = site.task.loss(site.model.head(site.model.represent(tokens)), targets)
-        if weight:
-            alignment = anchor_alignment(site, consensus)  # type: ignore[arg-type]
+        if consensus is not None and weight:
+            alignment = anchor_alignment(site, consensus)
             loss = task_loss + weight * (1.0 - alignment)
             sums["cka"] += alignment.item() / steps
         site.optimizer.zero_grad()
