@@ -19,7 +19,7 @@ FILES = sorted(CUSTOM.rglob("*.py"))
 ORDER = (
     {"errors", "types"},
     {"core"},
-    {"config"},
+    {"config", "sitefile"},
     {"model", "modalities", "anchors"},
     {"training"},
     {"flare"},

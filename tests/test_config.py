@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from fedgram.anchors import load_anchors
 from fedgram.cli import app
-from fedgram.config import JobConfig, read_server_config, read_site_config
+from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
+from fedgram.sitefile import read_server_config, read_site_config
 from toy import ROOT
 from typer.testing import CliRunner
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
 JOBS = sorted(path.parent for path in (ROOT / "jobs").glob("*/meta.json"))
+
+
+PATHS = ("a/b/c", "a/..", "../b", ".", "~/b", "a\\b", "C:\\b", "a/b\n", "", "a b", "file://a", "-a", "ä/b")
 
 
 def build(**changes: object) -> JobConfig:
@@ -52,7 +56,24 @@ def test_round_trip_and_fingerprint():
         ({"aggregation": {"deadline_seconds": -1}}, r"aggregation\.deadline_seconds"),
         ({"backbone": {"name": "/etc/passwd"}}, "cannot name a path at a site"),
         ({"backbone": {"name": "../weights"}}, "cannot name a path at a site"),
-        ({"backbone": {"name": "a/b/c"}}, "cannot name a path at a site"),
+        *(
+            ({"backbone": {"name": name}}, "cannot name a path at a site")
+            for name in (
+                "a/b/c",
+                "a/..",
+                "../b",
+                ".",
+                "~/b",
+                "a\\b",
+                "C:\\b",
+                "a/b\n",
+                "",
+                "a b",
+                "file://a",
+                "-a",
+                "ä/b",
+            )
+        ),
         ({"backbone": {"layers": 0}}, r"backbone\.layers"),
         ({"anchors": {"sha256": "abc", "concepts": ["a"] * 4}}, "64 hexadecimal digits"),
         ({"anchors": {"sha256": "0" * 64, "concepts": ["a"] * 3}}, "at least 4 slots"),

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from fedgram.anchors import load_anchors
-from fedgram.config import AnchorPin, BackboneConfig, JobConfig, SiteConfig
+from fedgram.config import AnchorPin, BackboneConfig, JobConfig
 from fedgram.settings import from_dict, to_dict
+from fedgram.sitefile import SiteConfig
 from fedgram.training.session import SiteSession
 from fedgram.training.site import Site, open_site
 from transformers import BertConfig, BertModel

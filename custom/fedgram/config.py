@@ -1,27 +1,25 @@
-"""Every setting of a job and of a site, with its default and its range: the only defaults of fedgram.
+"""Every setting of a job, with its default and its range.
 
 A job says what is computed (:class:`JobConfig`, part of the FLARE job); a site says where its data are and on
-what it computes (:class:`SiteConfig`, ``local/fedgram.toml`` of the site). Neither can say the other's part.
+what it computes (:mod:`fedgram.sitefile`). Neither can say the other's part.
 """
 
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from fedgram.core.aggregate import ConsensusRule
 from fedgram.core.cka import CkaVariant
 from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
-from fedgram.settings import from_dict, to_dict
+from fedgram.settings import to_dict
 
-T = TypeVar("T")
 WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
+_HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
 
 def _require(holds: bool, setting: str, got: object, expected: str) -> None:
@@ -64,12 +62,8 @@ class BackboneConfig:
     layers: int | None = None
 
     def __post_init__(self) -> None:
-        _require(
-            self.name.count("/") <= 1 and not self.name.startswith((".", "/", "~")) and "\\" not in self.name,
-            "backbone.name",
-            self.name,
-            "a hub id or a name; a job cannot name a path at a site",
-        )
+        hub_id = _HUB_ID.fullmatch(self.name) and ".." not in self.name
+        _require(bool(hub_id), "backbone.name", self.name, "a hub id; a job cannot name a path at a site")
         _require(self.layers is None or self.layers >= 1, "backbone.layers", self.layers, "at least 1")
 
 
@@ -220,81 +214,3 @@ class JobConfig:
     def fingerprint(self) -> str:
         """sha256 over every setting: two jobs with the same one compute the same thing."""
         return sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class SiteConfig:
-    """What only the site knows; read from its own file, never from a job.
-
-    Attributes:
-        modality: ``image``, ``text``, ``genomics``, ``tabular`` or ``package.module:attribute``.
-        data: folder or file with the site's data (``demo:…`` names the embedded demo).
-        tokenizer: name, hub id or folder of the frozen encoder.
-        anchors: folder of the anchor set that trains.
-        heldout: folder of the held-out anchor set.
-        concepts: train on these labels only; all when empty.
-        backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
-        precision: of the frozen backbone.
-        threads: CPU threads; 0 leaves it to torch.
-        cache: folder of the token cache.
-        state: folder of the site's own state and results; inside the site's workspace when absent.
-    """
-
-    modality: str
-    data: str
-    tokenizer: str
-    anchors: str
-    heldout: str | None = None
-    concepts: tuple[str, ...] = ()
-    backbones: Mapping[str, str] = field(default_factory=dict)
-    device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int = 0
-    cache: str = "~/.cache/fedgram"
-    state: str | None = None
-
-    def __post_init__(self) -> None:
-        _require(self.threads >= 0, "threads", self.threads, "0 or more")
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """What only the server's own machine knows.
-
-    Attributes:
-        state: folder of the saved rounds, from which an interrupted run goes on; inside the server's workspace
-            when absent. `nvflare simulator` empties its workspace, so there only a folder elsewhere outlives it.
-    """
-
-    state: str | None = None
-
-
-def read_server_config(path: Path) -> ServerConfig:
-    """Read the server's own file (TOML); all defaults when there is none.
-
-    Raises:
-        ConfigError: it is not TOML, or holds an unknown or wrong setting.
-    """
-    return _read_toml(ServerConfig, path) if path.exists() else ServerConfig()
-
-
-def read_site_config(path: Path) -> SiteConfig:
-    """Read a site's own file (TOML).
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting.
-    """
-    if not path.exists():
-        raise ConfigError(
-            "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
-        )
-    return _read_toml(SiteConfig, path)
-
-
-def _read_toml(kind: type[T], path: Path) -> T:
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not a TOML file: {error}", where=path) from None
-    return from_dict(kind, settings, str(path))

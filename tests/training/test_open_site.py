@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fedgram.config import SiteConfig, read_site_config
 from fedgram.errors import AnchorError, BackboneError, ConfigError, DataError
+from fedgram.sitefile import SiteConfig, read_site_config
 from fedgram.training.site import choose_device, open_site
 from toy import Toy
 from transformers import ResNetConfig, ResNetModel

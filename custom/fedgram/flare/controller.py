@@ -16,12 +16,13 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedgram import report
-from fedgram.config import JobConfig, read_server_config
+from fedgram.config import JobConfig
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import wire
 from fedgram.outcome import Outcome
 from fedgram.progress import Progress
 from fedgram.settings import from_dict
+from fedgram.sitefile import read_server_config
 from fedgram.training import checkpoint, contracts
 from fedgram.training.server import Round, ServerState, agree
 from fedgram.types import SiteEvaluation, SiteIntroduction

@@ -18,9 +18,9 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedgram import modalities
-from fedgram.config import SiteConfig, read_site_config
 from fedgram.errors import ConfigError, FedgramError
 from fedgram.flare import wire
+from fedgram.sitefile import find_site_config
 from fedgram.training.session import SiteSession
 from fedgram.training.site import open_site
 
@@ -88,16 +88,6 @@ class SiteExecutor(Executor):
         site = open_site(name, config, wire.decode_job(task))
         self._session = SiteSession(site, Path(folder).expanduser() / name)
         return self._session
-
-
-def find_site_config(local: Path, name: str) -> SiteConfig:
-    """The site's own file in its ``local`` folder.
-
-    Raises:
-        ConfigError: there is none, or it is wrong.
-    """
-    own = local / "fedgram" / f"{name}.toml"
-    return read_site_config(own if own.exists() else local / "fedgram.toml")
 
 
 def _error_reply(kind: str) -> Shareable:

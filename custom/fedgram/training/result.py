@@ -9,11 +9,12 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from fedgram import __version__
-from fedgram.config import JobConfig, SiteConfig
+from fedgram.config import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.files import write_tensors, write_text
 from fedgram.model import lora
 from fedgram.settings import from_dict, to_dict
+from fedgram.sitefile import SiteConfig
 from fedgram.training.site import Site, open_site
 from fedgram.training.state import restore, snapshot
 

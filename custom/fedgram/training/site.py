@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedgram import modalities, splits
 from fedgram.anchors import AnchorSet, load_anchors
-from fedgram.config import AnchorPin, JobConfig, SiteConfig
+from fedgram.config import AnchorPin, JobConfig
 from fedgram.demo import locate
 from fedgram.errors import AnchorError, ConfigError, DataError
 from fedgram.modalities.base import Modality, Tokenizer
@@ -23,6 +23,7 @@ from fedgram.model import lora
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.model.tasks import Task, make_task
+from fedgram.sitefile import SiteConfig
 from fedgram.training.state import make_optimizer, snapshot
 from fedgram.types import ModelSpec, Sample, Tokens
 
