@@ -17,8 +17,6 @@ from typer.testing import CliRunner
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
 JOBS = sorted(path.parent for path in (ROOT / "jobs").glob("*/meta.json"))
-
-
 PATHS = ("a/b/c", "a/..", "../b", ".", "~/b", "a\\b", "C:\\b", "a/b\n", "", "a b", "file://a", "-a", "ä/b")
 
 

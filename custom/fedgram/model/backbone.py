@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -31,13 +32,9 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
         BackboneError: it cannot be loaded, has too few layers, or does not take ``inputs_embeds``.
     """
     where = f"backbone {config.name!r}"
-    source = locate(config.name)
-    if config.name in folders:
-        source = str(Path(folders[config.name]).expanduser())
-        if not Path(source).is_dir():
-            raise BackboneError(f"no folder {source}", where=where, remedy="correct [backbones] in the site file")
+    source = _source(config.name, folders, where)
     try:
-        settings = AutoConfig.from_pretrained(source)
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if config.layers is not None:
             if config.layers > settings.num_hidden_layers:
                 raise BackboneError(
@@ -45,7 +42,7 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
                 )
             settings.num_hidden_layers = config.layers
         with quiet_loading():
-            model = AutoModel.from_pretrained(source, config=settings, dtype=dtype)
+            model = AutoModel.from_pretrained(source, config=settings, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(
             f"cannot be loaded ({type(error).__name__}: {error})",
@@ -61,6 +58,28 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
     return model.requires_grad_(False).eval()
+
+
+def _source(name: str, folders: Mapping[str, str], where: str) -> str:
+    """What a job's backbone name stands for at this site: the site's own folder, a packaged model or a hub id.
+
+    transformers would take ``org/name`` for a folder if one lies in the working directory. Which folders a job
+    may read is for the site file alone to say, so such a name is refused.
+    """
+    if name in folders:
+        folder = Path(folders[name]).expanduser()
+        if not folder.is_dir():
+            raise BackboneError(f"no folder {folder}", where=where, remedy="correct [backbones] in the site file")
+        return str(folder)
+    source = locate(name)
+    if source == name and os.path.lexists(name):
+        raise BackboneError(
+            "a job cannot name a file or folder at a site, and one of this name lies in the working directory",
+            where=where,
+            expected="a hub id, a packaged model, or a name under [backbones] in the site file",
+            remedy="map the name to a folder under [backbones] if this site agrees to it",
+        )
+    return source
 
 
 def fingerprint(backbone: nn.Module) -> str:
