@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.pretrained import locate, quiet_loading
+
+_UNLOADABLE = (OSError, ValueError, KeyError)  # what transformers raises when there is no such model
 
 
 def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> nn.Module:
@@ -32,23 +34,12 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
         BackboneError: it cannot be loaded, has too few layers, or does not take ``inputs_embeds``.
     """
     where = f"backbone {config.name!r}"
-    source = _source(config.name, folders, where)
+    source, settings = _settings(config, folders)
     try:
-        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if config.layers is not None:
-            if config.layers > settings.num_hidden_layers:
-                raise BackboneError(
-                    f"{config.layers} layers asked for", where=where, expected=f"≤ {settings.num_hidden_layers}"
-                )
-            settings.num_hidden_layers = config.layers
         with quiet_loading():
             model = AutoModel.from_pretrained(source, config=settings, dtype=dtype, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f"cannot be loaded ({type(error).__name__}: {error})",
-            where=where,
-            remedy="give its folder under [backbones] in the site file, or make the hub reachable",
-        ) from error
+    except _UNLOADABLE as error:
+        raise _unloadable(error, where) from error
     if "inputs_embeds" not in inspect.signature(model.forward).parameters:
         raise BackboneError(
             f"{type(model).__name__} does not take inputs_embeds",
@@ -58,6 +49,43 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
     return model.requires_grad_(False).eval()
+
+
+def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> int:
+    """Size of the frozen weights in memory, from the configuration alone: none is loaded.
+
+    Raises:
+        BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
+    """
+    _, settings = _settings(config, folders)
+    with torch.device("meta"):
+        model = AutoModel.from_config(settings, trust_remote_code=False)
+    return sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+
+
+def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, PretrainedConfig]:
+    """Where the model is loaded from, and its configuration with the layers that the job keeps."""
+    where = f"backbone {config.name!r}"
+    source = _source(config.name, folders, where)
+    try:
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except _UNLOADABLE as error:
+        raise _unloadable(error, where) from error
+    if config.layers is not None:
+        if config.layers > settings.num_hidden_layers:
+            raise BackboneError(
+                f"{config.layers} layers asked for", where=where, expected=f"≤ {settings.num_hidden_layers}"
+            )
+        settings.num_hidden_layers = config.layers
+    return source, settings
+
+
+def _unloadable(error: Exception, where: str) -> BackboneError:
+    return BackboneError(
+        f"cannot be loaded ({type(error).__name__}: {error})",
+        where=where,
+        remedy="give its folder under [backbones] in the site file, or make the hub reachable",
+    )
 
 
 def _source(name: str, folders: Mapping[str, str], where: str) -> str:

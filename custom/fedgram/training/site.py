@@ -109,7 +109,7 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     parts = split_samples(name, modality.read(locate(config.data, cache)), config.concepts)
     trained = sorted({s.concept for s in parts["train"]})
     task = make_task(job.task, trained)
-    _require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
+    require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
     tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
@@ -154,24 +154,35 @@ def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str])
     return {part: [s for s in rows if s.concept in wanted] for part, rows in splits.split(samples).items()}
 
 
-def _anchor_tokens(
-    name: str, config: SiteConfig, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer
-) -> AnchorTokens:
+def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | None, modality: str) -> AnchorSet:
+    """An anchor set of a site, verified against its manifest and, when a job names one, against its pin.
+
+    Raises:
+        AnchorError: it is damaged, another one than the job's, or has too few slots of this modality.
+    """
     anchors = load_anchors(locate(folder, Path(config.cache).expanduser()))
-    anchors.require(pin.sha256)
-    slots = anchors.covered(modality.name)
-    if len(slots) < 4:
+    if pin is not None:
+        anchors.require(pin.sha256)
+    if len(anchors.covered(modality)) < 4:
         raise AnchorError(
-            f"{len(slots)} slots for modality {modality.name!r}",
+            f"{len(anchors.covered(modality))} slots for modality {modality!r}",
             where=f"{name}: {folder}",
             expected="at least 4",
             remedy="add anchors of this modality to the set",
         )
+    return anchors
+
+
+def _anchor_tokens(
+    name: str, config: SiteConfig, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer
+) -> AnchorTokens:
+    anchors = find_anchors(name, config, folder, pin, modality.name)
     tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
-    return AnchorTokens(slots, tokens, anchors.manifest_sha256)
+    return AnchorTokens(anchors.covered(modality.name), tokens, anchors.manifest_sha256)
 
 
-def _require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
+def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
+    """Raises AnchorError unless the site trains on at least one concept that its modality's anchors have."""
     if not set(trained) & set(anchors.concepts(modality)):
         raise AnchorError(
             f"none of the site's concepts {list(trained)} is among the anchors'",
