@@ -70,6 +70,17 @@ def write_anchors(folder: Path, seed: int, per_concept: int, missing: dict[str, 
     return AnchorPin(load_anchors(folder).manifest_sha256, tuple(concepts))
 
 
+def write_site_file(path: Path, config: SiteConfig) -> None:
+    """A site's own file (TOML)."""
+    settings = {key: value for key, value in to_dict(config).items() if value is not None}
+    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if key not in tables]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
 @dataclass(frozen=True)
 class Toy:
     """Files of the federation, its job and its site files."""

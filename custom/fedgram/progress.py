@@ -43,7 +43,8 @@ class Progress:
     def replied(self, update: SiteUpdate) -> None:
         """A site's reply counts."""
         numbers = "  ".join(f"{k} {v:.3f}" for k, v in update.metrics.items() if k != "seconds")
-        self._line(f"round {update.round}/{self._rounds}  {update.site:<16} {numbers}")
+        again = f"  (its training process died {update.restarts}×, started again)" if update.restarts else ""
+        self._line(f"round {update.round}/{self._rounds}  {update.site:<16} {numbers}{again}")
 
     def rejected(self, site: str, reason: str) -> None:
         """A site's reply does not count."""

@@ -81,6 +81,8 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
         console.print(_pairs_table(facts))
     for record in facts["rounds"]:
         reasons = [*record["rejected"].values(), *(f"{site}: no reply" for site in record["missing"])]
+        for site, times in record["restarts"].items():
+            reasons.append(f"{site}: its training process died {times}× and was started again")
         for reason in reasons:
             console.print(f"round {record['round']}: {reason}", markup=False)
 

@@ -59,6 +59,8 @@ def run(job: Path, workspace: Path, console: Console) -> None:
                 console.print(line[line.index(MARK) + len(MARK) :].strip(), markup=False, soft_wrap=True)
             elif _TROUBLE.search(line):
                 console.print(line.strip(), style="red", markup=False, soft_wrap=True)
+    for site in clients:
+        _show_errors(workspace / site / "fedgram" / site / "log.txt", console)
     results = workspace / "server" / "simulate_job" / "fedgram"
     if not (results / "report.png").is_file():
         raise RoundFailed("the run ended without a report", where=job, remedy=f"see {log}")
@@ -67,6 +69,15 @@ def run(job: Path, workspace: Path, console: Console) -> None:
     console.print(
         f"\nresults   {results}\nfigures   {results / 'report.png'}, {results / 'crossmodal.png'}\nlog       {log}"
     )
+
+
+def _show_errors(log: Path, console: Console) -> None:
+    """What went wrong at a site: the text never leaves it, but here all sites are one machine."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    first = next((number for number, line in enumerate(lines) if " ERROR " in line), None)
+    if first is not None:
+        console.print(f"{log}:", style="red", markup=False, soft_wrap=True)
+        console.print("\n".join(lines[first : first + 20]), markup=False, soft_wrap=True)
 
 
 def client_names(job: Path) -> list[str]:

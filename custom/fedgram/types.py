@@ -100,6 +100,7 @@ class SiteUpdate:
         weight: the site's precision p_k (or sample count, or 1), before normalisation.
         samples: number of local training samples.
         metrics: the numbers that the job names.
+        restarts: how often the site's training process died in this round and was started again.
     """
 
     site: str
@@ -112,6 +113,7 @@ class SiteUpdate:
     weight: float
     samples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class RoundRecord:
         mean_update_norm: ‖Σ p_k ΔB_k / Σ p_k‖_F.
         update_norms: ‖ΔB_k‖_F by site.
         seconds: wall-clock time.
+        restarts: by site whose training process died and was started again.
     """
 
     round: int
@@ -179,3 +182,4 @@ class RoundRecord:
     mean_update_norm: float
     update_norms: Mapping[str, float]
     seconds: float
+    restarts: Mapping[str, int] = field(default_factory=dict)

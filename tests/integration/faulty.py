@@ -9,7 +9,10 @@ from fedgram.errors import DataError
 from fedgram.flare import wire
 from fedgram.flare.executors import SiteExecutor
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 
 def _first_delta(model: FLModel) -> str:
@@ -75,7 +78,7 @@ FAULTS = {
     "garbage": (_garbage, "gram: str"),
     "more than the contract": (_leak, "unknown parts ['embeddings']"),
     "an absurd weight": (_weight, "weight 1000000000.0"),
-    "an exception": (_crash, "answered with ValueError"),
+    "an exception": (_crash, "answered with EXECUTION_EXCEPTION"),
     "silence": (_slow, None),
 }
 
@@ -83,10 +86,15 @@ FAULTS = {
 class FaultyExecutor(SiteExecutor):
     """Honest but for what it sends: fault r of FAULTS in round r, and an error instead of an introduction."""
 
-    def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext) -> FLModel:
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        reply = super().execute(task_name, shareable, fl_ctx, abort_signal)
+        if task_name != wire.TRAIN:
+            return reply
+        model = FLModelUtils.from_shareable(reply)
+        list(FAULTS.values())[FLModelUtils.from_shareable(shareable).current_round][0](model)
+        return FLModelUtils.to_shareable(model)
+
+    def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext, abort_signal: Signal) -> FLModel:
         if task_name == wire.INTRODUCE:
             raise DataError("an unreadable file", where="row 7")
-        reply = super()._answer(task_name, task, fl_ctx)
-        if task_name == wire.TRAIN:
-            list(FAULTS.values())[task.current_round][0](reply)
-        return reply
+        return super()._answer(task_name, task, fl_ctx, abort_signal)

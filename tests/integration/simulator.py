@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fedgram.settings import to_dict
-from toy import ROOT, Toy
+from toy import ROOT, Toy, write_site_file
 
 HONEST = "fedgram.flare.executors.SiteExecutor"
 
@@ -43,11 +44,8 @@ def prepare(toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] | N
         client = json.loads((template / "app_image/config/config_fed_client.json").read_text())
         client["executors"][0]["executor"] = {"path": path, "args": {"modality": site}}
         write_json(folder / f"job/app_{name}/config/config_fed_client.json", client)
-        settings = to_dict(toy.sites[site]) | {"state": str(folder / "sites")}
-        backbones = settings.pop("backbones")
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-        lines += ["[backbones]", *(f"{key} = {json.dumps(value)}" for key, value in backbones.items())]
-        (local / "fedgram" / f"{name}.toml").write_text("\n".join(lines) + "\n")
+        config = replace(toy.sites[site], state=str(folder / "sites"))
+        write_site_file(local / "fedgram" / f"{name}.toml", config)
 
 
 def start(toy: Toy, folder: Path, clients: int) -> subprocess.Popen[str]:

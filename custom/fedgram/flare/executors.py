@@ -1,8 +1,14 @@
-"""The site's side of the FLARE job: thin Executors over a :class:`~fedgram.training.session.SiteSession`."""
+"""The site's side of the FLARE job: thin Executors over a supervised training process.
+
+They run in FLARE's job process at the site and load neither data nor models (:mod:`fedgram.training.supervisor`).
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.event_type import EventType
@@ -17,19 +23,19 @@ from nvflare.app_common.widgets.streaming import create_analytic_dxo, send_analy
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from fedgram import modalities
-from fedgram.errors import ConfigError, FedgramError
-from fedgram.flare import wire
-from fedgram.sitefile import find_site_config
-from fedgram.training.session import SiteSession
-from fedgram.training.site import open_site
+from fedgram.flare import ledger, wire
+from fedgram.training.supervisor import Stopped, Supervisor, WorkerFailed
+from fedgram.types import SiteUpdate
 
 
 class SiteExecutor(Executor):
-    """Answers the controller's tasks with what the site's session computes.
+    """Answers the controller's tasks with what the site's training process computes.
 
     The job only names the modality. Where the data are is read from the site's own file:
     ``local/fedgram/<site>.toml``, else ``local/fedgram.toml``, in the site's workspace.
+
+    The text of an error stays in ``fedgram/<site>/log.txt`` of the site's workspace: FLARE may stream its own log
+    to the server. ``sent.jsonl`` beside it records every message that leaves.
 
     Args:
         modality: must be the one that the site file declares.
@@ -38,56 +44,70 @@ class SiteExecutor(Executor):
     def __init__(self, modality: str):
         super().__init__()
         self.modality = modality
-        self._session: SiteSession | None = None
+        self._supervisor: Supervisor | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Tensors must be known to FLARE's serialiser before the first of them travels."""
+        """Tensors must be known to FLARE's serialiser before the first travels; no process outlives the job."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+        elif event_type == EventType.END_RUN and self._supervisor is not None:
+            self._supervisor.close()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Run one task; an error becomes an error reply that names its kind, its text stays at the site."""
         if task_name not in wire.TASKS:
             return make_reply(ReturnCode.TASK_UNKNOWN)
+        sent = _folder(fl_ctx) / fl_ctx.get_identity_name() / "sent.jsonl"
         try:
-            task = FLModelUtils.from_shareable(shareable)
-            reply = self._answer(task_name, task, fl_ctx)
-        except FedgramError as error:
-            self.log_error(fl_ctx, f"{type(error).__name__}: {error}", fire_event=False)
-            return _error_reply(type(error).__name__)
-        except Exception as error:
-            self.log_exception(fl_ctx, f"task {task_name!r} failed", fire_event=False)
-            return _error_reply(type(error).__name__)
-        if abort_signal.triggered:
+            reply = self._answer(task_name, FLModelUtils.from_shareable(shareable), fl_ctx, abort_signal)
+            ledger.record(sent, task_name, reply)
+        except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
+        except Exception as error:
+            kind = error.kind if isinstance(error, WorkerFailed) else type(error).__name__
+            where = f"fedgram/{sent.parent.name}/log.txt in this site's workspace"
+            self.log_error(fl_ctx, f"task {task_name!r} failed with {kind}: see {where}", fire_event=False)
+            with suppress(OSError):  # a full disk must not keep the site from saying so
+                ledger.record(sent, task_name, kind)
+            return _error_reply(kind)
+        self._stream_metrics(reply, fl_ctx)
         return FLModelUtils.to_shareable(reply)
 
-    def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext) -> FLModel:
-        session = self._session or self._open(task, fl_ctx)
+    def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext, abort_signal: Signal) -> FLModel:
+        site = self._supervisor or self._supervise(task, fl_ctx)
+
+        def ask(request: str, *arguments: object) -> Any:
+            return site.ask(request, *arguments, stopped=lambda: abort_signal.triggered)
+
         if task_name == wire.INTRODUCE:
-            return wire.encode_introduction(session.introduce())
+            return wire.encode_introduction(ask("introduce"))
         if task_name == wire.ALONE:
-            return wire.encode_evaluation(session.alone())
+            return wire.encode_evaluation(ask("alone"))
         run, state = wire.decode_state(task)
         if task_name == wire.EVALUATE:
-            return wire.encode_evaluation(session.evaluate(run, state))
-        update = session.train(run, state)
-        for name, value in update.metrics.items():
-            dxo = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, global_step=update.round)
-            send_analytic_dxo(self, dxo, fl_ctx)
-        return wire.encode_update(update)
+            return wire.encode_evaluation(ask("evaluate", run, state))
+        before = site.restarts
+        update: SiteUpdate = ask("train", run, state)
+        return wire.encode_update(replace(update, restarts=site.restarts - before))
 
-    def _open(self, task: FLModel, fl_ctx: FLContext) -> SiteSession:
-        workspace = wire.workspace_of(fl_ctx)
-        name = str(fl_ctx.get_identity_name())
-        config = find_site_config(Path(workspace.get_site_config_dir()), name)
-        declared = modalities.load(config.modality).name
-        if declared != self.modality:
-            raise ConfigError(f"modality {declared!r}", where=name, expected=f"{self.modality!r} as in the job")
-        folder = config.state or str(Path(workspace.get_root_dir(), "fedgram"))
-        site = open_site(name, config, wire.decode_job(task))
-        self._session = SiteSession(site, Path(folder).expanduser() / name)
-        return self._session
+    def _supervise(self, task: FLModel, fl_ctx: FLContext) -> Supervisor:
+        local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
+        job = (task.meta or {})["job"]
+        self._supervisor = Supervisor(fl_ctx.get_identity_name(), local, _folder(fl_ctx), self.modality, job)
+        return self._supervisor
+
+    def _stream_metrics(self, reply: FLModel, fl_ctx: FLContext) -> None:
+        """The numbers of a round's reply once more, as live events for the server's trackers."""
+        if "round" not in reply.meta:
+            return
+        for name, value in reply.meta["metrics"].items():
+            dxo = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, global_step=reply.meta["round"])
+            send_analytic_dxo(self, dxo, fl_ctx)
+
+
+def _folder(fl_ctx: FLContext) -> Path:
+    """Of what fedgram keeps in the participant's workspace."""
+    return Path(wire.workspace_of(fl_ctx).get_root_dir(), "fedgram")
 
 
 def _error_reply(kind: str) -> Shareable:

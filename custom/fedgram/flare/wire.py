@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError, UpdateRejected
-from fedgram.settings import from_dict, to_dict
+from fedgram.settings import to_dict
 from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate
 
 INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
@@ -43,11 +43,6 @@ def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None)
     params |= {f"magnitude/{k}": v for k, v in state.magnitude.items()}
     params["consensus"] = state.consensus
     return _model(params, meta, state.round)
-
-
-def decode_job(model: FLModel) -> JobConfig:
-    """The job's settings in a task."""
-    return from_dict(JobConfig, (model.meta or {})["job"], "task")
 
 
 def decode_state(model: FLModel) -> tuple[str, GlobalState]:
@@ -106,6 +101,7 @@ def encode_update(reply: SiteUpdate) -> FLModel:
         "weight": reply.weight,
         "samples": reply.samples,
         "metrics": dict(reply.metrics),
+        "restarts": reply.restarts,
     }
     return _model({**params, "gram": reply.gram}, meta, reply.round)
 
@@ -125,6 +121,7 @@ def decode_update(site: str, model: FLModel) -> SiteUpdate:
         fields.get("weight", float),
         fields.get("samples", int),
         fields.get("metrics", dict),
+        fields.get("restarts", int),
     )
 
 

@@ -36,6 +36,8 @@ def check_update(reply: SiteUpdate, state: GlobalState, job: JobConfig) -> None:
         _reject(reply.site, f"an update of norm {norm:.3g}", f"at most {job.aggregation.max_update_norm:.3g}")
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
     _check_weight(reply, job)
+    if reply.restarts < 0:
+        _reject(reply.site, f"{reply.restarts} restarts", "0 or more")
     _check_metrics(reply.site, reply.metrics, set(job.metrics))
 
 

@@ -102,6 +102,7 @@ class Round:
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
         self._norms: dict[str, float] = {}
+        self._restarts: dict[str, int] = {}
         self.rejected: dict[str, str] = {}
 
     @property
@@ -128,6 +129,8 @@ class Round:
         self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
         self._norms[reply.site] = contracts.update_norm(reply.delta)
         self._metrics[reply.site] = dict(reply.metrics)
+        if reply.restarts:
+            self._restarts[reply.site] = reply.restarts
 
     def reject(self, site: str, reason: str) -> None:
         """Note that a site's reply does not count."""
@@ -175,4 +178,5 @@ class Round:
             mean_update_norm=mean_norm,
             update_norms={site: self._norms[site] for site in self.accepted},
             seconds=time.perf_counter() - self._started,
+            restarts=dict(sorted(self._restarts.items())),
         )
