@@ -1,0 +1,74 @@
+"""Bytes that a site sends in one round: GeoDoRA against FedAvg-LoRA with trained A and against the full model.
+
+    python benchmarks/wire_bytes.py
+
+The demo's backbone, and the shapes of Qwen2.5-VL-3B and Llama-3.1-8B on the ``meta`` device (no weights). GeoDoRA is
+measured as FLARE serialises it; the alternatives are counted, in bf16 too. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from fedgram.flare import wire
+from fedgram.pretrained import locate
+from fedgram.types import WIRE_DTYPE, SiteUpdate
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+from torch import nn
+from transformers import AutoConfig, AutoModel, LlamaConfig, PreTrainedConfig
+from transformers.models.qwen2_5_vl import Qwen2_5_VLTextConfig
+
+RANK, ANCHORS = 16, 24
+QWEN = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "vocab_size": 151936}
+LLAMA = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+BACKBONES: dict[str, PreTrainedConfig] = {
+    "MiniLM, 3 layers": AutoConfig.from_pretrained(locate("minilm"), num_hidden_layers=3),
+    "Qwen2.5-VL-3B, language tower": Qwen2_5_VLTextConfig(num_attention_heads=16, num_key_value_heads=2, **QWEN),
+    "Llama-3.1-8B": LlamaConfig(num_attention_heads=32, num_key_value_heads=8, **LLAMA),
+}
+
+
+def adapted(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) of the linear layers that ``all-linear`` adapts, by name."""
+    return {
+        name: (layer.out_features, layer.in_features)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and "pooler" not in name
+    }
+
+
+def update(shapes: dict[str, tuple[int, int]]) -> SiteUpdate:
+    """What a site with these layers sends in a round."""
+    metrics = dict.fromkeys(("loss", "task_loss", "cka", "accuracy", "seconds"), 0.5)
+    delta = {
+        f"base_model.model.{k}": torch.zeros(d_out, RANK, dtype=WIRE_DTYPE) for k, (d_out, _) in shapes.items()
+    }
+    slots = tuple(range(ANCHORS))
+    return SiteUpdate("hosp-genomics", 1, "f" * 64, delta, {}, torch.eye(ANCHORS), slots, 4.2, 360, metrics)
+
+
+def measure(config: PreTrainedConfig) -> dict[str, float]:
+    """Bytes and ratios for one backbone."""
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    shapes = adapted(model)
+    sent = len(fobs.dumps(FLModelUtils.to_shareable(wire.encode_update(update(shapes)))))
+    tensors = 2 * RANK * sum(d_out for d_out, _ in shapes.values()) + 4 * ANCHORS**2
+    lora = 2 * RANK * sum(d_out + d_in for d_out, d_in in shapes.values())
+    full = 2 * sum(p.numel() for p in model.parameters())
+    return {
+        "sent": sent,
+        "over B in bf16 + G": round(sent / tensors, 4),
+        "FedAvg-LoRA, A trained": lora,
+        "full model": full,
+        "GeoDoRA / FedAvg-LoRA": round(sent / lora, 3),
+        "GeoDoRA / full model": round(sent / full, 5),
+    }
+
+
+if __name__ == "__main__":
+    fobs.register(TensorDecomposer)
+    print(json.dumps({name: measure(config) for name, config in BACKBONES.items()}, indent=1))
