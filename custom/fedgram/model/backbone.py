@@ -1,4 +1,8 @@
-"""The shared transformer: any Hugging Face model that takes token embeddings (``inputs_embeds``)."""
+"""The shared transformer: any Hugging Face model that takes token embeddings (``inputs_embeds``).
+
+That is an encoder, a causal language model without its head, or the language tower of a vision-language model,
+which is loaded alone: the vision tower's weights are never read.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,21 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoModel
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.pretrained import locate, quiet_loading
 
 _UNLOADABLE = (OSError, ValueError, KeyError)  # what transformers raises when there is no such model
+# Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
+_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
+# Trained with full attention inside image and prompt (Beyer 2024, fig. 2); a site's tokens are all of that kind.
+_PREFIX_ATTENTION = ("paligemma",)
 
 
 def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> nn.Module:
@@ -28,24 +37,26 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
         dtype: of the weights.
 
     Returns:
-        The model without a language-model head, in evaluation mode (no dropout), without gradients.
+        The model without a head, in evaluation mode (no dropout), without gradients.
 
     Raises:
-        BackboneError: it cannot be loaded, has too few layers, or does not take ``inputs_embeds``.
+        BackboneError: it cannot be loaded, has too few layers, lacks weights or does not take ``inputs_embeds``.
     """
     where = f"backbone {config.name!r}"
-    source, settings = _settings(config, folders)
+    source, settings, names = _settings(config, folders)
     try:
         with quiet_loading():
-            model = AutoModel.from_pretrained(source, config=settings, dtype=dtype, trust_remote_code=False)
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=settings,
+                dtype=dtype,
+                key_mapping=names,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except _UNLOADABLE as error:
         raise _unloadable(error, where) from error
-    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        raise BackboneError(
-            f"{type(model).__name__} does not take inputs_embeds",
-            where=where,
-            expected="a transformer over token embeddings, encoder or causal",
-        )
+    _require_usable(model, report, where)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
     return model.requires_grad_(False).eval()
@@ -57,27 +68,37 @@ def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], dtype: torc
     Raises:
         BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
     """
-    _, settings = _settings(config, folders)
+    _, settings, _ = _settings(config, folders)
     with torch.device("meta"):
         model = AutoModel.from_config(settings, trust_remote_code=False)
     return sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
 
 
-def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, PretrainedConfig]:
-    """Where the model is loaded from, and its configuration with the layers that the job keeps."""
+def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, dict[str, str] | None]:
+    """Where the model is loaded from, the configuration of its transformer over text (of its language tower in a
+    vision-language model) with the layers that the job keeps, and how the tower's weights are renamed.
+    """
     where = f"backbone {config.name!r}"
     source = _source(config.name, folders, where)
     try:
-        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        whole = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        text: Any = whole.get_text_config()
     except _UNLOADABLE as error:
         raise _unloadable(error, where) from error
     if config.layers is not None:
-        if config.layers > settings.num_hidden_layers:
+        if config.layers > text.num_hidden_layers:
             raise BackboneError(
-                f"{config.layers} layers asked for", where=where, expected=f"≤ {settings.num_hidden_layers}"
+                f"{config.layers} layers asked for", where=where, expected=f"≤ {text.num_hidden_layers}"
             )
-        settings.num_hidden_layers = config.layers
-    return source, settings
+        text.num_hidden_layers = config.layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[: config.layers]
+    if whole.model_type in _PREFIX_ATTENTION:
+        text.is_causal = False
+        if getattr(text, "layer_types", None):  # a sliding window does not bound attention inside the prefix
+            text.layer_types = ["full_attention"] * text.num_hidden_layers
+    text.use_cache = False  # nothing is generated
+    return source, text, None if text is whole else _TOWER
 
 
 def _unloadable(error: Exception, where: str) -> BackboneError:
@@ -86,6 +107,24 @@ def _unloadable(error: Exception, where: str) -> BackboneError:
         where=where,
         remedy="give its folder under [backbones] in the site file, or make the hub reachable",
     )
+
+
+def _require_usable(model: nn.Module, report: Mapping[str, Any], where: str) -> None:
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:  # transformers would fill them with random numbers
+        raise BackboneError(
+            f"no weights for {len(missing)} parameters, {missing[0]!r} among them",
+            where=where,
+            expected=f"a checkpoint of {type(model).__name__}",
+            remedy="name the checkpoint of the base model, not of an adapter or of another architecture",
+        )
+    takes = inspect.signature(model.forward).parameters
+    if "inputs_embeds" not in takes or "decoder_input_ids" in takes:
+        raise BackboneError(
+            f"{type(model).__name__} does not take inputs_embeds alone",
+            where=where,
+            expected="a transformer over token embeddings, encoder or causal",
+        )
 
 
 def _source(name: str, folders: Mapping[str, str], where: str) -> str:

@@ -62,7 +62,7 @@ class SiteModel(nn.Module):
 
     def hidden(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
         """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns."""
-        dtype = next(self.transformer.parameters()).dtype
+        dtype = _embeddings(self.transformer).weight.dtype
         embedded = self.adapter(tokens.values)
         if not adapter_learns:
             embedded = embedded.detach()
@@ -86,10 +86,22 @@ class SiteModel(nn.Module):
 
 
 def embedding_scale(transformer: nn.Module) -> float:
-    """Standard deviation of the transformer's token embedding table: the scale its first layer expects."""
-    return transformer.get_input_embeddings().weight.detach().float().std().item()  # type: ignore[operator]
+    """Standard deviation of the transformer's token embeddings: the scale its first layer expects.
+
+    Some models (Gemma) multiply the rows of their table by a constant before the first layer; what is given as
+    ``inputs_embeds`` is not multiplied again.
+    """
+    table = _embeddings(transformer)
+    rows = torch.arange(min(64, table.weight.shape[0]), device=table.weight.device)
+    with torch.no_grad():
+        factor = table(rows).float().norm() / table.weight[rows].float().norm()
+    return (table.weight.detach().float().std() * factor).item()
 
 
 def width(transformer: nn.Module) -> int:
     """d, the width of the transformer's token embeddings."""
-    return transformer.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    return _embeddings(transformer).weight.shape[1]
+
+
+def _embeddings(transformer: nn.Module) -> nn.Embedding:
+    return transformer.get_input_embeddings()  # type: ignore[operator]
