@@ -10,6 +10,7 @@ is measured as FLARE serialises it; the alternatives are counted, in bf16 too. L
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 from fedgram.flare import wire
@@ -23,12 +24,26 @@ from transformers import AutoConfig, AutoModel, LlamaConfig, PreTrainedConfig
 from transformers.models.qwen2_5_vl import Qwen2_5_VLTextConfig
 
 RANK, ANCHORS = 16, 24
-QWEN = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "vocab_size": 151936}
-LLAMA = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+QWEN: dict[str, Any] = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+}
+LLAMA: dict[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
 BACKBONES: dict[str, PreTrainedConfig] = {
     "MiniLM, 3 layers": AutoConfig.from_pretrained(locate("minilm"), num_hidden_layers=3),
-    "Qwen2.5-VL-3B, language tower": Qwen2_5_VLTextConfig(num_attention_heads=16, num_key_value_heads=2, **QWEN),
-    "Llama-3.1-8B": LlamaConfig(num_attention_heads=32, num_key_value_heads=8, **LLAMA),
+    "Qwen2.5-VL-3B, language tower": Qwen2_5_VLTextConfig(**QWEN),
+    "Llama-3.1-8B": LlamaConfig(**LLAMA),
 }
 
 
