@@ -1,0 +1,118 @@
+"""Site policy as part of provisioning: every kit comes out ready to run fedgram, and nothing else.
+
+Named as a builder in ``project.yml``, after FLARE's StaticFileBuilder; nobody edits JSON by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nvflare.lighter.constants import CtxKey, ParticipantType
+from nvflare.lighter.spec import Builder, Project, ProvisionContext
+
+SITE_CLASSES = (
+    *(f"fedgram.flare.executors.{kind}Executor" for kind in ("Site", "Image", "Text", "Genomics", "Tabular")),
+    "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent",
+)
+SERVER_CLASSES = (
+    "fedgram.flare.controller.GramController",
+    "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver",
+    "nvflare.app_opt.tracking.mlflow.mlflow_receiver.MLflowReceiver",
+)
+
+# Nobody may run code that a job brings along, or read files at a site from afar: the shell commands of the
+# admin console (cat, grep, tail …) would show a site's own file and logs.
+AUTHORIZATION = {
+    "format_version": "1.0",
+    "permissions": {
+        "project_admin": {
+            "submit_job": "any",
+            "clone_job": "any",
+            "manage_job": "any",
+            "download_job": "any",
+            "view": "any",
+            "operate": "any",
+            "shell_commands": "none",
+            "byoc": "none",
+            "server-predeployed-flwr": "none",
+        },
+        "org_admin": {
+            "submit_job": "none",
+            "clone_job": "none",
+            "manage_job": "o:submitter",
+            "download_job": "o:submitter",
+            "view": "any",
+            "operate": "o:site",
+            "shell_commands": "o:site",
+            "byoc": "none",
+            "server-predeployed-flwr": "none",
+        },
+        "lead": {
+            "submit_job": "any",
+            "clone_job": "n:submitter",
+            "manage_job": "n:submitter",
+            "download_job": "n:submitter",
+            "view": "any",
+            "operate": "o:site",
+            "shell_commands": "none",
+            "byoc": "none",
+            "server-predeployed-flwr": "none",
+        },
+        "member": {"view": "any"},
+    },
+}
+
+
+class SitePolicyBuilder(Builder):
+    """Writes ``resources.json`` and ``authorization.json`` into every kit's ``local`` folder.
+
+    The allow-list names exact classes. A prefix such as ``"fedgram."`` would let a job call any function of the
+    package with arguments of its choice: FLARE calls whatever a component's path names.
+
+    Args:
+        server_storage: folder on the server's machine for jobs and their results; the server's kit where it is
+            provisioned when absent, for trials on one machine.
+        heart_beat_timeout: seconds of silence after which the server takes a site for gone.
+        extra_classes: more classes that jobs may use, everywhere.
+    """
+
+    def __init__(
+        self, server_storage: str | None = None, heart_beat_timeout: int = 60, extra_classes: tuple[str, ...] = ()
+    ):
+        self.server_storage = server_storage
+        self.heart_beat_timeout = heart_beat_timeout
+        self.extra_classes = tuple(extra_classes)
+
+    def build(self, project: Project, ctx: ProvisionContext) -> None:
+        """Complete the kits of the server and the sites; FLARE's own defaults stay beside them."""
+        for participant in project.get_all_participants():
+            if participant.type not in (ParticipantType.SERVER, ParticipantType.CLIENT):
+                continue
+            local = Path(ctx.get_local_dir(participant))
+            resources = json.loads((local / "resources.json.default").read_text())
+            if participant.type == ParticipantType.SERVER:
+                self._complete_server(resources, Path(self.server_storage or _kit(participant.name, ctx)))
+            else:
+                resources["class_allow_list"] = [*SITE_CLASSES, *self.extra_classes]
+                resources["allow_log_streaming"] = False  # in project.yml it has no effect in FLARE 2.9.0
+            _write(local / "resources.json", resources)
+            _write(local / "authorization.json", AUTHORIZATION)
+
+    def _complete_server(self, resources: dict[str, Any], storage: Path) -> None:
+        """FLARE's default storage is /tmp/nvflare, which all federations of a machine share."""
+        resources["class_allow_list"] = [*SERVER_CLASSES, *self.extra_classes]
+        resources["servers"][0]["heart_beat_timeout"] = self.heart_beat_timeout
+        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
+        (manager,) = (c for c in resources["components"] if c["id"] == "job_manager")
+        manager["args"]["uri_root"] = str(storage / "jobs")
+
+
+def _kit(name: str, ctx: ProvisionContext) -> Path:
+    """Where FLARE moves a kit at the end of provisioning."""
+    return Path(str(ctx.get_workspace()), f"prod_{ctx[CtxKey.LAST_PROD_STAGE] + 1:02}", name).resolve()
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Tests on a provisioned federation of real processes."""

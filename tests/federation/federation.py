@@ -1,0 +1,73 @@
+"""The toy federation as real processes: provisioned kits, mutual TLS, one process tree a participant.
+
+    from federation.federation import running
+
+    def test_something(toy, tmp_path):
+        run = toy.with_job(training={"rounds": 20, "local_steps": 1}, baseline=False)
+        with running(run, tmp_path) as federation:                  # provisions, starts all, always stops all
+            job = federation.submit(tmp_path / "job")
+            federation.wait_for_output(federation.server, "round 3/20")
+            federation.kill("red", "trainer")                       # or "job", "parent", or all its processes
+            assert federation.wait(job) == "FINISHED:COMPLETED"     # not yet success: look at the results
+            results = federation.download(job, tmp_path / "download") / "fedgram"
+
+``executors`` names the sites, each with the class that the job gives it and the toy site whose data it uses:
+``{**HONEST, "mallory": ("faulty.FaultyExecutor", "red")}``. A class that is not fedgram's is allow-listed at all
+sites (``allow=False`` leaves the policy as provisioned) and found in tests/integration or tests/federation.
+
+See :class:`loopback.Federation` for the rest: ``kit(name)``, ``start(*names)``, ``stop(*names)``,
+``pids(name, role)``, ``output(name)`` (parent and jobs), ``meta(job)``, and for the rest of FLARE's admin API
+``ask(lambda session: session.abort_job(job))``. Start-up takes about 5 s, a job of three rounds 20 s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import simulator
+from loopback import Federation, read_project
+from toy import ROOT, SITES, Toy, write_site_file
+
+HONEST = {site: (simulator.HONEST, site) for site in SITES}
+_FOLDERS = (ROOT / "tests/integration", ROOT / "tests/federation")
+
+
+def provision(
+    toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] = HONEST, allow: bool = True
+) -> Federation:
+    """Kits and site files below ``folder``, and the toy's job in ``folder/job``; nothing runs yet."""
+    project = read_project()
+    project["participants"] = [p for p in project["participants"] if p["type"] != "client"]
+    project["participants"] += [{"name": name, "type": "client", "org": name} for name in executors]
+    (policy,) = (b for b in project["builders"] if b["path"].endswith("SitePolicyBuilder"))
+    foreign = {path for path, _ in executors.values() if not path.startswith("fedgram.")}
+    policy["args"] = {"heart_beat_timeout": 15, "extra_classes": sorted(foreign) if allow else []}
+    federation = Federation.provision(
+        folder / "federation",
+        project,
+        {
+            "PYTHONPATH": os.pathsep.join(map(str, (toy.root / "modules", *_FOLDERS))),
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+    for name, (_, site) in executors.items():
+        write_site_file(federation.kit(name) / "local/fedgram.toml", toy.sites[site])
+    simulator.prepare(toy, folder, executors)
+    return federation
+
+
+@contextmanager
+def running(
+    toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] = HONEST, allow: bool = True
+) -> Iterator[Federation]:
+    """A provisioned federation with all its processes up; they end with the block, whatever happens."""
+    federation = provision(toy, folder, executors, allow)
+    try:
+        federation.start()
+        yield federation
+    finally:
+        federation.stop()

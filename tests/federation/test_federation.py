@@ -1,0 +1,32 @@
+"""The same job folder on a provisioned federation: the same result as without FLARE, and what a user finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_simulator import assert_same_model, plain
+from toy import Toy
+
+from federation.federation import running
+
+pytestmark = pytest.mark.federation
+
+
+def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_path: Path):
+    with running(toy, tmp_path) as federation:
+        job = federation.submit(tmp_path / "job")
+        assert federation.wait(job) == "FINISHED:COMPLETED", federation.output(federation.server)[-3000:]
+        workspace = federation.download(job, tmp_path / "download")
+    outcome = plain(toy, tmp_path / "plain")
+    assert_same_model(workspace / "fedgram", outcome)
+    metrics = json.loads((workspace / "fedgram/metrics.json").read_text())
+    assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
+    for site in toy.sites:
+        events = EventAccumulator(str(workspace / "tb_events" / site))
+        events.Reload()
+        assert [e.step for e in events.Scalars("cka")] == [1, 2, 3]
+        kept = {path.name for path in (federation.kit(site) / "fedgram" / site / "result").iterdir()}
+        assert kept == {"adapter", "local.safetensors", "site.json"}
