@@ -1,4 +1,4 @@
-"""The command line: simulate a job, report on it, ask across modalities, pin an anchor set."""
+"""The command line: simulate a job, report on it, ask across modalities, check a site, pin an anchor set."""
 
 from __future__ import annotations
 
@@ -98,6 +98,29 @@ def classify(
         for file, match in zip(files, crossmodal.classify(site, contents, crossmodal.load(teacher)), strict=True):
             table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
         console.print(table)
+
+
+@app.command()
+def doctor(
+    kit: Annotated[Path, typer.Argument(help="startup kit of a site or the server, with local/ and startup/")],
+    job: Annotated[Path | None, typer.Option(help="folder of a job that was announced, e.g. jobs/geodora")] = None,
+) -> None:
+    """Check a site or the server before a job arrives, and print what will leave the site.
+
+    Reads only: safe while the client runs. Exit code 1 when anything fails.
+    """
+    with _plain_errors():
+        from fedgram import doctor as clinic
+        from fedgram.doctor.show import print_findings, print_outbound
+
+        visit = clinic.visit(kit, job)
+        with console.status("looking around"):
+            findings = list(clinic.examine(visit))
+        print_findings(visit, findings, console)
+        if visit.kit.side == "client":
+            print_outbound(visit, console)
+        if any(finding.level == "failure" for _, finding in findings):
+            raise typer.Exit(1)
 
 
 @app.command()

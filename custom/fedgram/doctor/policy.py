@@ -1,0 +1,117 @@
+"""What the site lets a job do: the allow-list, custom code, shell commands, streamed logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fedgram.doctor.kit import own_file, read_local
+from fedgram.doctor.visit import Finding, Visit, needed
+
+EXECUTORS = {
+    "image": "fedgram.flare.executors.ImageExecutor",
+    "text": "fedgram.flare.executors.TextExecutor",
+    "genomics": "fedgram.flare.executors.GenomicsExecutor",
+    "tabular": "fedgram.flare.executors.TabularExecutor",
+}
+ANY_EXECUTOR = "fedgram.flare.executors.SiteExecutor"  # names its modality, which may be the site's own
+CONTROLLER = "fedgram.flare.controller.GramController"
+TO_TRACKERS = "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent"
+TRACKER = "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver"
+
+
+def allow_list(visit: Visit) -> Iterator[Finding]:
+    """Jobs may build the classes that they need, and nothing else."""
+    path, resources = read_local(visit.kit, "resources.json")
+    where = own_file(path)
+    allowed = [str(entry) for entry in resources.get("class_allow_list") or ()]
+    broad = [entry for entry in allowed if _is_broad(entry)]
+    if broad:
+        yield Finding(
+            "failure",
+            f"{path.name} allows {', '.join(map(repr, broad))}: a job may call anything in there, with arguments "
+            "of its choice",
+            f"name each class in class_allow_list of {where}, as the kits of provisioning/ do",
+        )
+    if resources.get("class_list_enforcement_mode", "enforce") != "enforce":
+        yield Finding(
+            "failure",
+            f"class_list_enforcement_mode in {path.name} is not 'enforce': every class is let through",
+            f"set it to 'enforce' in {where}",
+        )
+    absent = [name for name in _required(visit) if not any(_allows(entry, name) for entry in allowed)]
+    for name in absent:
+        yield Finding(
+            "failure",
+            f"{name} is not allowed: FLARE fails the whole job, for every site",
+            f"add it to class_allow_list in {where}",
+        )
+    if not broad and not absent:
+        yield Finding("ok", f"{path.name} names the classes that are needed here, and no package")
+
+
+def _required(visit: Visit) -> tuple[str, ...]:
+    """What the job builds at this participant, or without a job what fedgram's own jobs do."""
+    if visit.job is not None:
+        return visit.job.classes
+    if visit.kit.side == "server":
+        return (CONTROLLER, TRACKER)
+    return (EXECUTORS.get(needed(visit.modality, "site file").name, ANY_EXECUTOR), TO_TRACKERS)
+
+
+def _allows(entry: str, name: str) -> bool:
+    """FLARE's rule: the very name, or a prefix of it that ends at a dot."""
+    return entry in ("*", name) or name.startswith(entry if entry.endswith(".") else f"{entry}.")
+
+
+def _is_broad(entry: str) -> bool:
+    """Whether an entry lets in more than one class: ``*``, or by its spelling a package, a module, a function."""
+    return entry.endswith((".", "*")) or not entry.rpartition(".")[2][:1].isupper()
+
+
+def rights(visit: Visit) -> Iterator[Finding]:
+    """Nobody brings code along, and nobody of another organisation looks into this machine's files."""
+    path, content = read_local(visit.kit, "authorization.json")
+    permissions = content.get("permissions")
+    permissions = permissions if isinstance(permissions, dict) else {}
+    where = own_file(path)
+    code = _holders(permissions, "byoc", harmless={"none", "no"})
+    if code:
+        yield Finding(
+            "warning",
+            f"{path.name} lets {', '.join(code)} send code of their own in a job (BYOC): no allow-list checks it",
+            f'write "byoc": "none" for every role in {where}, then restart FLARE here',
+        )
+    shell = _holders(permissions, "shell_commands", harmless={"none", "no", "o:site"})
+    if shell:
+        yield Finding(
+            "warning",
+            f"{path.name} lets {', '.join(shell)} run cat, grep and tail here: they show the site file and logs",
+            f'write "shell_commands": "none" or "o:site" for every role in {where}, then restart FLARE here',
+        )
+    if not code and not shell:
+        yield Finding("ok", f"{path.name} denies custom code, and shell commands to other organisations")
+
+
+def _holders(permissions: dict[str, Any], right: str, harmless: set[str]) -> list[str]:
+    """The roles that may do something, on any condition that is not harmless."""
+    holders = []
+    for role, rules in permissions.items():
+        rule = rules.get(right, "none") if isinstance(rules, dict) else rules
+        conditions = rule if isinstance(rule, list) else [rule]
+        if not all(str(condition).lower() in harmless for condition in conditions):
+            holders.append(str(role))
+    return holders
+
+
+def log_streaming(visit: Visit) -> Iterator[Finding]:
+    """FLARE streams a site's error log to the server unless the site says no."""
+    path, resources = read_local(visit.kit, "resources.json")
+    if resources.get("allow_log_streaming", True) is False:
+        yield Finding("ok", "FLARE's error log stays here")
+    else:
+        yield Finding(
+            "warning",
+            "FLARE streams its error log to the server: the text of an error of any library could travel",
+            f'write "allow_log_streaming": false in {own_file(path)}, then restart FLARE here',
+        )

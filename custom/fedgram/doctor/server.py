@@ -1,0 +1,74 @@
+"""The server's own machine: its file, its storage, its ports."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from fedgram.doctor.kit import own_file, read_local
+from fedgram.doctor.room import SPARE, room
+from fedgram.doctor.visit import Finding, Visit
+from fedgram.sitefile import read_server_config
+
+
+def server_file(visit: Visit) -> Iterator[Finding]:
+    """``local/fedgram/server.toml``, and the folder of the saved rounds."""
+    config = read_server_config(visit.kit.folder / "local" / "fedgram" / "server.toml")
+    states = Path(config.state).expanduser() if config.state else visit.kit.folder / "checkpoints"
+    yield from room("saved rounds", states, SPARE)
+
+
+def storage(visit: Visit) -> Iterator[Finding]:
+    """Where FLARE keeps jobs and results."""
+    path, resources = read_local(visit.kit, "resources.json")
+    managers = [c for c in resources.get("components", ()) if c.get("id") == "job_manager"]
+    folders = {
+        "jobs": managers[0].get("args", {}).get("uri_root") if managers else None,
+        "snapshots": resources.get("snapshot_persistor", {})
+        .get("args", {})
+        .get("storage", {})
+        .get("args", {})
+        .get("root_dir"),
+    }
+    for what, folder in folders.items():
+        if folder is None:
+            yield Finding("failure", f"no folder for FLARE's {what}", f"name one in {path}")
+        elif str(folder).startswith("/tmp/"):
+            remedy = f"name a folder of this federation's own in {own_file(path)}"
+            yield Finding("warning", f"{what} in {folder}: lost at a reboot, shared by all federations", remedy)
+        else:
+            yield from room(what, Path(folder), SPARE)
+
+
+def ports(visit: Visit) -> Iterator[Finding]:
+    """The server's ports are its own: free, or taken by the server of this kit."""
+    running = _running(visit.kit.folder)
+    for port in sorted({visit.kit.port, int(visit.kit.settings.get("admin_port", visit.kit.port))}):
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        if taken and running is None:
+            yield Finding(
+                "failure", f"port {port} is taken by another program", f"end it, see `ss -ltnp sport = :{port}`"
+            )
+        elif running is not None and not taken:
+            yield Finding(
+                "warning",
+                f"the server runs (process {running}) but does not answer on port {port}",
+                "see its log.txt",
+            )
+        else:
+            state = f"served by this kit's server, process {running}" if taken else "free"
+            yield Finding("ok", f"port {port} is {state}")
+
+
+def _running(folder: Path) -> int | None:
+    """The process that the kit's start script noted, if it lives."""
+    try:
+        number = int((folder / "pid.fl").read_text())
+    except (OSError, ValueError):
+        return None
+    return number if psutil.pid_exists(number) else None

@@ -1,0 +1,217 @@
+"""A site's own file, data, models and machine: everything that a job would stumble over."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from fedgram import modalities
+from fedgram.anchors import AnchorSet
+from fedgram.config import AnchorPin, JobConfig
+from fedgram.demo import locate
+from fedgram.doctor.room import SPARE, enough, free_memory, room
+from fedgram.doctor.visit import Finding, Skip, Visit, needed
+from fedgram.errors import ConfigError, DataError
+from fedgram.model import lora
+from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
+from fedgram.model.site_model import width
+from fedgram.model.tasks import make_task
+from fedgram.sitefile import SiteConfig, find_site_config
+from fedgram.splits import PARTS
+from fedgram.training.site import choose_device, find_anchors, require_common_concept, split_samples
+from fedgram.types import ModelSpec
+
+_FEW = 10  # training samples of a concept
+_SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
+_LESS = 'close other programs, use fewer samples, or write precision = "bf16" in the site file'
+
+
+def site_file(visit: Visit) -> Iterator[Finding]:
+    """The site's own file is there and right, and its modality can be imported and is the job's."""
+    config = find_site_config(visit.kit.folder / "local", visit.kit.name)
+    modality = modalities.load(config.modality)
+    visit.config, visit.modality = config, modality
+    expected = visit.job.modality if visit.job else modality.name
+    if expected != modality.name:
+        raise ConfigError(
+            f"modality {modality.name!r}",
+            where="site file",
+            expected=f"{expected!r}, which the job has for {visit.kit.name}",
+            remedy="correct the site file, or ask for another app in the job's deploy_map",
+        )
+    yield Finding("ok", f"modality {modality.name!r}, data {config.data}")
+
+
+def data(visit: Visit) -> Iterator[Finding]:
+    """Every sample can be read; how many there are of each concept in each split."""
+    config, modality = needed(visit.config, "site file"), needed(visit.modality, "site file")
+    samples = modality.read(locate(config.data, Path(config.cache).expanduser()))
+    parts = split_samples(visit.kit.name, samples, config.concepts)
+    counts = {part: Counter(s.concept for s in parts[part]) for part in PARTS}
+    groups = {concept: len({s.group for s in samples if s.concept == concept}) for concept in counts["train"]}
+    make_task(visit.job.settings.task if visit.job else JobConfig.task, sorted(groups))
+    visit.samples = parts
+    lines = [
+        f"{concept}: "
+        + ", ".join(f"{counts[part][concept]} {part}" for part in PARTS)
+        + f" of {groups[concept]} groups"
+        for concept in sorted(groups)
+    ]
+    yield Finding("ok", "\n".join([f"{sum(map(len, parts.values()))} samples", *lines]))
+    few = [concept for concept in sorted(groups) if counts["train"][concept] < _FEW]
+    if few:
+        yield Finding(
+            "warning", f"fewer than {_FEW} training samples of {', '.join(few)}", "add some, or leave it out"
+        )
+    untested = [concept for concept in sorted(groups) if not counts["test"][concept]]
+    if untested:
+        yield Finding("warning", f"never tested: {', '.join(untested)}", "add samples of another group (patient)")
+
+
+def anchors(visit: Visit) -> Iterator[Finding]:
+    """The anchor set that trains is intact, the job's, readable, and shares a concept with the data."""
+    config = needed(visit.config, "site file")
+    visit.anchors = found = _anchors(
+        visit, config, config.anchors, visit.job.settings.anchors if visit.job else None
+    )
+    yield _about(found, needed(visit.modality, "site file").name)
+    if visit.samples is not None:
+        trained = sorted({s.concept for s in visit.samples["train"]})
+        require_common_concept(visit.kit.name, trained, found, needed(visit.modality, "site file").name)
+
+
+def held_out_anchors(visit: Visit) -> Iterator[Finding]:
+    """The same for the anchors that only evaluate."""
+    config, pin = needed(visit.config, "site file"), visit.job.settings.heldout if visit.job else None
+    if config.heldout is None:
+        if pin is not None:
+            raise ConfigError("no held-out anchors", where="site file: heldout", remedy="name their folder")
+        raise Skip("the site file names none, which is right for a job without them")
+    visit.heldout = found = _anchors(visit, config, config.heldout, pin)
+    yield _about(found, needed(visit.modality, "site file").name)
+
+
+def _anchors(visit: Visit, config: SiteConfig, folder: str, pin: AnchorPin | None) -> AnchorSet:
+    modality = needed(visit.modality, "site file")
+    found = find_anchors(visit.kit.name, config, folder, pin, modality.name)
+    found.contents(modality)
+    return found
+
+
+def _about(anchors: AnchorSet, modality: str) -> Finding:
+    filled = len(anchors.covered(modality))
+    return Finding("ok", f"{anchors.name}: {filled} of {len(anchors)} slots; sha256 {anchors.manifest_sha256}")
+
+
+def tokenizer(visit: Visit) -> Iterator[Finding]:
+    """The frozen encoder loads, and makes finite tokens of one sample."""
+    config, parts = needed(visit.config, "site file"), needed(visit.samples, "data")
+    contents = [sample.content for sample in parts["train"]]
+    encoder = needed(visit.modality, "site file").tokenizer(config.tokenizer, contents)
+    tokens = encoder(contents[:1])
+    if not torch.isfinite(tokens.values).all():
+        raise DataError(
+            "tokens that are not finite", where=f"tokenizer {config.tokenizer!r}", remedy="use another"
+        )
+    visit.token_shape = (tokens.values.shape[1], tokens.values.shape[2])
+    yield Finding(
+        "ok", f"{config.tokenizer}: {tokens.values.shape[1]} tokens of {tokens.values.shape[2]} numbers a sample"
+    )
+
+
+def device(visit: Visit) -> Iterator[Finding]:
+    """The device is there, computes in the site's precision, and has the threads that the site file asks for."""
+    config = needed(visit.config, "site file")
+    visit.device = found = choose_device(config.device)
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else f"{os.cpu_count()} cores"
+    yield Finding("ok", f"{found} ({name}), {config.precision}, {config.threads or 'all'} threads")
+    if config.precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        yield Finding("warning", f"{found} only emulates bf16", 'precision = "fp32" in the site file')
+    if config.threads > (os.cpu_count() or config.threads):
+        yield Finding(
+            "warning", f"{config.threads} threads on {os.cpu_count()} cores", "lower threads in the site file"
+        )
+
+
+def memory(visit: Visit) -> Iterator[Finding]:
+    """Weights and tokens fit into what is free; a training step's activations come on top."""
+    config, found = needed(visit.config, "site file"), needed(visit.device, "device")
+    weights = 0
+    if visit.job is not None:
+        weights = weight_bytes(visit.job.settings.backbone, config.backbones, _dtype(config))
+    findings = [enough("memory for weights and tokens", free_memory(), weights + _token_bytes(visit), _LESS)]
+    if found.type == "cuda":
+        findings.append(
+            enough(f"memory of {found} for weights", torch.cuda.mem_get_info(found)[0], weights, _LESS)
+        )
+    if all(finding.level != "failure" for finding in findings):
+        visit.weights = weights
+    yield from findings
+
+
+def backbone(visit: Visit) -> Iterator[Finding]:
+    """The job's transformer loads and takes the job's adapters; without a job, the site's folders are there."""
+    config = needed(visit.config, "site file")
+    if visit.job is None:
+        yield from _folders(config)
+        return
+    needed(visit.weights, "memory")
+    settings = visit.job.settings
+    base = load_backbone(settings.backbone, config.backbones, _dtype(config))
+    digest, d = fingerprint(base), width(base)
+    adapted = lora.attach(
+        base,
+        rank=settings.adapter.rank,
+        alpha=settings.adapter.alpha,
+        targets=settings.adapter.peft_targets,
+        dora=settings.adapter.dora,
+        seed=settings.seed,
+    )
+    visit.spec = ModelSpec(lora.spec(adapted), digest)
+    if visit.token_shape is not None:
+        trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + visit.token_shape[1] * d
+        visit.state_bytes = _SNAPSHOTS * 3 * 4 * trained  # each value with its two moments, float32
+    yield Finding(
+        "ok", f"{settings.backbone.name}: {len(visit.spec.shapes)} adapted layers; weights sha256 {digest}"
+    )
+
+
+def _folders(config: SiteConfig) -> Iterator[Finding]:
+    absent = [
+        name
+        for name, folder in config.backbones.items()
+        if not (Path(folder).expanduser() / "config.json").is_file()
+    ]
+    for name in absent:
+        yield Finding(
+            "failure", f"no config.json in {config.backbones[name]}", f"correct {name!r} under [backbones]"
+        )
+    if not absent:
+        known = ", ".join(config.backbones) or "none: jobs name theirs by hub id"
+        yield Finding("ok", f"[backbones] {known}; `--job FOLDER` loads the one that a job names")
+
+
+def disk(visit: Visit) -> Iterator[Finding]:
+    """Token cache and state can be written, and have room."""
+    config = needed(visit.config, "site file")
+    yield from room("token cache", Path(config.cache).expanduser(), _token_bytes(visit) or SPARE)
+    state = Path(config.state).expanduser() if config.state else visit.kit.folder / "fedgram"
+    yield from room("state", state, visit.state_bytes or SPARE)
+
+
+def _token_bytes(visit: Visit) -> int:
+    """Of all samples and anchors of this site, float32 with their mask; 0 while unknown."""
+    if visit.token_shape is None or visit.samples is None or visit.modality is None:
+        return 0
+    sets = [found for found in (visit.anchors, visit.heldout) if found is not None]
+    count = sum(map(len, visit.samples.values())) + sum(len(found.covered(visit.modality.name)) for found in sets)
+    length, width = visit.token_shape
+    return count * length * (4 * width + 1)
+
+
+def _dtype(config: SiteConfig) -> torch.dtype:
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
