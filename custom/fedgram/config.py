@@ -113,6 +113,8 @@ class TrainingConfig:
         local_learning_rate: AdamW, for the site's own adapter and head.
         weight_decay: AdamW, for the site's own adapter and head.
         geometry_weight: λ of eq. (3).
+        geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
+            at a fraction of its cost.
         cka: variant of eq. (2) in the loss.
         geometry_trains: what R_geo may change: the shared ``direction`` B alone, or the whole ``pipeline``, the
             site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
@@ -125,11 +127,12 @@ class TrainingConfig:
     local_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     geometry_weight: float = 0.3
+    geometry_every: int = 1
     cka: CkaVariant = "debiased"
     geometry_trains: Literal["direction", "pipeline"] = "direction"
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "local_steps", "batch_size"):
+        for name in ("rounds", "local_steps", "batch_size", "geometry_every"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")

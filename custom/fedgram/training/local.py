@@ -97,20 +97,24 @@ def adopt(site: Site, state: GlobalState) -> None:
 
 
 def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[str, float]:
-    """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps."""
-    weight = site.job.training.geometry_weight
+    """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps that compute it."""
+    settings = site.job.training
+    every, aligned = settings.geometry_every, 0
     sums: dict[str, float] = defaultdict(float)
-    for tokens, targets in _batches(site, round, steps):
+    for step, (tokens, targets) in enumerate(_batches(site, round, steps), start=(round - 1) * steps):
         loss = task_loss = site.task.loss(site.model.head(site.model.represent(tokens)), targets)
-        if consensus is not None and weight:
+        if consensus is not None and settings.geometry_weight and step % every == 0:
             alignment = anchor_alignment(site, consensus)
-            loss = task_loss + weight * (1.0 - alignment)
-            sums["cka"] += alignment.item() / steps
+            loss = task_loss + settings.geometry_weight * every * (1.0 - alignment)
+            sums["cka"] += alignment.item()
+            aligned += 1
         site.optimizer.zero_grad()
         loss.backward()
         site.optimizer.step()
         sums["loss"] += loss.item() / steps
         sums["task_loss"] += task_loss.item() / steps
+    if aligned:
+        sums["cka"] /= aligned
     return dict(sums)
 
 
