@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedgram.config import JobConfig
 from fedgram.doctor.kit import own_file, read_local
 from fedgram.doctor.policy import ANY_EXECUTOR, CONTROLLER, EXECUTORS
-from fedgram.doctor.visit import Finding, Skip, Visit, read_json
+from fedgram.doctor.visit import AnnouncedJob, Finding, Skip, Visit, read_json
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict
-
-
-@dataclass(frozen=True)
-class AnnouncedJob:
-    """What a job folder asks of a participant.
-
-    Attributes:
-        settings: of fedgram.
-        classes: that FLARE builds here.
-        modality: that the job expects here; None at the server.
-        custom_code: whether the app brings code along.
-        gpus, gpu_memory: that it reserves here, in number and GiB each.
-    """
-
-    settings: JobConfig
-    classes: tuple[str, ...]
-    modality: str | None
-    custom_code: bool
-    gpus: float
-    gpu_memory: float
 
 
 def read_job(folder: Path, participant: str) -> AnnouncedJob:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from fedgram.anchors import AnchorSet
-    from fedgram.doctor.job import AnnouncedJob
+    from fedgram.config import JobConfig
     from fedgram.modalities.base import Modality
     from fedgram.sitefile import SiteConfig
     from fedgram.types import ModelSpec, Sample
@@ -51,6 +51,26 @@ class Kit:
     host: str
     port: int
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AnnouncedJob:
+    """What a job folder asks of a participant.
+
+    Attributes:
+        settings: of fedgram.
+        classes: that FLARE builds here.
+        modality: that the job expects here; None at the server.
+        custom_code: whether the app brings code along.
+        gpus, gpu_memory: that it reserves here, in number and GiB each.
+    """
+
+    settings: JobConfig
+    classes: tuple[str, ...]
+    modality: str | None
+    custom_code: bool
+    gpus: float
+    gpu_memory: float
 
 
 @dataclass
