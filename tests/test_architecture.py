@@ -20,7 +20,7 @@ ORDER = (
     {"errors", "types"},
     {"core"},
     {"config", "sitefile"},
-    {"model", "modalities", "anchors"},
+    {"model", "reading", "modalities", "anchors"},
     {"training"},
     {"flare"},
 )

@@ -99,7 +99,7 @@ def test_patch_tokens_are_those_of_the_model(tmp_path):
     write_image(tmp_path / "a.png", 0)
     modality = modalities.load("image")
     tokens = modality.tokenizer(name, [])([modality.read_anchor(tmp_path / "a.png")])
-    from fedgram.modalities.image import open_image
+    from fedgram.reading.images import open_image
 
     pixels = AutoImageProcessor.from_pretrained(name)(images=open_image(tmp_path / "a.png"), return_tensors="pt")
     expected = AutoModel.from_pretrained(name).eval()(**pixels).last_hidden_state

@@ -1,4 +1,4 @@
-"""Images: a folder whose sub-folders are the concepts (``Ursidae/a.png``, or ``Ursidae/patient7/a.png``)."""
+"""Images: frozen vision encoders over the files of :mod:`fedgram.reading.images`."""
 
 from __future__ import annotations
 
@@ -15,47 +15,10 @@ from torch.nn import functional as F
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import hash_weights, load_encoder, load_part
+from fedgram.reading.images import open_image, read_images
 from fedgram.types import Sample, Tokens
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def open_image(path: Path) -> Image.Image:
-    """An 8-bit RGB image.
-
-    Raises:
-        DataError: not an image, damaged, or of more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"unreadable image ({type(error).__name__})",
-            where=path,
-            expected="PNG, JPEG or TIFF",
-            remedy="repair the file or take it out of the folder",
-        ) from None
-    if mode[0] in "IF":  # conversion would clip at 255: which window is right is for the site to say
-        raise DataError(
-            f"pixel format {mode}", where=path, expected="8 bits a channel", remedy="rescale to 8 bits first"
-        )
-    return rgb
-
-
-def _image_files(folder: Path) -> list[Path]:
-    visible = (
-        p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    files = sorted(p for p in visible if p.is_file())
-    for file in files:
-        if file.suffix.lower() not in _SUFFIXES:
-            raise DataError("not an image", where=file, expected=", ".join(_SUFFIXES), remedy="take it out")
-    if not files:
-        raise DataError("empty class folder", where=folder, remedy="add images or remove the folder")
-    return files
 
 
 class EfficientNetLite0:
@@ -124,19 +87,7 @@ class ImageModality:
     name = "image"
 
     def read(self, path: Path) -> list[Sample]:
-        """Group: the folder between concept and file (a patient) if there is one, else the image itself."""
-        if not path.is_dir():
-            raise DataError("no such folder", where=path, remedy="correct the path in the site file")
-        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not folders:
-            raise DataError("no samples", where=path, expected="one sub-folder of images for each concept")
-        samples = []
-        for folder in folders:
-            for file in _image_files(folder):
-                name, inner = file.relative_to(path).as_posix(), file.relative_to(folder).parts
-                open_image(file)
-                samples.append(Sample(name, folder.name, inner[0] if len(inner) > 1 else name, file))
-        return samples
+        return read_images(path)
 
     def read_anchor(self, path: Path) -> Path:
         open_image(path)

@@ -1,4 +1,4 @@
-"""Text: a CSV or JSONL file with the columns id, text, concept and group."""
+"""Text: a frozen encoder or language model over the texts of :mod:`fedgram.reading.texts`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedgram import pretrained
-from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import SequenceEncoder
-from fedgram.modalities.tables import read_samples
+from fedgram.reading.texts import read_text, read_texts
 from fedgram.types import Sample
 
 MAX_LENGTH = 24  # word pieces; the median gloss of the demo has 18
@@ -21,18 +20,10 @@ class TextModality:
     name = "text"
 
     def read(self, path: Path) -> list[Sample]:
-        table = read_samples(path, ["text"])
-        rows = zip(table["id"], table["concept"], table["group"], table["text"], strict=True)
-        return [Sample(*row) for row in rows]
+        return read_texts(path)
 
     def read_anchor(self, path: Path) -> str:
-        try:
-            text = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"not readable ({type(error).__name__})", where=path, expected="UTF-8 text") from None
-        if not text:
-            raise DataError("empty", where=path, expected="the text of one anchor")
-        return text
+        return read_text(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
         """``minilm``, or any encoder or language model by hub id or folder: its last hidden states."""
