@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM := false
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -38,6 +38,12 @@ test: lint ## lint, types and tests: what CI runs
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+federation: $(READY) ## the demo job, shortened, on a provisioned federation of this machine, with mutual TLS
+	$(BIN)/python provisioning/demo.py results/federation
+
+test-federation: $(READY) ## tests on real processes: failures, security, the runbook
+	$(BIN)/python -m pytest -m federation
+
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
@@ -47,4 +53,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo lint test test-slow bench anchors clean
+.PHONY: help install demo lint test test-slow federation test-federation bench anchors clean

@@ -1,7 +1,6 @@
 """A provisioned federation on one machine: real kits, mutual TLS, one process tree a participant.
 
-`python provisioning/loopback.py` is `make federation`: provision, start, submit the demo job, report, stop.
-The tests of tests/federation build on :class:`Federation`.
+`make federation` (demo.py) and the tests of tests/federation build on :class:`Federation`.
 """
 
 from __future__ import annotations
@@ -165,6 +164,8 @@ class Federation:
 
     def stop(self, *names: str) -> None:
         """End participants, all by default; kill -9 what does not end by itself."""
+        if not names or self.server in names:
+            self._log_out()  # while there is a server to log out from; otherwise it takes 20 s
         names = names or (*self.sites, self.server)
         for name in names:
             for pid in self.pids(name):
@@ -177,8 +178,6 @@ class Federation:
                 self.kill(name)
         for process in self._started:
             process.poll()
-        if set(names) >= {self.server, *self.sites}:
-            self._log_out()
 
     # jobs
 
@@ -207,14 +206,14 @@ class Federation:
         """What the server knows of a job: its status, and why a site refused it."""
         return self.ask(lambda session: session.get_job_meta(job))
 
+    def ended(self, job: str) -> str | None:
+        """FLARE's final status of a job, None while it runs; it is not yet success: look at the results."""
+        status = str(self.meta(job)[JobMetaKey.STATUS.value])
+        return status if status.startswith("FINISHED") else None
+
     def wait(self, job: str, seconds: float = 180) -> str:
-        """Wait for the end of a job; returns FLARE's status, which is not yet success: look at the results."""
-
-        def ended() -> str | None:
-            status = str(self.meta(job)[JobMetaKey.STATUS.value])
-            return status if status.startswith("FINISHED") else None
-
-        return wait_until(ended, seconds, f"the end of job {job}", poll=0.5)
+        """Wait for the end of a job; returns its final status."""
+        return wait_until(lambda: self.ended(job), seconds, f"the end of job {job}", poll=0.5)
 
     def download(self, job: str, to: Path) -> Path:
         """Fetch what the server holds of a finished job; returns its workspace, with ``fedgram/`` in it."""
