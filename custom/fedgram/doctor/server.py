@@ -36,7 +36,7 @@ def storage(visit: Visit) -> Iterator[Finding]:
     for what, folder in folders.items():
         if folder is None:
             yield Finding("failure", f"no folder for FLARE's {what}", f"name one in {path}")
-        elif str(folder).startswith("/tmp/"):
+        elif str(folder).startswith("/tmp/nvflare/"):
             remedy = f"name a folder of this federation's own in {own_file(path)}"
             yield Finding("warning", f"{what} in {folder}: lost at a reboot, shared by all federations", remedy)
         else:

@@ -137,6 +137,8 @@ def _from_error(error: Exception) -> Finding:
         case PermissionError():
             text = f"{error.filename}: this user may not read it"
             return Finding("failure", text, "run the doctor as the user that runs FLARE here")
+        case FileNotFoundError():
+            return Finding("failure", f"{error.filename}: {error.strerror}", "correct the path in the site file")
     place = traceback.extract_tb(error.__traceback__)[-1]  # its text could quote data
     text = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
     return Finding("failure", text, "unforeseen: report it with this line, which holds nothing of the data")
