@@ -89,6 +89,9 @@ def site_kit(toy: Toy, folder: Path, port: int, site: str = "red") -> Path:
     write_json(folder / "startup" / "fed_client.json", {"servers": servers, "client": client})
     certify(folder, "client", site, Authority())
     write_policy(folder / "local", CLIENT_CLASSES, allow_log_streaming=False)
+    gate = {"path": "fedgram.flare.privacy.OnlyTheContract", "args": {}}
+    scope = {"name": "fedgram", "task_result_filters": [gate]}
+    write_json(folder / "local" / "privacy.json", {"scopes": [scope], "default_scope": "fedgram"})
     edit_site(
         folder,
         modality=toy.sites[site].modality,

@@ -16,7 +16,7 @@ from fedgram.cli import app
 from fedgram.doctor import connection, kit, policy, room, server, show, site
 from fedgram.doctor.visit import Finding
 from fedgram.errors import ConfigError
-from fedgram.flare import executors
+from fedgram.flare import executors, privacy
 from fedgram.sitefile import find_site_config
 from kits import (
     CLIENT_CLASSES,
@@ -364,6 +364,7 @@ def test_the_server_needs_its_own_classes(hub: Path):
 def test_the_named_classes_exist():
     for path in (*policy.EXECUTORS.values(), policy.ANY_EXECUTOR):
         assert getattr(executors, path.rpartition(".")[2]).__module__ == executors.__name__
+    assert f"{privacy.OnlyTheContract.__module__}.{privacy.OnlyTheContract.__qualname__}" == policy.GATE
     for modality, path in policy.EXECUTORS.items():
         assert getattr(executors, path.rpartition(".")[2])().modality == modality
 
@@ -401,6 +402,23 @@ def test_a_role_with_every_right(red: Path):
     """As `project_admin` in FLARE's default."""
     write_json(red / "local/authorization.json", permissions(project_admin="any", member={"view": "any"}))
     assert [name for name, _ in troubles(examine(red))] == ["rights", "rights"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "no privacy.json"),
+        ({"scopes": []}, "there is none"),
+        (
+            {"scopes": [{"name": "a", "task_result_filters": [{"path": policy.GATE}]}, {"name": "b"}]},
+            "the gate: b$",
+        ),
+    ],
+)
+def test_privacy_gate(red: Path, content: object, text: str):
+    path = red / "local/privacy.json"
+    path.unlink() if content is None else write_json(path, content)
+    assert_one(examine(red), "privacy gate", "warning", text, r"write local/privacy\.json.*restart FLARE")
 
 
 @pytest.mark.parametrize("setting", [{"allow_log_streaming": True}, {}])

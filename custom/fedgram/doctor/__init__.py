@@ -12,7 +12,7 @@ from pathlib import Path
 from fedgram.doctor.connection import certificates, server_address
 from fedgram.doctor.job import job
 from fedgram.doctor.kit import packages, read_kit
-from fedgram.doctor.policy import allow_list, log_streaming, rights
+from fedgram.doctor.policy import allow_list, log_streaming, privacy_gate, rights
 from fedgram.doctor.server import ports, server_file, storage
 from fedgram.doctor.visit import Check, Finding, Visit, run
 
@@ -31,6 +31,7 @@ def site_checks() -> tuple[Check, ...]:
         site.site_file,
         allow_list,
         rights,
+        privacy_gate,
         log_streaming,
         site.data,
         site.anchors,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedgram.doctor.kit import own_file, read_local
-from fedgram.doctor.visit import Finding, Visit, needed
+from fedgram.doctor.visit import Finding, Visit, needed, read_json
 
 EXECUTORS = {
     "image": "fedgram.flare.executors.ImageExecutor",
@@ -18,6 +18,7 @@ ANY_EXECUTOR = "fedgram.flare.executors.SiteExecutor"  # names its modality, whi
 CONTROLLER = "fedgram.flare.controller.GramController"
 TO_TRACKERS = "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent"
 TRACKER = "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver"
+GATE = "fedgram.flare.privacy.OnlyTheContract"
 
 
 def allow_list(visit: Visit) -> Iterator[Finding]:
@@ -115,3 +116,22 @@ def log_streaming(visit: Visit) -> Iterator[Finding]:
             "FLARE streams its error log to the server: the text of an error of any library could travel",
             f'write "allow_log_streaming": false in {own_file(path)}, then restart FLARE here',
         )
+
+
+def privacy_gate(visit: Visit) -> Iterator[Finding]:
+    """Whatever a job says, a reply passes the site's own filter, which lets out what the contract lists."""
+    path = visit.kit.folder / "local" / "privacy.json"
+    remedy = f"write local/privacy.json with {GATE} in every scope, as provisioning does, then restart FLARE here"
+    if not path.exists():
+        yield Finding("warning", "no privacy.json: FLARE sends whatever a job's class replies", remedy)
+        return
+    scopes = read_json(path).get("scopes", ())
+    open_scopes = [
+        str(scope.get("name"))
+        for scope in scopes
+        if GATE not in [entry.get("path") for entry in scope.get("task_result_filters", ())]
+    ]
+    if open_scopes or not scopes:
+        yield Finding("warning", f"scopes without the gate: {', '.join(open_scopes) or 'there is none'}", remedy)
+    else:
+        yield Finding("ok", f"every reply passes {GATE.rpartition('.')[2]}")
