@@ -177,7 +177,7 @@ class Federation:
             if self.pids(name):
                 self.kill(name)
         for process in self._started:
-            process.poll()
+            process.wait()
 
     # jobs
 
