@@ -176,8 +176,9 @@ class Federation:
                 wait_until(lambda name=name: not self.pids(name), 5, f"the end of {name}")
             if self.pids(name):
                 self.kill(name)
-        for process in self._started:
-            process.wait()
+        if set(names) >= {self.server, *self.sites}:
+            for process in self._started:
+                process.wait()
 
     # jobs
 
