@@ -54,7 +54,9 @@ def provision(
             "OMP_NUM_THREADS": "1",
         },
     )
-    for name, (_, site) in executors.items():
+    for name, (path, site) in executors.items():
+        if path in foreign:  # a site that means harm has no gate of its own
+            (federation.kit(name) / "local/privacy.json").unlink()
         write_site_file(federation.kit(name) / "local/fedgram.toml", toy.sites[site])
     simulator.prepare(toy, folder, executors)
     return federation

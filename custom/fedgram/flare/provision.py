@@ -6,6 +6,7 @@ Named as a builder in ``project.yml``, after FLARE's StaticFileBuilder; nobody e
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,20 @@ AUTHORIZATION = {
     },
 }
 
+# The only scope there is: a job that names another one is refused, and every reply passes the site's own gate.
+PRIVACY = {
+    "scopes": [
+        {
+            "name": "fedgram",
+            "task_result_filters": [{"path": "fedgram.flare.privacy.OnlyTheContract", "args": {}}],
+        }
+    ],
+    "default_scope": "fedgram",
+}
+
 
 class SitePolicyBuilder(Builder):
-    """Writes ``resources.json`` and ``authorization.json`` into every kit's ``local`` folder.
+    """Writes the policy files into every kit's ``local`` folder, and at a site the example of its own file.
 
     The allow-list names exact classes. A prefix such as ``"fedgram."`` would let a job call any function of the
     package with arguments of its choice: FLARE calls whatever a component's path names.
@@ -75,14 +87,20 @@ class SitePolicyBuilder(Builder):
         server_storage: folder on the server's machine for jobs and their results; the server's kit where it is
             provisioned when absent, for trials on one machine.
         heart_beat_timeout: seconds of silence after which the server takes a site for gone.
+        site_file: the commented example that goes into every site's kit; a path from where provisioning runs.
         extra_classes: more classes that jobs may use, everywhere.
     """
 
     def __init__(
-        self, server_storage: str | None = None, heart_beat_timeout: int = 60, extra_classes: tuple[str, ...] = ()
+        self,
+        server_storage: str | None = None,
+        heart_beat_timeout: int = 60,
+        site_file: str | None = None,
+        extra_classes: tuple[str, ...] = (),
     ):
         self.server_storage = server_storage
         self.heart_beat_timeout = heart_beat_timeout
+        self.site_file = site_file
         self.extra_classes = tuple(extra_classes)
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
@@ -97,6 +115,9 @@ class SitePolicyBuilder(Builder):
             else:
                 resources["class_allow_list"] = [*SITE_CLASSES, *self.extra_classes]
                 resources["allow_log_streaming"] = False  # in project.yml it has no effect in FLARE 2.9.0
+                _write(local / "privacy.json", PRIVACY)
+                if self.site_file:
+                    shutil.copy(self.site_file, local / "fedgram.toml.example")
             _write(local / "resources.json", resources)
             _write(local / "authorization.json", AUTHORIZATION)
 

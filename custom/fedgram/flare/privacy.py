@@ -1,0 +1,47 @@
+"""The site's own last gate, named in its ``local/privacy.json``: no job can take it out or change it."""
+
+from __future__ import annotations
+
+from nvflare.apis.filter import Filter
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from torch import Tensor
+
+from fedgram import outbound
+from fedgram.errors import UpdateRejected
+from fedgram.flare import wire
+
+_FIELDS = tuple(field for part in outbound.LEAVES for field in part.fields)
+
+
+class OnlyTheContract(Filter):
+    """Passes what :mod:`fedgram.outbound` lists, and keeps the whole reply at the site if it holds anything else.
+
+    The reply is written anew from the listed fields, so that nothing travels in FLARE's headers beside them.
+    """
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """FLARE's hook, before a task's result leaves; what is raised here becomes an error reply without text."""
+        code = shareable.get_return_code()
+        if code != ReturnCode.OK:
+            reply, kind = make_reply(code), shareable.get_header(wire.ERROR_HEADER)
+            if isinstance(kind, str) and kind.isidentifier():
+                reply.set_header(wire.ERROR_HEADER, kind)
+            return reply
+        model = FLModelUtils.from_shareable(shareable)
+        params, meta = model.params or {}, model.meta or {}
+        unlisted = sorted(name for name in (*params, *meta) if not _is_listed(name))
+        if unlisted:
+            raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram.outbound lists")
+        if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
+            raise UpdateRejected("a reply with other than plain tensors stays here")
+        return FLModelUtils.to_shareable(
+            FLModel(params_type=model.params_type, params=params, meta=meta, current_round=model.current_round)
+        )
+
+
+def _is_listed(name: str) -> bool:
+    return any(name.startswith(field) if field.endswith("/") else name == field for field in _FIELDS)

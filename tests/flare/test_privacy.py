@@ -1,0 +1,76 @@
+"""The site's last gate: what the contract lists passes unchanged, anything else keeps the whole reply there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from fedgram.errors import UpdateRejected
+from fedgram.flare import wire
+from fedgram.flare.privacy import OnlyTheContract
+from fedgram.training import local
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from toy import Toy
+
+
+def passed(shareable: Shareable) -> Shareable:
+    return OnlyTheContract().process(shareable, FLContext())
+
+
+@pytest.fixture(scope="module")
+def introduction(toy: Toy) -> FLModel:
+    return wire.encode_introduction(local.introduce(toy.open("red")))
+
+
+def test_a_listed_reply_passes_unchanged_and_nothing_beside_it(introduction: FLModel):
+    shareable = FLModelUtils.to_shareable(introduction)
+    shareable["notes"] = "the name of patient 7"
+    shareable.set_header("notes", "the name of patient 7")
+    sent = passed(shareable)
+    assert "patient 7" not in str(sent)
+    after = FLModelUtils.from_shareable(sent)
+    assert after.meta == introduction.meta
+    assert after.params.keys() == introduction.params.keys()
+    assert all(torch.equal(after.params[name], value) for name, value in introduction.params.items())
+
+
+def _embeddings(model: FLModel) -> None:
+    model.params["embeddings"] = torch.zeros(4, 8)
+
+
+def _note(model: FLModel) -> None:
+    model.meta["note"] = "patient 7"
+
+
+def _parameter(model: FLModel) -> None:
+    model.params["gram"] = torch.nn.Parameter(model.params["gram"])
+
+
+def _view(model: FLModel) -> None:
+    model.params["gram"] = model.params["gram"].T[1:]
+
+
+@pytest.mark.parametrize("add", [_embeddings, _note, _parameter, _view])
+def test_anything_else_stays(introduction: FLModel, add: Callable[[FLModel], None]):
+    model = FLModel(
+        params_type=introduction.params_type, params=dict(introduction.params), meta=dict(introduction.meta)
+    )
+    add(model)
+    with pytest.raises(UpdateRejected, match="stays here"):
+        passed(FLModelUtils.to_shareable(model))
+
+
+def test_of_an_error_only_its_kind_leaves():
+    reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+    reply.set_header(wire.ERROR_HEADER, "DataError")
+    reply["text"] = "the name of patient 7"
+    sent = passed(reply)
+    assert (sent.get_return_code(), sent.get_header(wire.ERROR_HEADER)) == (reply.get_return_code(), "DataError")
+    assert "patient 7" not in str(sent)
+    reply.set_header(wire.ERROR_HEADER, "the name of patient 7")
+    assert passed(reply).get_header(wire.ERROR_HEADER) is None
