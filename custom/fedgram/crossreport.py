@@ -21,7 +21,7 @@ from fedgram import crossmodal
 from fedgram.crossmodal import Comparison, Embedded, Transfer
 from fedgram.figure import short_names
 from fedgram.files import write_atomically, write_text
-from fedgram.reading.images import open_image
+from fedgram.reading.pixels import open_image
 from fedgram.report import number
 
 _EXAMPLES, _ANSWERS = 6, 3

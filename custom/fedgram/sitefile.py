@@ -16,6 +16,68 @@ from fedgram.settings import from_dict
 
 T = TypeVar("T")
 
+TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a site's table are called.
+
+    Attributes:
+        id: names a sample in local messages; the row's number when the table has no such column.
+        concept: what the anchors speak of. Optional where the task has a target of its own.
+        group: what must not be on two sides of a split (patient). ``group = "id"`` says that every row is one.
+        target: what the head learns; when absent ``concept`` to classify, ``mask`` to segment, else ``target``.
+            For several labels a sample they stand in one cell, between ``|`` or ``;``.
+        targets: instead of ``target``, for several labels a sample: one column of 0 and 1 for each.
+        split: says ``train``, ``validation`` or ``test``; without that column samples are split by group.
+        text: of the texts.
+        path: of the images, relative to the folder of the table, or to ``data`` when that is a folder.
+        drop: columns of a table that are not features.
+        categories: columns whose numbers are codes.
+    """
+
+    id: str = "id"
+    concept: str = "concept"
+    group: str = "group"
+    target: str = ""
+    targets: tuple[str, ...] = ()
+    split: str = "split"
+    text: str = "text"
+    path: str = "path"
+    drop: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.target and self.targets:
+            raise ConfigError("both target and targets", where="columns", expected="one of them")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a site's files are to be understood.
+
+    Attributes:
+        columns: of its table.
+        task: what the targets are.
+        labels: the table of labels, where it is not ``data`` itself nor beside it.
+        window: lowest and highest intensity of images of more than 8 bits.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    task: TaskName = "classification"
+    labels: str | None = None
+    window: tuple[float, ...] | None = None
+
+    @property
+    def target(self) -> str:
+        """The column of the target."""
+        own = {"classification": self.columns.concept, "segmentation": "mask"}
+        return self.columns.target or own.get(self.task, "target")
+
+
+PLAIN = Reading()  # a table with the columns id, concept and group
+
 
 @dataclass(frozen=True)
 class SiteConfig:
@@ -26,6 +88,11 @@ class SiteConfig:
         data: folder or file with the site's data (``demo:…`` names the embedded demo).
         tokenizer: name, hub id or folder of the frozen encoder.
         anchors: folder of the anchor set that trains.
+        task: what the site's head learns; the sites of a federation may have different ones.
+        class_weights: whether every class counts the same in the loss (``balanced``), or every sample.
+        labels: table of labels, where it is not ``data`` itself nor beside it.
+        columns: what its columns are called.
+        window: lowest and highest intensity of images of more than 8 bits (CT in Hounsfield units, say).
         heldout: folder of the held-out anchor set.
         concepts: train on these labels only; all when empty.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
@@ -40,6 +107,11 @@ class SiteConfig:
     data: str
     tokenizer: str
     anchors: str
+    task: TaskName = "classification"
+    class_weights: Literal["equal", "balanced"] = "equal"
+    labels: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    window: tuple[float, ...] | None = None
     heldout: str | None = None
     concepts: tuple[str, ...] = ()
     backbones: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +124,15 @@ class SiteConfig:
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
+            raise ConfigError(f"{self.window!r}", where="window", expected="[lowest, highest] intensity")
+        if self.columns.targets and self.task != "multilabel":
+            raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
+
+    @property
+    def reading(self) -> Reading:
+        """How the site's files are to be understood."""
+        return Reading(self.columns, self.task, self.labels, self.window)
 
 
 @dataclass(frozen=True)

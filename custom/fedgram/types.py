@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Target = str | float | tuple[str, ...] | Path | None  # a class, a number, labels, a mask's file
 
 WIRE_DTYPE = torch.bfloat16  # of ΔB: 8 bits of mantissa on a difference; B itself stays float32
 
@@ -19,15 +22,21 @@ class Sample:
 
     Attributes:
         id: unique within the site; names the sample in local messages, never sent.
-        concept: the label, by name (``"Ursidae"``); ``""`` when the data carry no label.
+        concept: of those that the anchors speak of, by name (``"Ursidae"``); ``""`` where the data name none.
         group: what must not be on both sides of a split (patient, species).
-        content: the modality's own raw form (a PIL image, a string, a table row).
+        content: the modality's own raw form (a picture's file, a string, a table row).
+        target: what the site's task learns; the concept when None.
+        split: ``train``, ``validation`` or ``test`` where the data say so themselves.
+        source: file and row, for messages.
     """
 
     id: str
     concept: str
     group: str
     content: Any
+    target: Target = None
+    split: str = ""
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import pytest
 from fedgram import modalities
 from fedgram.errors import DataError
 from fedgram.modalities.tabular import NumericTokens
-from PIL import Image
 from site_data import FASTA, LABELS, TABLE, TEXT, save_bert, write_image, write_site
 
 SECRET = "Xq77"
@@ -118,10 +117,6 @@ def test_images(tmp_path):
     (folder / "dog").mkdir()
     _fails("image", folder, "dog", "empty class folder")
     write_image(folder / "dog" / "a.png", 0)
-    (folder / "dog" / "a.png").write_bytes((folder / "dog" / "a.png").read_bytes()[:200])
-    _fails("image", folder, "a.png", "unreadable")
-    Image.new("I;16", (4, 4)).save(folder / "dog" / "a.png")
-    _fails("image", folder, "a.png", "8 bits")
     (folder / "dog" / "a.png").rename(folder / "dog" / "notes.txt")
     _fails("image", folder, "notes.txt", "not an image")
 

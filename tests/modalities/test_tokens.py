@@ -99,9 +99,11 @@ def test_patch_tokens_are_those_of_the_model(tmp_path):
     write_image(tmp_path / "a.png", 0)
     modality = modalities.load("image")
     tokens = modality.tokenizer(name, [])([modality.read_anchor(tmp_path / "a.png")])
-    from fedgram.reading.images import open_image
+    from fedgram.reading.pixels import Picture, open_image
 
-    pixels = AutoImageProcessor.from_pretrained(name)(images=open_image(tmp_path / "a.png"), return_tensors="pt")
+    pixels = AutoImageProcessor.from_pretrained(name)(
+        images=open_image(Picture(tmp_path / "a.png")), return_tensors="pt"
+    )
     expected = AutoModel.from_pretrained(name).eval()(**pixels).last_hidden_state
     assert tokens.values.shape == (1, 5, 16)  # [CLS] and four patches
     torch.testing.assert_close(tokens.values, expected)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
 
 
@@ -41,8 +42,12 @@ class Modality(Protocol):
         """As anchor manifests call it."""
         ...
 
-    def read(self, path: Path) -> list[Sample]:
+    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
         """Every labelled sample of a site, in a fixed order, with unique ids.
+
+        Args:
+            path: file or folder.
+            reading: what the site file says about it.
 
         Raises:
             DataError: names the file and the row or record, never a value.

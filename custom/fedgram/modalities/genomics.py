@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from fedgram import pretrained
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import SequenceEncoder
-from fedgram.reading.sequences import read_fasta, read_sequences
+from fedgram.reading.sequences import read_sequence, read_sequences
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
 
 MAX_LENGTH = 64  # tokens of a DNA language model; 300 bases are 50 of its 6-mers
@@ -69,14 +69,11 @@ class GenomicsModality:
 
     name = "genomics"
 
-    def read(self, path: Path) -> list[Sample]:
-        return read_sequences(path)
+    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
+        return read_sequences(path, reading)
 
     def read_anchor(self, path: Path) -> str:
-        records = read_fasta(path)
-        if len(records) != 1:
-            raise DataError(f"{len(records)} records", where=path, expected="one record per anchor file")
-        return next(iter(records.values()))
+        return read_sequence(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
         """``kmer``, or a DNA encoder by hub id or folder: its last hidden states."""

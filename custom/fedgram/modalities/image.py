@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
-
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import hash_weights, load_encoder, load_part
-from fedgram.reading.images import open_image, read_images
+from fedgram.reading.images import read_image, read_images
+from fedgram.reading.pixels import Picture, open_image
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,14 +50,14 @@ class EfficientNetLite0:
         self.identity = f"efficientnet-lite0:1:{self._PIXELS}:{self._GRID}:{hash_weights(model)}"
 
     @torch.no_grad()
-    def __call__(self, contents: Sequence[Path]) -> Tokens:
-        features = self._model.extract_features(torch.stack([self._pixels(path) for path in contents]))
+    def __call__(self, contents: Sequence[Picture]) -> Tokens:
+        features = self._model.extract_features(torch.stack([self._pixels(picture) for picture in contents]))
         grid = F.adaptive_avg_pool2d(features, self._GRID).flatten(2).transpose(1, 2).contiguous()
         return Tokens(grid, torch.ones(grid.shape[:2], dtype=torch.bool))
 
-    def _pixels(self, path: Path) -> Tensor:
+    def _pixels(self, picture: Picture) -> Tensor:
         """(3, 112, 112), normalised as in ImageNet training."""
-        image = open_image(path).resize((self._PIXELS, self._PIXELS), Image.Resampling.BICUBIC)
+        image = open_image(picture).resize((self._PIXELS, self._PIXELS), Image.Resampling.BICUBIC)
         scaled = (np.asarray(image, dtype=np.float32) / 255 - _IMAGENET_MEAN) / _IMAGENET_STD
         return torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)
 
@@ -82,22 +83,21 @@ class PatchEncoder:
 
 
 class ImageModality:
-    """Content: the path; pixels are read batch by batch, so that memory does not grow with the folder."""
+    """Content: a :class:`~fedgram.reading.pixels.Picture`."""
 
     name = "image"
 
-    def read(self, path: Path) -> list[Sample]:
-        return read_images(path)
+    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
+        return read_images(path, reading)
 
-    def read_anchor(self, path: Path) -> Path:
-        open_image(path)
-        return path
+    def read_anchor(self, path: Path) -> Picture:
+        return read_image(path)
 
-    def tokenizer(self, name: str, fit_on: Sequence[Path]) -> Tokenizer:
+    def tokenizer(self, name: str, fit_on: Sequence[Picture]) -> Tokenizer:
         return EfficientNetLite0() if name == "efficientnet-lite0" else PatchEncoder(name)
 
-    def fingerprint(self, content: Path) -> bytes:
-        return content.read_bytes()
+    def fingerprint(self, content: Picture) -> bytes:
+        return content.fingerprint()
 
 
 MODALITY = ImageModality()

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.reading.rows import Row, read_row, read_table_samples
+from fedgram.reading.rows import Cell, Row, category, is_missing, read_row, read_table_samples
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
 
 
@@ -56,10 +57,11 @@ def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
 
 
 class NumericTokens:
-    """One token per column: a fixed random projection, by the column's name, of features of the value.
+    """One token per column: a fixed random code of the column's name and of the value.
 
     Token of column c with standardised value v: P_c [1, v, sin v, cos v, sin 2v, cos 2v]. P_c: (d_m, 6) is
     Gaussian and depends on the name alone, so that two tables with the same columns speak of the same tokens.
+    A category has v = 0 and adds a Gaussian vector of its own; one that no training row has adds nothing.
     """
 
     width = 128
@@ -68,14 +70,24 @@ class NumericTokens:
         if not rows:
             raise DataError("no training rows to fit on", where="tokenizer 'numeric'")
         self._columns = rows[0].columns
-        matrix = np.array([self._aligned(row) for row in rows])
-        self._scales = [fit_scale(c, matrix[:, i]) for i, c in enumerate(self._columns)]
-        self._projections = torch.stack([self._projection(c) for c in self._columns])
-        fitted = sha256(repr((self._columns, self._scales)).encode()).hexdigest()
+        cells = list(zip(*(self._aligned(row) for row in rows), strict=True))
+        self._codes = {
+            name: _codes(name, column)
+            for name, column in zip(self._columns, cells, strict=True)
+            if any(isinstance(cell, str) for cell in column)
+        }
+        matrix = np.array([self._numbers(row) for row in rows])
+        self._scales = [
+            ColumnScale(False, 0.0, 1.0) if c in self._codes else fit_scale(c, matrix[:, i])
+            for i, c in enumerate(self._columns)
+        ]
+        self._projections = torch.stack([_gaussian(c, (self.width, 6)) / 6**0.5 for c in self._columns])
+        known = [{c: sorted(codes) for c, codes in self._codes.items()}] if self._codes else []
+        fitted = sha256(repr((self._columns, self._scales, *known)).encode()).hexdigest()
         self.identity = f"numeric:1:{self.width}:{fitted}"
 
     def __call__(self, contents: Sequence[Row]) -> Tokens:
-        matrix = np.array([self._aligned(row) for row in contents])
+        matrix = np.array([self._numbers(row) for row in contents])
         v = torch.tensor(
             [
                 [0.0 if math.isnan(x) else s(x) for s, x in zip(self._scales, r, strict=True)]
@@ -85,14 +97,33 @@ class NumericTokens:
         mask = torch.from_numpy(~np.isnan(matrix))
         features = torch.stack([torch.ones_like(v), v, v.sin(), v.cos(), (2 * v).sin(), (2 * v).cos()], dim=-1)
         values = torch.einsum("cdf,ncf->ncd", self._projections, features)
+        for n, row in enumerate(contents):
+            for c, (name, cell) in enumerate(zip(self._columns, self._aligned(row), strict=True)):
+                if name in self._codes and not is_missing(cell):
+                    values[n, c] += self._codes[name].get(category(cell), 0.0)
         return Tokens(values * mask[..., None], mask)
 
-    def _projection(self, column: str) -> Tensor:
-        seed = int.from_bytes(sha256(column.encode()).digest()[:7], "big")
-        return torch.randn(self.width, 6, generator=torch.Generator().manual_seed(seed)) / 6**0.5
+    def _numbers(self, row: Row) -> list[float]:
+        """The numbers of a row, NaN where missing; a category counts as 0."""
+        cells = zip(self._columns, self._aligned(row), strict=True)
+        return [self._number(name, cell, row.source) for name, cell in cells]
 
-    def _aligned(self, row: Row) -> list[float]:
-        """The values in the order of the training table; both must have the same columns."""
+    def _number(self, column: str, cell: Cell, where: str) -> float:
+        if is_missing(cell):
+            return math.nan
+        if column in self._codes:
+            return 0.0
+        if isinstance(cell, str):
+            raise DataError(
+                f"column {column!r} is not a number",
+                where=where,
+                expected="a number, as in every training row of the site",
+                remedy="the site's table and its anchors need the same columns in the same units",
+            )
+        return cell
+
+    def _aligned(self, row: Row) -> list[Cell]:
+        """The cells in the order of the training table; both must have the same columns."""
         different = sorted(set(self._columns) ^ set(row.columns))
         if different:
             side = "missing" if different[0] in self._columns else "not in the training table"
@@ -106,13 +137,25 @@ class NumericTokens:
         return [by_name[c] for c in self._columns]
 
 
+def _codes(column: str, cells: Sequence[Cell]) -> dict[str, Tensor]:
+    """A fixed vector (d_m,) for each category among some cells."""
+    names = sorted({category(cell) for cell in cells if not is_missing(cell)})
+    return {name: _gaussian(f"{column}={name}", (NumericTokens.width,)) / 2**0.5 for name in names}
+
+
+def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
+    """A standard normal tensor that depends on the name alone."""
+    seed = int.from_bytes(sha256(name.encode()).digest()[:7], "big")
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 class TabularModality:
     """Content: a :class:`Row`."""
 
     name = "tabular"
 
-    def read(self, path: Path) -> list[Sample]:
-        return read_table_samples(path)
+    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
+        return read_table_samples(path, reading)
 
     def read_anchor(self, path: Path) -> Row:
         return read_row(path)

@@ -9,6 +9,7 @@ from fedgram import pretrained
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import SequenceEncoder
 from fedgram.reading.texts import read_text, read_texts
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample
 
 MAX_LENGTH = 24  # word pieces; the median gloss of the demo has 18
@@ -19,8 +20,8 @@ class TextModality:
 
     name = "text"
 
-    def read(self, path: Path) -> list[Sample]:
-        return read_texts(path)
+    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
+        return read_texts(path, reading)
 
     def read_anchor(self, path: Path) -> str:
         return read_text(path)

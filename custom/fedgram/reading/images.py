@@ -1,39 +1,115 @@
-"""Images: a folder whose sub-folders are the concepts (``Ursidae/a.png``, or ``Ursidae/patient7/a.png``)."""
+"""Images: a folder of concepts, a folder of images and masks, or a table of paths."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from fedgram.errors import DataError
+from fedgram.reading.labels import SPLITS, label_rows
+from fedgram.reading.paths import SUFFIXES, find_file
+from fedgram.reading.pixels import Picture, is_dicom, is_image, open_image, read_dicom
+from fedgram.reading.tables import read_table, require_column, require_filled
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_IMAGES, _MASKS = "images", "masks"
 
 
-def open_image(path: Path) -> Image.Image:
-    """An 8-bit RGB image.
+def read_images(path: Path, reading: Reading = PLAIN) -> list[Sample]:
+    """A sample for each image.
+
+    - A folder to classify: a sub-folder for each concept, ``Ursidae/a.png`` or ``Ursidae/patient7/a.png``; the
+      whole may stand below ``train``, ``validation`` and ``test``.
+    - A folder to segment: ``images/a.png`` or ``images/patient7/a.png``, and as many of the same names below
+      ``masks``.
+    - A table of paths, below its own folder or, with ``labels``, below the folder ``path``.
 
     Raises:
-        DataError: not an image, damaged, or of more than 8 bits a channel.
+        DataError: no such file or folder, no image, or a file that is none.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    if reading.labels is not None:
+        return _from_table(Path(reading.labels).expanduser(), path, reading)
+    if path.is_file():
+        return _from_table(path, path.parent, reading)
+    if not path.is_dir():
+        raise DataError("no such file or folder", where=path, remedy="correct the path in the site file")
+    if reading.task == "segmentation":
+        return _with_masks(path, reading)
+    if reading.task != "classification" or reading.target != reading.columns.concept:
         raise DataError(
-            f"unreadable image ({type(error).__name__})",
-            where=path,
-            expected="PNG, JPEG or TIFF",
-            remedy="repair the file or take it out of the folder",
-        ) from None
-    if mode[0] in "IF":  # conversion would clip at 255: which window is right is for the site to say
-        raise DataError(
-            f"pixel format {mode}", where=path, expected="8 bits a channel", remedy="rescale to 8 bits first"
+            f"a folder has no target for {reading.task}", where=path, remedy="name a table under `labels`"
         )
-    return rgb
+    return _from_folders(path, reading)
+
+
+def _from_folders(path: Path, reading: Reading) -> list[Sample]:
+    folders = _folders(path)
+    if not folders:
+        raise DataError("no samples", where=path, expected="one sub-folder of images for each concept")
+    if all(folder.name.lower() in SPLITS for folder in folders):
+        parts = [(SPLITS[part.name.lower()], folder) for part in folders for folder in _folders(part)]
+    else:
+        parts = [("", folder) for folder in folders]
+    return [
+        Sample(name, folder.name, group, picture, folder.name, split, str(picture.path))
+        for split, folder in parts
+        for name, group, picture in _pictures(folder, path, reading)
+    ]
+
+
+def _with_masks(path: Path, reading: Reading) -> list[Sample]:
+    if not (path / _IMAGES).is_dir() or not (path / _MASKS).is_dir():
+        raise DataError("no samples", where=path, expected=f"two folders, {_IMAGES} and {_MASKS}")
+    samples = []
+    for name, group, picture in _pictures(path / _IMAGES, path / _IMAGES, reading):
+        stem = picture.path.relative_to(path / _IMAGES).with_suffix("").as_posix()
+        mask = find_file(path / _MASKS, stem, str(picture.path), "its mask's place")
+        samples.append(Sample(name, "", group, picture, mask, "", str(picture.path)))
+    return samples
+
+
+def _from_table(table_path: Path, folder: Path, reading: Reading) -> list[Sample]:
+    table, name = read_table(table_path), reading.columns.path
+    samples = label_rows(table, table_path, reading, folder)
+    cells = require_filled(require_column(table, name, table_path, "path"), table_path)
+    return [
+        replace(s, content=Picture(find_file(folder, cell, s.source, f"column {name!r}"), reading.window))
+        for s, cell in zip(samples, cells, strict=True)
+    ]
+
+
+def read_image(path: Path) -> Picture:
+    """The image of an anchor file.
+
+    Raises:
+        DataError: as :func:`~fedgram.reading.pixels.open_image`.
+    """
+    picture = Picture(path)
+    open_image(picture)
+    return picture
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _pictures(folder: Path, top: Path, reading: Reading) -> list[tuple[str, str, Picture]]:
+    """Name, group and picture of every image below a folder.
+
+    The group is the folder between (a patient) if there is one, else the patient that a DICOM file names, else
+    the image itself.
+    """
+    found = []
+    for file in _image_files(folder):
+        picture, name = Picture(file, reading.window), file.relative_to(top).as_posix()
+        between = file.relative_to(folder).parts[:-1]
+        found.append((name, between[0] if between else _patient(file) or name, picture))
+    return found
+
+
+def _patient(file: Path) -> str:
+    return str(read_dicom(file, pixels=False).get("PatientID") or "") if is_dicom(file) else ""
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -42,28 +118,8 @@ def _image_files(folder: Path) -> list[Path]:
     )
     files = sorted(p for p in visible if p.is_file())
     for file in files:
-        if file.suffix.lower() not in _SUFFIXES:
-            raise DataError("not an image", where=file, expected=", ".join(_SUFFIXES), remedy="take it out")
+        if not is_image(file):
+            raise DataError("not an image", where=file, expected=", ".join(SUFFIXES), remedy="take it out")
     if not files:
         raise DataError("empty class folder", where=folder, remedy="add images or remove the folder")
     return files
-
-
-def read_images(path: Path) -> list[Sample]:
-    """A sample for each file; its group is the folder between concept and file (a patient), or the file itself.
-
-    Raises:
-        DataError: no folder, no image, or a file that is none.
-    """
-    if not path.is_dir():
-        raise DataError("no such folder", where=path, remedy="correct the path in the site file")
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not folders:
-        raise DataError("no samples", where=path, expected="one sub-folder of images for each concept")
-    samples = []
-    for folder in folders:
-        for file in _image_files(folder):
-            name, inner = file.relative_to(path).as_posix(), file.relative_to(folder).parts
-            open_image(file)
-            samples.append(Sample(name, folder.name, inner[0] if len(inner) > 1 else name, file))
-    return samples

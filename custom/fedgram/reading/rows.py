@@ -1,74 +1,63 @@
-"""Tables: a CSV file with the columns id, concept and group; every other column is a number or blank."""
+"""Tables: every column that is no label is a feature, a number or a category; cells may be missing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fedgram.errors import DataError
-from fedgram.reading.tables import SAMPLE_COLUMNS, read_samples, read_table
+from fedgram.reading import tables
+from fedgram.reading.labels import label_columns, label_rows
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample
 
-_MISSING = ("", "na", "nan", "n/a", "null", "none")
+_MISSING = ("", "na", "nan", "n/a", "null", "none", "<na>")
+_UNNAMED = "Unnamed: "  # how pandas calls the column of row numbers that it writes itself
+
+Cell = float | str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of numbers.
+    """One row of numbers and categories.
 
     Attributes:
         columns: names, in the order of the file.
-        values: NaN where missing.
+        values: a number, a category by name, or NaN where missing.
         source: file and row, for messages.
     """
 
     columns: tuple[str, ...]
-    values: tuple[float, ...]
+    values: tuple[Cell, ...]
     source: str
 
 
-def _numbers(column: pd.Series, path: Path) -> np.ndarray:
-    missing = column.str.lower().isin(_MISSING)
-    values = np.asarray(pd.to_numeric(column.where(~missing), errors="coerce"), dtype=np.float64)
-    wrong = ~missing.to_numpy() & ~np.isfinite(values)
-    if wrong.any():
-        raise DataError(
-            f"column {str(column.name)!r} is not a number",
-            where=f"{path}, row {wrong.argmax() + 1}",
-            expected="a number, or blank or NA when missing",
-            remedy="correct the cell, or drop or encode the column",
-        )
-    return values
+def is_missing(cell: Cell) -> bool:
+    """Whether a cell holds nothing."""
+    return isinstance(cell, float) and math.isnan(cell)
 
 
-def read_rows(path: Path, table: pd.DataFrame) -> list[Row]:
-    """The numeric part of a table.
-
-    Raises:
-        DataError: no numeric column, text where a number is due, or a row without any number.
-    """
-    columns = tuple(c for c in table.columns if c not in SAMPLE_COLUMNS)
-    if not columns:
-        raise DataError("no feature columns", where=path, expected="numbers besides id, concept and group")
-    matrix = np.stack([_numbers(pd.Series(table[c]), path) for c in columns], axis=1)
-    empty = np.isnan(matrix).all(axis=1)
-    if empty.any():
-        raise DataError("no value at all", where=f"{path}, row {empty.argmax() + 1}", remedy="remove the row")
-    return [Row(columns, tuple(values), f"{path}, row {i}") for i, values in enumerate(matrix.tolist(), 1)]
+def category(cell: Cell) -> str:
+    """The name of a category; a code has one spelling, written as 1 or as 1.0."""
+    return cell if isinstance(cell, str) else f"{cell:g}"
 
 
-def read_table_samples(path: Path) -> list[Sample]:
+def read_table_samples(path: Path, reading: Reading = PLAIN) -> list[Sample]:
     """A sample for each row.
 
     Raises:
-        DataError: as :func:`read_rows` and :func:`~fedgram.reading.tables.read_samples`.
+        DataError: as :func:`read_rows` and :func:`~fedgram.reading.labels.label_rows`.
     """
-    table = read_samples(path)
-    keys = zip(table["id"], table["concept"], table["group"], strict=True)
-    return [Sample(*key, row) for key, row in zip(keys, read_rows(path, table), strict=True)]
+    table = tables.read_table(path)
+    samples = label_rows(table, path, reading)
+    features = table.drop(columns=[c for c in table.columns if c in label_columns(reading)])
+    rows = read_rows(path, features, reading.columns.categories)
+    return [replace(sample, content=content) for sample, content in zip(samples, rows, strict=True)]
 
 
 def read_row(path: Path) -> Row:
@@ -77,7 +66,48 @@ def read_row(path: Path) -> Row:
     Raises:
         DataError: as :func:`read_rows`, or not one row.
     """
-    rows = read_rows(path, read_table(path, ()))
+    rows = read_rows(path, tables.read_table(path))
     if len(rows) != 1:
         raise DataError(f"{len(rows)} rows", where=path, expected="one row per anchor file")
     return rows[0]
+
+
+def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -> list[Row]:
+    """The features of a table.
+
+    Args:
+        categories: columns whose numbers are codes.
+
+    Raises:
+        DataError: no feature column, text where a number is due, or a row without any value.
+    """
+    columns = tuple(c for c in table.columns if not c.startswith(_UNNAMED))
+    for name in categories:
+        tables.require_column(table, name, path, "categories")
+    if not columns:
+        raise DataError("no feature columns", where=path, expected="columns besides id, concept, group and target")
+    cells = [_cells(pd.Series(table[c]), path, c in categories) for c in columns]
+    rows = [Row(columns, values, tables.row(path, i)) for i, values in enumerate(zip(*cells, strict=True))]
+    for row in rows:
+        if all(map(is_missing, row.values)):
+            raise DataError("no value at all", where=row.source, remedy="remove the row")
+    return rows
+
+
+def _cells(column: pd.Series, path: Path, codes: bool) -> list[Cell]:
+    """Numbers if most cells are, else categories."""
+    missing = column.str.lower().isin(_MISSING).to_numpy()
+    numbers = np.asarray(pd.to_numeric(column.where(~missing), errors="coerce"), dtype=np.float64)
+    finite = np.isfinite(numbers)
+    if codes or 2 * finite.sum() < (~missing).sum():
+        names = [category(float(n)) if f else c for c, n, f in zip(column, numbers, finite, strict=True)]
+        return [math.nan if absent else name for name, absent in zip(names, missing, strict=True)]
+    wrong = ~missing & ~finite
+    if wrong.any():
+        raise DataError(
+            f"column {str(column.name)!r} is not a number",
+            where=tables.row(path, int(wrong.argmax())),
+            expected="a number, or blank or NA when missing; most cells of this column are numbers",
+            remedy="correct the cell; or name the column under `drop` or `categories` of [columns]",
+        )
+    return numbers.tolist()

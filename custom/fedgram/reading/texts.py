@@ -1,22 +1,27 @@
-"""Text: a CSV or JSONL file with the columns id, text, concept and group."""
+"""Text: a table with a text in each row."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fedgram.errors import DataError
-from fedgram.reading.tables import read_samples
+from fedgram.reading.labels import label_rows
+from fedgram.reading.tables import read_table, require_column, require_filled
+from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample
 
 
-def read_texts(path: Path) -> list[Sample]:
+def read_texts(path: Path, reading: Reading = PLAIN) -> list[Sample]:
     """A sample for each row.
 
     Raises:
-        DataError: as :func:`~fedgram.reading.tables.read_samples`.
+        DataError: as :func:`~fedgram.reading.labels.label_rows`.
     """
-    table = read_samples(path, ["text"])
-    return [Sample(*row) for row in zip(table["id"], table["concept"], table["group"], table["text"], strict=True)]
+    table = read_table(path)
+    samples = label_rows(table, path, reading)
+    texts = require_filled(require_column(table, reading.columns.text, path, "text"), path)
+    return [replace(sample, content=text) for sample, text in zip(samples, texts, strict=True)]
 
 
 def read_text(path: Path) -> str:
