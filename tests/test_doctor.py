@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,10 +33,11 @@ from kits import (
     write_json,
     write_policy,
 )
+from loopback import Federation, read_project
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
-from toy import Toy
+from toy import ROOT, Toy
 from typer.testing import CliRunner
 
 Mutation = Callable[[Path, Path], None]  # of a kit and a job folder
@@ -672,25 +675,39 @@ def test_the_servers_own_file(hub: Path):
     assert_one(examine(hub), "server file", "failure", "unknown setting 'stat'", "did you mean 'state'")
 
 
-def test_a_port_that_is_taken(tmp_path: Path, listening: int):
-    hub = server_kit(tmp_path / "server", listening)
-    assert_one(examine(hub), "ports", "failure", f"port {listening} is taken by another program", "ss -ltnp")
+@pytest.fixture
+def running(hub: Path) -> Iterator[int]:
+    """A process that looks like the server of the kit."""
+    command = [sys.executable, "-c", "input()", server._PARENT, "-m", str(hub)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.kill()
 
 
-def test_the_port_of_the_running_server(tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch):
-    hub = server_kit(tmp_path / "server", listening)
-    (hub / "pid.fl").write_text("4242\n")
-    monkeypatch.setattr(server.psutil, "pid_exists", lambda number: number == 4242)
-    assert "served by this kit's server, process 4242" in dict(examine(hub))["ports"].text
+def test_the_port_of_the_running_server(hub: Path, running: int):
+    visit = doctor.visit(hub)
+    with socket.create_server(("127.0.0.1", visit.kit.port)):
+        assert f"served by this kit's server, process {running}" in dict(doctor.examine(visit))["ports"].text
 
 
-def test_a_running_server_that_does_not_answer(hub: Path, monkeypatch: pytest.MonkeyPatch):
-    (hub / "pid.fl").write_text("4242\n")
-    monkeypatch.setattr(server.psutil, "pid_exists", lambda number: True)
-    assert_one(examine(hub), "ports", "warning", "process 4242. but does not answer", "log.txt")
+def test_a_running_server_that_does_not_answer(hub: Path, running: int):
+    assert_one(examine(hub), "ports", "warning", rf"process {running}\) but does not answer", "log.txt")
 
 
-def test_a_server_that_crashed_left_its_number(hub: Path, monkeypatch: pytest.MonkeyPatch):
-    (hub / "pid.fl").write_text("4242\n")
-    monkeypatch.setattr(server.psutil, "pid_exists", lambda number: False)
-    assert troubles(examine(hub)) == []
+def test_the_server_of_another_kit(tmp_path: Path, running: int, listening: int):
+    other = server_kit(tmp_path / "other", listening)
+    assert_one(examine(other), "ports", "failure", f"port {listening} is taken, and not by", "ss -ltnp")
+
+
+# Kits as they are provisioned
+
+
+def test_provisioned_kits(tmp_path: Path):
+    """Nothing is wrong with the kits of provisioning/ once the site's file is there; the server is not up yet."""
+    federation = Federation.provision(tmp_path, read_project())
+    kit = federation.kit("hosp-tabular")
+    shutil.copy(ROOT / "provisioning/simulator/local/fedgram/hosp-tabular.toml", kit / "local/fedgram.toml")
+    job = ROOT / "jobs/geodora"
+    assert troubles(examine(federation.kit(federation.server), job), "failure", "warning", "skipped") == []
+    found = [(name, f.level) for name, f in troubles(examine(kit, job), "failure", "warning", "skipped")]
+    assert found == [("server address", "warning"), ("data", "warning")]  # few animals

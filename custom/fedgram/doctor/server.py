@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ from fedgram.doctor.kit import own_file, read_local
 from fedgram.doctor.room import SPARE, room
 from fedgram.doctor.visit import Finding, Visit
 from fedgram.sitefile import read_server_config
+
+_PARENT = "nvflare.private.fed.app.server.server_train"
 
 
 def server_file(visit: Visit) -> Iterator[Finding]:
@@ -51,9 +54,8 @@ def ports(visit: Visit) -> Iterator[Finding]:
             probe.settimeout(1.0)
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         if taken and running is None:
-            yield Finding(
-                "failure", f"port {port} is taken by another program", f"end it, see `ss -ltnp sport = :{port}`"
-            )
+            remedy = f"end that program, see `ss -ltnp sport = :{port}`"
+            yield Finding("failure", f"port {port} is taken, and not by this kit's server", remedy)
         elif running is not None and not taken:
             yield Finding(
                 "warning",
@@ -66,9 +68,10 @@ def ports(visit: Visit) -> Iterator[Finding]:
 
 
 def _running(folder: Path) -> int | None:
-    """The process that the kit's start script noted, if it lives."""
-    try:
-        number = int((folder / "pid.fl").read_text())
-    except (OSError, ValueError):
-        return None
-    return number if psutil.pid_exists(number) else None
+    """The process of this kit's server; with `--once` its start script notes no number."""
+    own = {_PARENT, str(folder.resolve())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has just ended, or is hidden from this user
+            if own <= set(process.cmdline()):
+                return process.pid
+    return None
