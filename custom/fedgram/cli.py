@@ -1,33 +1,19 @@
-"""The command line: simulate a job, report on it, ask across modalities, check a site, pin an anchor set."""
+"""The command line: simulate a job, report on it, ask across modalities, check a site, make anchor sets."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fedgram.commands import anchors, console, plain_errors
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """A fedgram error is a message and exit code 1, not a traceback."""
-    try:
-        yield
-    except FedgramError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red] ", end="")
-        Console(stderr=True).print(str(error), markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+app.add_typer(anchors.app, name="anchors")
 
 
 @app.command()
@@ -38,7 +24,7 @@ def simulate(
     """Run a job with `nvflare simulator`, show its progress, and report on it across modalities."""
     from fedgram import simulate as simulation
 
-    with _plain_errors():
+    with plain_errors():
         simulation.run(job, workspace, console)
 
 
@@ -51,7 +37,7 @@ def report(
     from fedgram import crossreport
     from fedgram.report import print_report
 
-    with _plain_errors():
+    with plain_errors():
         path = results / "metrics.json"
         if not path.is_file():
             raise FedgramError("no metrics.json", where=results, remedy="name the server's result folder")
@@ -70,7 +56,7 @@ def retrieve(
     """Find samples of another modality, in anchor coordinates."""
     from fedgram import crossmodal
 
-    with _plain_errors():
+    with plain_errors():
         site = crossmodal.load(query)
         contents = [site.modality.read_anchor(file) for file in files]
         for file, matches in zip(
@@ -91,7 +77,7 @@ def classify(
     """Name the concept of a sample by the labels of a site of another modality."""
     from fedgram import crossmodal
 
-    with _plain_errors():
+    with plain_errors():
         site = crossmodal.load(query)
         contents = [site.modality.read_anchor(file) for file in files]
         table = Table("file", "concept", "similarity")
@@ -109,7 +95,7 @@ def doctor(
 
     Reads only: safe while the client runs. Exit code 1 when anything fails.
     """
-    with _plain_errors():
+    with plain_errors():
         from fedgram import doctor as clinic
         from fedgram.doctor.show import print_findings, print_outbound
 
@@ -121,17 +107,3 @@ def doctor(
             print_outbound(visit, console)
         if any(finding.level == "failure" for _, finding in findings):
             raise typer.Exit(1)
-
-
-@app.command()
-def pin(
-    anchors: Annotated[Path, typer.Argument(help="folder of an anchor set, with manifest.json")],
-) -> None:
-    """Verify an anchor set and print how a job names it (`anchors` or `heldout` in the job's settings)."""
-    from fedgram.anchors import load_anchors
-
-    with _plain_errors():
-        found = load_anchors(anchors)
-        typer.echo(
-            json.dumps({"sha256": found.manifest_sha256, "concepts": [slot.concept for slot in found.slots]})
-        )

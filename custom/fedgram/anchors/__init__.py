@@ -33,6 +33,7 @@ class AnchorFile:
         sha256: of the file.
         origin: ``real``, or ``synthetic`` when a generator made it.
         licence, source: where it is from.
+        made: of a synthetic file: generator, seed, model or what was fitted.
     """
 
     path: str
@@ -40,6 +41,7 @@ class AnchorFile:
     origin: Origin
     licence: str
     source: str
+    made: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class AnchorSet:
         """Raw content of each covered slot, in the order of :meth:`covered`."""
         files = [self.slots[i].files[modality.name] for i in self.covered(modality.name)]
         return [modality.read_anchor(self.folder / file.path) for file in files]
+
+    def pin(self) -> dict[str, Any]:
+        """How a job names the set, as plain data of a :class:`~fedgram.config.AnchorPin`."""
+        return {"sha256": self.manifest_sha256, "concepts": [slot.concept for slot in self.slots]}
 
     def require(self, expected_sha256: str) -> None:
         """Raises AnchorError unless this is the set that the federation uses."""
@@ -126,6 +132,8 @@ def _read_slot(slot: Mapping[str, Any]) -> AnchorSlot:
             raise ValueError(f"{file.path!r} is outside the folder")
         if file.origin not in get_args(Origin):
             raise ValueError(f"origin {file.origin!r}, expected real or synthetic")
+        if file.made is not None and file.origin == "real":
+            raise ValueError("a real file that was made by a generator")
     return AnchorSlot(slot["id"], slot["concept"], files)
 
 
