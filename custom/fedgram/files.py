@@ -7,8 +7,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from fedgram.errors import CheckpointError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -25,9 +28,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file atomically."""
+    """Write a safetensors file atomically.
+
+    Raises:
+        CheckpointError: it cannot be written; an older file in its place is intact.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(plain, part, metadata=dict(metadata or {})))
+    try:
+        write_atomically(path, lambda part: save_file(plain, part, metadata=dict(metadata or {})))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot be written ({error})",
+            where=path,
+            remedy="see to room and rights, then start the same job again: it goes on after the last round saved",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,7 +20,11 @@ _FILE = "server.safetensors"
 
 
 def save(folder: Path, state: ServerState, job: JobConfig) -> None:
-    """Replace the saved state; a crash or a full disk leaves the last good one intact."""
+    """Replace the saved state; a crash or a full disk leaves the last good one intact.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
     shared = state.state
     tensors = {f"direction.{k}": v for k, v in shared.direction.items()}
     tensors |= {f"magnitude.{k}": v for k, v in shared.magnitude.items()}
