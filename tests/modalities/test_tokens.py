@@ -12,7 +12,7 @@ from fedgram import modalities
 from fedgram.errors import DataError
 from fedgram.modalities.genomics import KmerCounts, canonical_kmers
 from fedgram.modalities.tabular import NumericTokens, Row, fit_scale
-from site_data import FASTA, LABELS, save_bert, save_vit, write_image, write_site
+from site_data import FASTA, LABELS, write_image, write_site
 
 
 def test_kmer_counts_by_hand():
@@ -83,30 +83,6 @@ def test_scales():
     plain = fit_scale("x", np.array([-1.0, 1.0]))
     assert (plain.log, plain(0.5), plain(99.0)) == (False, 0.5, 4.0)
     assert fit_scale("x", np.array([7.0, 7.0]))(7.0) == 0.0
-
-
-def test_text_is_padded_and_cut_to_one_length(tmp_path):
-    tokenizer = modalities.load("text").tokenizer(save_bert(tmp_path / "bert", ["dog"]), [])
-    tokens = tokenizer(["dog", "dog " * 100])
-    assert tokens.values.shape == (2, 24, 16)
-    assert tokens.mask.sum(1).tolist() == [3, 24]  # [CLS] dog [SEP]
-
-
-def test_patch_tokens_are_those_of_the_model(tmp_path):
-    from transformers import AutoImageProcessor, AutoModel
-
-    name = save_vit(tmp_path / "vit")
-    write_image(tmp_path / "a.png", 0)
-    modality = modalities.load("image")
-    tokens = modality.tokenizer(name, [])([modality.read_anchor(tmp_path / "a.png")])
-    from fedgram.reading.pixels import Picture, open_image
-
-    pixels = AutoImageProcessor.from_pretrained(name)(
-        images=open_image(Picture(tmp_path / "a.png")), return_tensors="pt"
-    )
-    expected = AutoModel.from_pretrained(name).eval()(**pixels).last_hidden_state
-    assert tokens.values.shape == (1, 5, 16)  # [CLS] and four patches
-    torch.testing.assert_close(tokens.values, expected)
 
 
 def test_images_of_one_patient_are_one_group(tmp_path):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count, product
 from pathlib import Path
 
 import numpy as np
 import torch
+
 from fedgram import pretrained
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.modalities.hf import SequenceEncoder
+from fedgram.modalities.sequence import SequenceEncoder
 from fedgram.reading.sequences import read_sequence, read_sequences
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
 
-MAX_LENGTH = 64  # tokens of a DNA language model; 300 bases are 50 of its 6-mers
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
@@ -64,6 +64,20 @@ class KmerCounts:
         return counts
 
 
+def spelling_of(vocabulary: frozenset[str]) -> Callable[[str], str]:
+    """How an encoder with that vocabulary wants DNA to be written.
+
+    DNABERT (Ji 2021) knows all words of k bases and no shorter one: overlapping k-mers, one at each base, with
+    spaces between. Byte-pair vocabularies (DNABERT-2) and those with single bases besides 6-mers (Nucleotide
+    Transformer) take the plain sequence and divide it themselves.
+    """
+    k = next((k for k in range(3, 9) if {"A" * k, "C" * k, "G" * k, "T" * k} <= vocabulary), None)
+    words = {word for word in vocabulary if set(word) <= set("ACGT")}
+    if k is None or words != {"".join(letters) for letters in product("ACGT", repeat=k)}:
+        return lambda sequence: sequence
+    return lambda sequence: " ".join(sequence[i : i + k] for i in range(max(1, len(sequence) - k + 1)))
+
+
 class GenomicsModality:
     """Content: the sequence, a string over the IUPAC alphabet, without gaps."""
 
@@ -76,8 +90,10 @@ class GenomicsModality:
         return read_sequence(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
-        """``kmer``, or a DNA encoder by hub id or folder: its last hidden states."""
-        return KmerCounts() if name == "kmer" else SequenceEncoder(pretrained.locate(name), MAX_LENGTH)
+        """``kmer``, or a DNA encoder by hub id or folder."""
+        if name == "kmer":
+            return KmerCounts()
+        return SequenceEncoder(pretrained.locate(name), fit_on, spelling_of)
 
     def fingerprint(self, content: str) -> bytes:
         return content.encode()

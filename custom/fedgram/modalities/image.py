@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.modalities.hf import hash_weights, load_encoder, load_part
+from fedgram.modalities.hf import hash_weights
 from fedgram.reading.images import read_image, read_images
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.sitefile import PLAIN, Reading
@@ -62,26 +62,6 @@ class EfficientNetLite0:
         return torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)
 
 
-class PatchEncoder:
-    """Last hidden states of any Hugging Face vision transformer, by hub id or folder."""
-
-    def __init__(self, name: str):
-        from transformers import AutoImageProcessor
-
-        self._processor = load_part(AutoImageProcessor, name)
-        self._model = load_encoder(name)
-        self.width: int = self._model.config.hidden_size
-        self.identity = f"hf-vision:1:{self._processor.to_json_string()}:{hash_weights(self._model)}"
-
-    @torch.no_grad()
-    def __call__(self, contents: Sequence[Path]) -> Tokens:
-        batch = self._processor(images=[open_image(path) for path in contents], return_tensors="pt")
-        hidden: Tensor = self._model(pixel_values=batch["pixel_values"]).last_hidden_state
-        if hidden.dim() == 4:  # a CNN's map (N, C, H, W)
-            hidden = hidden.flatten(2).transpose(1, 2).contiguous()
-        return Tokens(hidden, torch.ones(hidden.shape[:2], dtype=torch.bool))
-
-
 class ImageModality:
     """Content: a :class:`~fedgram.reading.pixels.Picture`."""
 
@@ -94,7 +74,12 @@ class ImageModality:
         return read_image(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Picture]) -> Tokenizer:
-        return EfficientNetLite0() if name == "efficientnet-lite0" else PatchEncoder(name)
+        """``efficientnet-lite0``, or a vision encoder by hub id or folder."""
+        if name == "efficientnet-lite0":
+            return EfficientNetLite0()
+        from fedgram.modalities.vision import PatchEncoder
+
+        return PatchEncoder(name)
 
     def fingerprint(self, content: Picture) -> bytes:
         return content.fingerprint()

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from fedgram import pretrained
 from fedgram.modalities.base import Tokenizer
-from fedgram.modalities.hf import SequenceEncoder
+from fedgram.modalities.sequence import SequenceEncoder
 from fedgram.reading.texts import read_text, read_texts
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample
-
-MAX_LENGTH = 24  # word pieces; the median gloss of the demo has 18
 
 
 class TextModality:
@@ -27,8 +25,8 @@ class TextModality:
         return read_text(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
-        """``minilm``, or any encoder or language model by hub id or folder: its last hidden states."""
-        return SequenceEncoder(pretrained.locate(name), MAX_LENGTH)
+        """``minilm``, or any encoder or language model by hub id or folder."""
+        return SequenceEncoder(pretrained.locate(name), fit_on)
 
     def fingerprint(self, content: str) -> bytes:
         return content.encode()

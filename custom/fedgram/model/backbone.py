@@ -19,11 +19,8 @@ from transformers import AutoConfig, AutoModel
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
-from fedgram.pretrained import locate, quiet_loading
+from fedgram.pretrained import LANGUAGE_TOWER, load_model, load_part, locate
 
-_UNLOADABLE = (OSError, ValueError, KeyError)  # what transformers raises when there is no such model
-# Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
-_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
 # Trained with full attention inside image and prompt (Beyer 2024, fig. 2); a site's tokens are all of that kind.
 _PREFIX_ATTENTION = ("paligemma",)
 
@@ -44,22 +41,17 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
     """
     where = f"backbone {config.name!r}"
     source, settings, names = _settings(config, folders)
-    try:
-        with quiet_loading():
-            model, report = AutoModel.from_pretrained(
-                source,
-                config=settings,
-                dtype=dtype,
-                key_mapping=names,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except _UNLOADABLE as error:
-        raise _unloadable(error, where) from error
-    _require_usable(model, report, where)
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
-    return model.requires_grad_(False).eval()
+    model = load_model(
+        AutoModel, source, settings, where=where, error=BackboneError, dtype=dtype, key_mapping=names
+    )
+    takes = inspect.signature(model.forward).parameters
+    if "inputs_embeds" not in takes or "decoder_input_ids" in takes:
+        raise BackboneError(
+            f"{type(model).__name__} does not take inputs_embeds alone",
+            where=where,
+            expected="a transformer over token embeddings, encoder or causal",
+        )
+    return model
 
 
 def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> int:
@@ -80,11 +72,8 @@ def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, 
     """
     where = f"backbone {config.name!r}"
     source = _source(config.name, folders, where)
-    try:
-        whole = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        text: Any = whole.get_text_config()
-    except _UNLOADABLE as error:
-        raise _unloadable(error, where) from error
+    whole = load_part(AutoConfig, source, where=where, error=BackboneError)
+    text = whole.get_text_config()
     if config.layers is not None:
         if config.layers > text.num_hidden_layers:
             raise BackboneError(
@@ -98,33 +87,7 @@ def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, 
         if getattr(text, "layer_types", None):  # a sliding window does not bound attention inside the prefix
             text.layer_types = ["full_attention"] * text.num_hidden_layers
     text.use_cache = False  # nothing is generated
-    return source, text, None if text is whole else _TOWER
-
-
-def _unloadable(error: Exception, where: str) -> BackboneError:
-    return BackboneError(
-        f"cannot be loaded ({type(error).__name__}: {error})",
-        where=where,
-        remedy="give its folder under [backbones] in the site file, or make the hub reachable",
-    )
-
-
-def _require_usable(model: nn.Module, report: Mapping[str, Any], where: str) -> None:
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-    if missing:  # transformers would fill them with random numbers
-        raise BackboneError(
-            f"no weights for {len(missing)} parameters, {missing[0]!r} among them",
-            where=where,
-            expected=f"a checkpoint of {type(model).__name__}",
-            remedy="name the checkpoint of the base model, not of an adapter or of another architecture",
-        )
-    takes = inspect.signature(model.forward).parameters
-    if "inputs_embeds" not in takes or "decoder_input_ids" in takes:
-        raise BackboneError(
-            f"{type(model).__name__} does not take inputs_embeds alone",
-            where=where,
-            expected="a transformer over token embeddings, encoder or causal",
-        )
+    return source, text, None if text is whole else LANGUAGE_TOWER
 
 
 def _source(name: str, folders: Mapping[str, str], where: str) -> str:

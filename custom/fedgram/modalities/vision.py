@@ -1,0 +1,68 @@
+"""Images through any frozen vision encoder of transformers: DINOv3, DINOv2, SigLIP, CLIP, ViT and CNNs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor
+from transformers.image_processing_backends import PilBackend
+from transformers.utils import is_torchvision_available
+
+from fedgram.modalities.hf import hash_weights, load_for, load_vision_encoder
+from fedgram.reading.pixels import Picture, open_image
+from fedgram.types import Tokens
+
+
+class PatchEncoder:
+    """Last hidden states of the vision encoder, prepared by the image processor of its checkpoint.
+
+    Tokens are the patches in reading order, after the [CLS] token of encoders that have one: it is what the
+    pre-training made a summary of the image. Register tokens are left out, as their authors do (Darcet 2024): the
+    encoder keeps notes in them that say nothing about a place in the image. A checkpoint of two towers (SigLIP,
+    CLIP) gives its vision tower; its pooling head is left out, for the shared transformer pools.
+
+    Args:
+        name: hub id or folder.
+    """
+
+    def __init__(self, name: str):
+        self._processor = _processor(name)
+        self._model = load_vision_encoder(name)
+        config = self._model.config
+        self._registers: int = getattr(config, "num_register_tokens", 0)
+        self.width: int = config.hidden_size if hasattr(config, "hidden_size") else config.hidden_sizes[-1]
+        self.identity = f"hf-vision:2:{self._processor.to_json_string()}:{hash_weights(self._model)}"
+
+    def to(self, device: torch.device) -> None:
+        """Compute there."""
+        self._model.to(device)
+
+    @torch.no_grad()
+    def __call__(self, contents: Sequence[Picture]) -> Tokens:
+        batch = self._processor(images=[open_image(picture) for picture in contents], return_tensors="pt")
+        batch["pixel_values"] = batch["pixel_values"].to(self._model.dtype)
+        hidden: Tensor = self._model(**batch.to(self._model.device)).last_hidden_state.float().cpu()
+        if hidden.dim() == 4:  # the map of a CNN (N, C, H, W)
+            hidden = hidden.flatten(2).transpose(1, 2).contiguous()
+        if self._registers:  # [CLS], registers, patches
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + self._registers :]], dim=1)
+        present = batch.get("pixel_attention_mask")  # SigLIP 2 pads images of different shapes
+        mask = torch.ones(hidden.shape[:2]) if present is None else present.cpu()
+        return Tokens(hidden, mask.bool())
+
+
+class _Dinov3Pixels(PilBackend):
+    """What DINOv3's own processor does (resize, rescale, normalise), which needs torchvision.
+
+    It differs by the rounding to 8 bits after the resize.
+    """
+
+
+def _processor(name: str) -> Any:
+    kind = AutoImageProcessor
+    if not is_torchvision_available() and load_for(AutoConfig, name).model_type == "dinov3_vit":
+        kind = _Dinov3Pixels
+    return load_for(kind, name)

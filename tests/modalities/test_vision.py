@@ -1,0 +1,106 @@
+"""Vision encoders: the tokens are the model's own, prepared by its own processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from encoders import VISION, save_vision
+from fedgram import modalities
+from fedgram.errors import DataError
+from fedgram.modalities.vision import PatchEncoder
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from site_data import save_bert, write_image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+D = 16
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    for seed in range(3):
+        write_image(tmp_path / f"{seed}.png", seed)
+    return [tmp_path / f"{seed}.png" for seed in range(3)]
+
+
+def contents(pictures: list[Path]) -> list:
+    return [modalities.load("image").read_anchor(path) for path in pictures]
+
+
+@pytest.mark.parametrize("name", sorted(VISION))
+def test_tokens_are_patches_after_cls_without_registers(name: str, pictures: list[Path], tmp_path: Path):
+    folder = save_vision(name, tmp_path / name)
+    tokens = PatchEncoder(folder)(contents(pictures))
+    summary = VISION[name][2]
+    if name == "convnext":
+        assert tokens.values.shape == (3, 1, D)  # 32 pixels, reduced 32 times
+    else:
+        assert tokens.mask.sum(1).tolist() == [summary + (16 if name == "siglip2" else 4)] * 3
+    settings = AutoConfig.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, config=getattr(settings, "vision_config", settings)).eval()
+    if name == "dinov3":
+        return  # its processor needs torchvision; test_dinov3_without_torchvision has the pixels
+    rgb = [Image.open(path).convert("RGB") for path in pictures]
+    batch = AutoImageProcessor.from_pretrained(folder)(images=rgb, return_tensors="pt")
+    hidden = model(**batch).last_hidden_state
+    if name == "convnext":
+        hidden = hidden.flatten(2).transpose(1, 2)
+    registers = 3 if "registers" in name else 0
+    expected = torch.cat([hidden[:, :summary], hidden[:, summary + registers :]], 1)
+    torch.testing.assert_close(tokens.values, expected)
+
+
+def test_dinov3_without_torchvision(pictures: list[Path], tmp_path: Path):
+    """Resize with antialiasing, 1/255, ImageNet's mean and deviation: what its own processor does."""
+    folder = save_vision("dinov3", tmp_path / "dinov3")
+    encoder = PatchEncoder(folder)
+    pixels = torch.stack(
+        [
+            torch.tensor(list(Image.open(path).resize((16, 16), Image.Resampling.BILINEAR).tobytes()))
+            for path in pictures
+        ]
+    )
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = (pixels.view(3, 1, 16, 16).float() / 255 - mean[None, :, None, None]) / std[None, :, None, None]
+    hidden = AutoModel.from_pretrained(folder).eval()(pixel_values=images).last_hidden_state
+    assert hidden.shape[1] == 1 + 3 + 4
+    tokens = encoder(contents(pictures))
+    torch.testing.assert_close(tokens.values, hidden[:, [0, 4, 5, 6, 7]])
+
+
+def test_a_mask_of_the_processor_is_the_mask_of_the_tokens(tmp_path: Path):
+    """SigLIP 2 keeps an image's shape: a narrow one has fewer patches."""
+    folder = save_vision("siglip2", tmp_path / "siglip2")
+    Image.new("RGB", (16, 40), (9, 90, 200)).save(tmp_path / "narrow.png")
+    tokens = PatchEncoder(folder)(contents([tmp_path / "narrow.png"]))
+    present = int(tokens.mask.sum())
+    assert present < tokens.mask.numel() == 16
+    assert tokens.mask[0, :present].all()
+
+
+def test_identity_is_of_weights_and_processor(tmp_path: Path):
+    first = PatchEncoder(save_vision("vit", tmp_path / "a")).identity
+    assert PatchEncoder(save_vision("vit", tmp_path / "b")).identity == first
+    config = tmp_path / "b" / "preprocessor_config.json"
+    config.write_text(config.read_text().replace("0.5", "0.4"))
+    assert PatchEncoder(str(tmp_path / "b")).identity != first
+    weights = tmp_path / "a" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["layernorm.bias"][0] += 1
+    save_file(tensors, weights, {"format": "pt"})
+    assert PatchEncoder(str(tmp_path / "a")).identity != first
+
+
+def test_half_a_checkpoint_is_refused(tmp_path: Path):
+    folder = save_vision("siglip", tmp_path / "siglip")
+    weights = tmp_path / "siglip" / "model.safetensors"
+    save_file({k: v for k, v in load_file(weights).items() if "vision" not in k}, weights, {"format": "pt"})
+    with pytest.raises(DataError, match=r"(?s)siglip.*no weights for \d+ parameters"):
+        PatchEncoder(folder)
+
+
+def test_a_text_model_is_no_image_encoder(tmp_path: Path):
+    with pytest.raises(DataError, match=r"(?s)cannot be loaded.*remedy"):
+        modalities.load("image").tokenizer(save_bert(tmp_path / "bert", ["dog"]), [])
