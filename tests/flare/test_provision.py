@@ -76,6 +76,8 @@ def test_nobody_brings_code_and_only_a_sites_own_people_read_its_files(federatio
         assert not may("cat", "hub")
         assert may("cat", "hospital") == (role == "org_admin")
         assert may("submit_job", "hub") == (role in ("project_admin", "lead"))
+        at_server = name == federation.server
+        assert may("get_job_log", "hub") == (at_server and role == "project_admin")
 
 
 def test_logs_stay_at_a_site_and_the_server_keeps_its_jobs_out_of_tmp(federation: Federation):

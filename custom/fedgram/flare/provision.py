@@ -23,47 +23,38 @@ SERVER_CLASSES = (
     "nvflare.app_opt.tracking.mlflow.mlflow_receiver.MLflowReceiver",
 )
 
-# Nobody may run code that a job brings along, or read files at a site from afar: the shell commands of the
-# admin console (cat, grep, tail …) would show a site's own file and logs.
-AUTHORIZATION = {
-    "format_version": "1.0",
-    "permissions": {
-        "project_admin": {
-            "submit_job": "any",
-            "clone_job": "any",
-            "manage_job": "any",
-            "download_job": "any",
-            "view": "any",
-            "operate": "any",
-            "shell_commands": "none",
-            "byoc": "none",
-            "server-predeployed-flwr": "none",
-        },
-        "org_admin": {
-            "submit_job": "none",
-            "clone_job": "none",
-            "manage_job": "o:submitter",
-            "download_job": "o:submitter",
-            "view": "any",
-            "operate": "o:site",
-            "shell_commands": "o:site",
-            "byoc": "none",
-            "server-predeployed-flwr": "none",
-        },
-        "lead": {
-            "submit_job": "any",
-            "clone_job": "n:submitter",
-            "manage_job": "n:submitter",
-            "download_job": "n:submitter",
-            "view": "any",
-            "operate": "o:site",
-            "shell_commands": "none",
-            "byoc": "none",
-            "server-predeployed-flwr": "none",
-        },
-        "member": {"view": "any"},
+# Nobody may run code that a job brings along, or read files and logs at a site from afar: the shell commands of
+# the admin console (cat, grep, tail …) would show a site's own file. A right that is not named is denied.
+_DENIED = {"byoc": "none", "server-predeployed-flwr": "none", "shell_commands": "none"}
+_ROLES = {
+    "project_admin": {
+        **_DENIED,
+        **dict.fromkeys(("submit_job", "clone_job", "manage_job", "download_job", "view", "operate"), "any"),
+        **dict.fromkeys(("get_job_log", "report_version", "list_job", "download_job_components"), "any"),
     },
+    "org_admin": {
+        **_DENIED,
+        "shell_commands": "o:site",
+        "manage_job": "o:submitter",
+        "view": "any",
+        "operate": "o:site",
+        "get_job_log": "o:site",
+    },
+    "lead": {
+        **_DENIED,
+        "submit_job": "any",
+        **dict.fromkeys(("clone_job", "manage_job", "download_job", "get_job_log"), "n:submitter"),
+        "view": "any",
+    },
+    "member": {**_DENIED, "view": "any"},
 }
+
+
+def authorization(at_server: bool) -> dict[str, Any]:
+    """Who may do what, by role: at the server its jobs' logs may be read, at a site only by its own people."""
+    logs = {} if at_server else {"get_job_log": "o:site"}
+    return {"format_version": "1.0", "permissions": {role: {**rights, **logs} for role, rights in _ROLES.items()}}
+
 
 # The only scope there is: a job that names another one is refused, and every reply passes the site's own gate.
 PRIVACY = {
@@ -108,9 +99,10 @@ class SitePolicyBuilder(Builder):
         for participant in project.get_all_participants():
             if participant.type not in (ParticipantType.SERVER, ParticipantType.CLIENT):
                 continue
+            at_server = participant.type == ParticipantType.SERVER
             local = Path(ctx.get_local_dir(participant))
             resources = json.loads((local / "resources.json.default").read_text())
-            if participant.type == ParticipantType.SERVER:
+            if at_server:
                 self._complete_server(resources, Path(self.server_storage or _kit(participant.name, ctx)))
             else:
                 resources["class_allow_list"] = [*SITE_CLASSES, *self.extra_classes]
@@ -119,7 +111,7 @@ class SitePolicyBuilder(Builder):
                 if self.site_file:
                     shutil.copy(self.site_file, local / "fedgram.toml.example")
             _write(local / "resources.json", resources)
-            _write(local / "authorization.json", AUTHORIZATION)
+            _write(local / "authorization.json", authorization(at_server))
 
     def _complete_server(self, resources: dict[str, Any], storage: Path) -> None:
         """FLARE's default storage is /tmp/nvflare, which all federations of a machine share."""
