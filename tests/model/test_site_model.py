@@ -49,6 +49,24 @@ def test_padding_changes_nothing(backbone):
     torch.testing.assert_close(site.represent(longer), z, atol=1e-5, rtol=1e-5)
 
 
+def test_tokens_that_no_sample_has_are_not_computed(monkeypatch: pytest.MonkeyPatch):
+    given = tokens(n=3)  # 2, 3 and 4 of 6 tokens are there
+    site, lengths = model(bert(), given), []
+    forward = site.transformer.forward
+    monkeypatch.setattr(
+        site.transformer,
+        "forward",
+        lambda **inputs: lengths.append(inputs["inputs_embeds"].shape[1]) or forward(**inputs),
+    )
+    hidden = site.hidden(given)
+    assert lengths == [4]
+    assert hidden.shape == (3, 6, 32)
+    assert not hidden[:, 4:].any()
+    alone = torch.cat([site.hidden(given[row : row + 1]) for row in range(3)])
+    assert lengths == [4, 2, 3, 4]
+    torch.testing.assert_close(alone[given.mask], hidden[given.mask], atol=1e-5, rtol=1e-5)
+
+
 def test_the_adapter_starts_at_the_scale_of_the_embeddings():
     given = Tokens(1000 * torch.randn(64, 6, 7) + 300, torch.ones(64, 6).bool())
     adapter = TokenAdapter(given, 512, 0.02, torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from fedgram.types import Tokens
 
@@ -61,13 +62,20 @@ class SiteModel(nn.Module):
         self.adapter, self.transformer, self.head = adapter, transformer, head
 
     def hidden(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
-        """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns."""
+        """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns.
+
+        What stands at a masked token means nothing. Tokens at the end that no sample of the batch has are not
+        computed: they are 0.
+        """
         dtype = _embeddings(self.transformer).weight.dtype
-        embedded = self.adapter(tokens.values)
+        length = tokens.mask.shape[1]
+        filled = int(tokens.mask.any(0).nonzero().max()) + 1
+        embedded = self.adapter(tokens.values[:, :filled])
         if not adapter_learns:
             embedded = embedded.detach()
-        output = self.transformer(inputs_embeds=embedded.to(dtype), attention_mask=tokens.mask.long())
-        return output.last_hidden_state.float()
+        mask = tokens.mask[:, :filled].long()
+        hidden = self.transformer(inputs_embeds=embedded.to(dtype), attention_mask=mask).last_hidden_state
+        return pad(hidden.float(), (0, 0, 0, length - filled))
 
     def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
         """z, (N, d), float32."""
