@@ -18,7 +18,8 @@ from nvflare.fuel.utils import fobs
 from fedgram import report
 from fedgram.config import JobConfig
 from fedgram.errors import FedgramError, RoundFailed
-from fedgram.flare import wire
+from fedgram.flare import vetting, wire
+from fedgram.flare.guard import Guard
 from fedgram.outcome import Outcome
 from fedgram.progress import Progress
 from fedgram.settings import from_dict
@@ -52,6 +53,7 @@ class GramController(ModelController):
         # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
         setattr(self.communicator, "_task_check_period", _POLL_SECONDS)  # noqa: B010 - private, and not typed
         job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
+        self._guard = Guard(self.engine, self.abort_signal, job.metrics)
         workspace = wire.workspace_of(self.fl_ctx)
         own = read_server_config(Path(workspace.get_site_config_dir(), "fedgram", "server.toml"))
         states = Path(own.state).expanduser() if own.state else Path(workspace.get_root_dir(), "checkpoints")
@@ -79,7 +81,10 @@ class GramController(ModelController):
             progress.introduced(replies[site])
 
         task = wire.encode_task(job)
-        self._ask(wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected)
+        with self._guard.task(vetting.reply_limit(job)):
+            self._ask(
+                wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected
+            )
         state, rejected = agree(replies.values(), job)
         for site, reason in rejected.items():
             progress.rejected(site, reason)
@@ -99,7 +104,8 @@ class GramController(ModelController):
             progress.rejected(site, reason)
 
         task = wire.encode_task(job, state.run, state.state)
-        self._ask(wire.TRAIN, task, sites, job.aggregation.deadline_seconds, receive, refuse)
+        with self._guard.task(vetting.reply_limit(job, state.spec)):
+            self._ask(wire.TRAIN, task, sites, job.aggregation.deadline_seconds, receive, refuse)
         return current.close()
 
     def _evaluations(
@@ -115,7 +121,8 @@ class GramController(ModelController):
         progress.stage(task)
         data = wire.encode_task(job, state.run, state.state)
         sites = self._sites(state.refused)
-        self._ask(task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected)
+        with self._guard.task(vetting.reply_limit(job)):
+            self._ask(task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected)
         return dict(sorted(replies.items()))
 
     def _ask(
@@ -164,8 +171,7 @@ class GramController(ModelController):
         """FLARE's hook before the callback: an error reply never reaches the callback, so it is noted here."""
         accepted = super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task)
         if not accepted and not is_unknown_task:
-            kind = result.get_header(wire.ERROR_HEADER, result.get_return_code())
-            self._on_error(client_name, f"{client_name}: answered with {kind}; its own log says why")
+            self._on_error(client_name, vetting.reason_of(client_name, result))
         return accepted
 
     def process_result_of_unknown_task(
