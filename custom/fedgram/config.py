@@ -18,6 +18,11 @@ from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 from fedgram.settings import to_dict
 
+# Training, and the metrics of every task: a site sends those that its own task has.
+METRICS = (
+    *("loss", "task_loss", "cka", "seconds"),
+    *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
+)
 WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
@@ -197,8 +202,8 @@ class JobConfig:
         anchors: the anchor set that trains.
         heldout: a disjoint anchor set for evaluation only.
         backbone, adapter, training, aggregation: see there.
-        task: what the heads do.
-        metrics: the numbers that sites send besides the contract; nothing else is sent.
+        metrics: the numbers that sites send besides the contract, as far as their tasks have them; no other is
+            sent.
         baseline: also train every site alone, with the same budget, for the report.
         seed: of A, the adapters, the heads and the batches.
     """
@@ -209,8 +214,7 @@ class JobConfig:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
-    task: Literal["classification"] = "classification"
-    metrics: tuple[str, ...] = ("loss", "task_loss", "cka", "accuracy", "seconds")
+    metrics: tuple[str, ...] = METRICS
     baseline: bool = True
     seed: int = 0
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.demo import locate
 from fedgram.errors import AnchorError
 from fedgram.evaluation import mean_average_precision, precision_at_1
 from fedgram.training import result
+from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.local import represent
-from fedgram.training.site import Site, split_samples
+from fedgram.training.site import Site
 from fedgram.types import Sample
 
 
@@ -90,8 +90,7 @@ def load(folder: Path) -> Site:
 
 def samples_of(site: Site, split: str) -> list[Sample]:
     """A site's samples of one split, those of concepts that it did not train on included."""
-    data = locate(site.config.data, Path(site.config.cache).expanduser())
-    return split_samples(site.name, site.modality.read(data), ())[split]
+    return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
 
 
 def embed(site: Site, samples: Sequence[Sample]) -> Embedded:
@@ -143,7 +142,7 @@ def retrieve(query: Site, contents: Sequence[Any], gallery: Site, k: int = 5) ->
 
 def trained_concepts(site: Site) -> set[str]:
     """The concepts whose labels a site trained on."""
-    return set(site.config.concepts) or {s.concept for s in samples_of(site, "train")}
+    return set(site.config.concepts or concepts_of(samples_of(site, "train")))
 
 
 def named_by(query: Embedded, taught: Embedded) -> list[Match]:

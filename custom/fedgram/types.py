@@ -38,6 +38,14 @@ class Sample:
     split: str = ""
     source: str = field(default="", compare=False)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its class, or its labels; none where the target is a number or a mask."""
+        target = self.concept if self.target is None else self.target
+        if isinstance(target, tuple):
+            return target
+        return (target,) if isinstance(target, str) else ()
+
 
 @dataclass(frozen=True)
 class Tokens:

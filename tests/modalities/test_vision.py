@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from encoders import VISION, save_vision
 from fedgram import modalities
-from fedgram.errors import DataError
+from fedgram.errors import ConfigError, DataError
+from fedgram.modalities.base import MapTokenizer
 from fedgram.modalities.vision import PatchEncoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -68,6 +70,27 @@ def test_dinov3_without_torchvision(pictures: list[Path], tmp_path: Path):
     assert hidden.shape[1] == 1 + 3 + 4
     tokens = encoder(contents(pictures))
     torch.testing.assert_close(tokens.values, hidden[:, [0, 4, 5, 6, 7]])
+
+
+@pytest.mark.parametrize("name", sorted(set(VISION) - {"siglip2"}))
+def test_a_mask_is_placed_as_the_image_is(name: str, tmp_path: Path):
+    """A wide image, so that encoders that cut its sides must cut those of the mask."""
+    encoder = PatchEncoder(save_vision(name, tmp_path / name))
+    assert isinstance(encoder, MapTokenizer)
+    mask = np.zeros((64, 128), dtype=np.uint8)
+    mask[20:, 40:90] = 3
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
+    placed = encoder.place(mask)
+    assert set(np.unique(placed)) == {0, 3}
+    seen = encoder._processor(images=Image.open(tmp_path / "a.png"), return_tensors="np")["pixel_values"][0, 0]
+    middle = (seen.min() + seen.max()) / 2
+    assert placed.shape == seen.shape
+    assert ((placed > 0) == (seen > middle)).mean() > 0.93
+
+
+def test_an_encoder_of_many_shapes_has_no_map(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no square map"):
+        PatchEncoder(save_vision("siglip2", tmp_path / "siglip2")).place(np.zeros((8, 8), dtype=np.uint8))
 
 
 def test_a_mask_of_the_processor_is_the_mask_of_the_tokens(tmp_path: Path):

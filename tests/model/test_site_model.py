@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from fedgram.config import BackboneConfig
-from fedgram.errors import BackboneError, ConfigError, DataError
+from fedgram.errors import BackboneError
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, masked_mean, width
-from fedgram.model.tasks import Classification, make_task
+from fedgram.model.tasks.labels import Classification
 from fedgram.pretrained import locate
 from fedgram.types import Tokens
 from lora_models import bert, llama
@@ -19,7 +19,7 @@ from lora_models import bert, llama
 def model(backbone: torch.nn.Module, tokens: Tokens) -> SiteModel:
     generator = torch.Generator().manual_seed(0)
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
-    head = Classification(("a", "b")).head(width(backbone), generator)
+    head = Classification(("a", "b")).head(width(backbone), 6, generator)
     return SiteModel(adapter, backbone, head).eval()
 
 
@@ -116,18 +116,3 @@ def test_a_packaged_model_that_is_not_installed_says_what_to_install(monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match=r"pip install 'fedgram\[demo\]'"):
         locate("minilm")
-
-
-def test_classification_by_hand():
-    task = make_task("classification", ["b", "a", "b", "c"])
-    targets = task.targets(["a", "b", "c", "a"])
-    assert targets.tolist() == [0, 1, 2, 0]
-    output = torch.tensor([[9.0, 0, 0], [0, 9.0, 0], [0, 9.0, 0], [9.0, 0, 0]])
-    metrics = task.metrics(output, targets)
-    assert metrics["accuracy"] == 0.75
-    assert metrics["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
-    assert task.loss(torch.zeros(4, 3), targets).item() == pytest.approx(1.0986123)
-    with pytest.raises(DataError, match=r"\['d'\] are not among the classes"):
-        task.targets(["d"])
-    with pytest.raises(ConfigError, match="unknown task 'telepathy'"):
-        make_task("telepathy", ["a", "b"])

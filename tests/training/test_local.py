@@ -31,7 +31,7 @@ def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
     update = trained(toy.open("red"), state)
     contracts.check_update(update, state, toy.job)
     assert all(delta.abs().max() > 0 for delta in update.delta.values())
-    assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "seconds"}
+    assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "macro_f1", "auroc", "seconds"}
     assert update.magnitude.keys() == update.delta.keys()
 
 
@@ -101,7 +101,7 @@ def test_training_alone_leaves_no_trace(toy: Toy):
 
 
 def test_the_evaluation_gram_covers_both_anchor_sets(toy: Toy):
-    site = toy.open("blue")
+    site = toy.with_job(metrics=["accuracy"]).open("blue")
     local.adopt(site, first_state(toy))
     evaluation = local.evaluation(site)
     contracts.check_evaluation(evaluation, toy.job)

@@ -11,8 +11,7 @@ import torch
 
 from fedgram import modalities
 from fedgram.anchors import AnchorSet
-from fedgram.config import AnchorPin, JobConfig
-from fedgram.demo import locate
+from fedgram.config import AnchorPin
 from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
@@ -22,7 +21,8 @@ from fedgram.model.site_model import width
 from fedgram.model.tasks import make_task
 from fedgram.sitefile import SiteConfig, find_site_config
 from fedgram.splits import PARTS
-from fedgram.training.site import choose_device, find_anchors, require_common_concept, split_samples
+from fedgram.training.data import concepts_of, read_samples, split_samples
+from fedgram.training.site import choose_device, find_anchors, require_common_concept
 from fedgram.types import ModelSpec
 
 _FEW = 10  # training samples of a concept
@@ -47,13 +47,13 @@ def site_file(visit: Visit) -> Iterator[Finding]:
 
 
 def data(visit: Visit) -> Iterator[Finding]:
-    """Every sample can be read; how many there are of each concept in each split."""
+    """Every sample can be read; how many there are of each class or label in each split."""
     config, modality = needed(visit.config, "site file"), needed(visit.modality, "site file")
-    samples = modality.read(locate(config.data, Path(config.cache).expanduser()))
+    samples = read_samples(config, modality)
     parts = split_samples(visit.kit.name, samples, config.concepts)
-    counts = {part: Counter(s.concept for s in parts[part]) for part in PARTS}
-    groups = {concept: len({s.group for s in samples if s.concept == concept}) for concept in counts["train"]}
-    make_task(visit.job.settings.task if visit.job else JobConfig.task, sorted(groups))
+    counts = {part: Counter(label for s in parts[part] for label in s.labels) for part in PARTS}
+    groups = {label: len({s.group for s in samples if label in s.labels}) for label in counts["train"]}
+    make_task(config, parts["train"])
     visit.samples = parts
     lines = [
         f"{concept}: "
@@ -80,7 +80,7 @@ def anchors(visit: Visit) -> Iterator[Finding]:
     )
     yield _about(found, needed(visit.modality, "site file").name)
     if visit.samples is not None:
-        trained = sorted({s.concept for s in visit.samples["train"]})
+        trained = concepts_of(visit.samples["train"])
         require_common_concept(visit.kit.name, trained, found, needed(visit.modality, "site file").name)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
@@ -31,6 +33,18 @@ class Tokenizer(Protocol):
         Raises:
             DataError: a content cannot be tokenised.
         """
+        ...
+
+
+@runtime_checkable
+class MapTokenizer(Protocol):
+    """An image tokenizer whose tokens are places of the image: what segmentation needs.
+
+    The patches are the last tokens, a square of them, row by row; at most one token stands before them.
+    """
+
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W), uint8, resized and cut as the encoder does with its image, without new values."""
         ...
 
 

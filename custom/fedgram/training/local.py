@@ -102,7 +102,7 @@ def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[
     every, aligned = settings.geometry_every, 0
     sums: dict[str, float] = defaultdict(float)
     for step, (tokens, targets) in enumerate(_batches(site, round, steps), start=(round - 1) * steps):
-        loss = task_loss = site.task.loss(site.model.head(site.model.represent(tokens)), targets)
+        loss = task_loss = site.task.loss(site.model(tokens), targets)
         if consensus is not None and settings.geometry_weight and step % every == 0:
             alignment = anchor_alignment(site, consensus)
             loss = task_loss + settings.geometry_weight * every * (1.0 - alignment)
@@ -146,8 +146,13 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
 @torch.no_grad()
 def represent(site: Site, tokens: Tokens) -> Tensor:
     """z of many samples in batches, (N, d), float32, on the CPU."""
-    rows = torch.arange(len(tokens)).split(_EVALUATION_BATCH)
-    return torch.cat([site.model.represent(_on(site, tokens[batch])).cpu() for batch in rows])
+    return torch.cat([site.model.represent(part).cpu() for part in _parts(site, tokens)])
+
+
+def _parts(site: Site, tokens: Tokens) -> Iterator[Tokens]:
+    """Many samples in batches, where the model computes."""
+    for rows in torch.arange(len(tokens)).split(_EVALUATION_BATCH):
+        yield _on(site, tokens[rows])
 
 
 @torch.no_grad()
@@ -155,7 +160,8 @@ def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
     """The task's metrics on one split; none where the split is empty."""
     if len(data) == 0:
         return {}
-    return site.task.metrics(site.model.head(represent(site, data.tokens).to(site.device)), data.targets)
+    output = torch.cat([site.model(part).cpu() for part in _parts(site, data.tokens)])
+    return site.task.metrics(output, data.targets)
 
 
 def evaluation(site: Site) -> SiteEvaluation:

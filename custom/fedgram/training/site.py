@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedgram import modalities, splits
+from fedgram import modalities
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config import AnchorPin, JobConfig
 from fedgram.demo import locate
-from fedgram.errors import AnchorError, ConfigError, DataError
+from fedgram.errors import AnchorError, ConfigError
 from fedgram.modalities.base import Modality, Tokenizer
 from fedgram.modalities.cache import cached_tokens
 from fedgram.model import lora
@@ -24,6 +24,7 @@ from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.model.tasks import Task, make_task
 from fedgram.sitefile import SiteConfig
+from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.state import make_optimizer, snapshot
 from fedgram.types import ModelSpec, Sample, Tokens
 
@@ -106,9 +107,9 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
         torch.set_num_threads(config.threads)
     modality = modalities.load(config.modality)
     cache = Path(config.cache).expanduser()
-    parts = split_samples(name, modality.read(locate(config.data, cache)), config.concepts)
-    trained = sorted({s.concept for s in parts["train"]})
-    task = make_task(job.task, trained)
+    parts = split_samples(name, read_samples(config, modality), config.concepts)
+    task = make_task(config, parts["train"])
+    trained = concepts_of(parts["train"])
     require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
     tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
@@ -137,21 +138,7 @@ def _labelled(
     modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], task: Task, config: SiteConfig
 ) -> LabelledTokens:
     tokens = tokens_of(modality, tokenizer, [s.content for s in samples], config)
-    return LabelledTokens(tokens, task.targets([s.concept for s in samples]))
-
-
-def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
-    """``train``, ``validation`` and ``test`` samples of the given concepts (all when empty), split by group.
-
-    Raises:
-        DataError: a concept without samples.
-    """
-    present = {s.concept for s in samples}
-    absent = sorted(set(concepts) - present)
-    if absent:
-        raise DataError(f"no sample of {absent}", where=f"{name}: concepts", expected=", ".join(sorted(present)))
-    wanted = set(concepts) or present
-    return {part: [s for s in rows if s.concept in wanted] for part, rows in splits.split(samples).items()}
+    return LabelledTokens(tokens, task.targets(samples, tokenizer))
 
 
 def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | None, modality: str) -> AnchorSet:
@@ -182,8 +169,11 @@ def _anchor_tokens(
 
 
 def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
-    """Raises AnchorError unless the site trains on at least one concept that its modality's anchors have."""
-    if not set(trained) & set(anchors.concepts(modality)):
+    """Raises AnchorError unless the site trains on at least one concept that its modality's anchors have.
+
+    A site whose data name no concepts trains all the same; nothing across modalities can be asked by its labels.
+    """
+    if trained and not set(trained) & set(anchors.concepts(modality)):
         raise AnchorError(
             f"none of the site's concepts {list(trained)} is among the anchors'",
             where=name,
@@ -200,7 +190,7 @@ def _build_model(
     base = fingerprint(backbone)
     generator = derive_generator(job.seed, name, "local")
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
-    head = task.head(width(backbone), generator)
+    head = task.head(width(backbone), tokens.values.shape[1], generator)
     transformer = lora.attach(
         backbone,
         rank=job.adapter.rank,

@@ -1,0 +1,115 @@
+"""One class a sample, or any number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fedgram.model.tasks.metrics as metrics
+from fedgram.errors import DataError
+from fedgram.modalities.base import Tokenizer
+from fedgram.model.tasks.base import pooled_head
+from fedgram.types import Sample
+
+_LARGEST_WEIGHT = 100.0  # of a rare label against the rest: a handful of samples must not drown all others
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class a sample.
+
+    Attributes:
+        classes: C names, sorted.
+        weights: of each class in the loss; all the same when empty.
+    """
+
+    classes: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+
+    def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
+        return pooled_head(width, len(self.classes), generator)
+
+    def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
+        """(N,) class indices."""
+        return torch.tensor([index_of(s.labels[0], self.classes, s) for s in samples], dtype=torch.long)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of (N, C) logits."""
+        weights = output.new_tensor(self.weights) if self.weights else None
+        return F.cross_entropy(output, targets, weights)
+
+    def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
+        """Accuracy, macro-F1, and AUROC of each class against the rest."""
+        truth, predicted = targets.cpu().numpy(), output.argmax(1).cpu().numpy()
+        one_hot = F.one_hot(targets, len(self.classes)).bool().cpu().numpy()
+        return metrics.defined(
+            {
+                "accuracy": metrics.accuracy(truth, predicted),
+                "macro_f1": metrics.macro_f1(truth, predicted),
+                "auroc": metrics.auroc(one_hot, output.softmax(1).cpu().numpy()),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of labels a sample, none included.
+
+    Attributes:
+        classes: C labels, sorted.
+        weights: of a sample that has the label, against one that has not; all 1 when empty.
+    """
+
+    classes: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+
+    def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
+        return pooled_head(width, len(self.classes), generator)
+
+    def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
+        """(N, C), 1 where a sample has a label."""
+        targets = torch.zeros(len(samples), len(self.classes))
+        for row, sample in enumerate(samples):
+            for label in sample.labels:
+                targets[row, index_of(label, self.classes, sample)] = 1.0
+        return targets
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy of (N, C) logits."""
+        weights = output.new_tensor(self.weights) if self.weights else None
+        return F.binary_cross_entropy_with_logits(output, targets, pos_weight=weights)
+
+    def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
+        """Macro-F1 at a probability of ½, and AUROC."""
+        truth, scores = targets.bool().cpu().numpy(), output.cpu().numpy()
+        return metrics.defined(
+            {"macro_f1": metrics.macro_f1(truth, scores > 0), "auroc": metrics.auroc(truth, scores)}
+        )
+
+
+def index_of(label: str, classes: Sequence[str], sample: Sample) -> int:
+    """Raises DataError for a label that no training sample has."""
+    if label not in classes:
+        raise DataError(
+            f"label {label!r} has no training sample",
+            where=sample.source or None,
+            expected=", ".join(classes),
+            remedy="move some of its samples (all of a patient) to the training split, or leave the label out",
+        )
+    return classes.index(label)
+
+
+def class_weights(labels: Sequence[tuple[str, ...]], classes: Sequence[str]) -> tuple[float, ...]:
+    """N / (C n_c): every class counts the same in the loss."""
+    counts = [sum(c in present for present in labels) for c in classes]
+    return tuple(len(labels) / (len(classes) * count) for count in counts)
+
+
+def label_weights(labels: Sequence[tuple[str, ...]], classes: Sequence[str]) -> tuple[float, ...]:
+    """(N − n_c) / n_c: having a label counts as much as not having it."""
+    counts = [sum(c in present for present in labels) for c in classes]
+    return tuple(min(_LARGEST_WEIGHT, max(len(labels) - count, 1) / count) for count in counts)

@@ -1,0 +1,95 @@
+"""The numbers that tasks report, by scikit-learn. A number that is not defined is None."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+)
+
+# A site is judged by the first of these that it reports.
+MAIN = ("accuracy", "dice", "mae", "macro_f1", "r2", "iou", "auroc")
+LOWER_IS_BETTER = frozenset({"mae", "loss", "task_loss"})
+
+
+def main_metric(metrics: Iterable[str]) -> str | None:
+    """The metric that a site is judged by, of those that it reports."""
+    reported = set(metrics)
+    return next((name for name in MAIN if name in reported), None)
+
+
+def gain(name: str, before: float, after: float) -> float:
+    """How much better a metric became: positive is better, whatever its direction."""
+    return before - after if name in LOWER_IS_BETTER else after - before
+
+
+def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Without those that are not defined on the given samples."""
+    return {name: float(value) for name, value in metrics.items() if value is not None}
+
+
+def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of right classes, (N,) and (N,)."""
+    return float(accuracy_score(truth, predicted))
+
+
+def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Mean F1 of the classes that occur; (N,) classes, or (N, C) truth values."""
+    if truth.ndim == 2:
+        occurs = (truth | predicted).any(axis=0)
+        truth, predicted = truth[:, occurs], predicted[:, occurs]
+    if truth.size == 0:
+        return None
+    return float(f1_score(truth, predicted, average="macro", zero_division=0))  # pyright: ignore[reportArgumentType]
+
+
+def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
+    """Mean area under the ROC curve, each class against the rest; (N, C) truth values and scores.
+
+    A class that all samples have, or none, has no curve.
+    """
+    areas = [
+        roc_auc_score(column, score)
+        for column, score in zip(truth.T, scores.T, strict=True)
+        if 0 < column.mean() < 1
+    ]
+    return float(np.mean(areas)) if areas else None
+
+
+def mae(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean absolute error, in the unit of the target."""
+    return float(mean_absolute_error(truth, predicted))
+
+
+def r2(truth: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Share of the variance that is explained; below 0 when the mean of the truth would do better."""
+    return float(r2_score(truth, predicted)) if np.ptp(truth) > 0 else None
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Pixels by true class and predicted class, (C, C); those of several images add up."""
+    with warnings.catch_warnings():  # an image of one class only is nothing to warn of
+        warnings.simplefilter("ignore", UserWarning)
+        return confusion_matrix(truth.ravel(), predicted.ravel(), labels=range(classes))
+
+
+def overlaps(counts: np.ndarray) -> dict[str, float | None]:
+    """Dice and IoU, over all pixels, mean of the classes that occur but the first (the background).
+
+    Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN): F1 and Jaccard score of the pixels.
+    """
+    right = np.diag(counts)[1:]
+    either = counts.sum(0)[1:] + counts.sum(1)[1:] - right
+    occurs = either > 0
+    if not occurs.any():
+        return {"dice": None, "iou": None}
+    right, either = right[occurs], either[occurs]
+    return {"dice": float(np.mean(2 * right / (either + right))), "iou": float(np.mean(right / either))}

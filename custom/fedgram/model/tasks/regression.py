@@ -1,0 +1,52 @@
+"""One number a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fedgram.model.tasks.metrics as metrics
+from fedgram.errors import DataError
+from fedgram.modalities.base import Tokenizer
+from fedgram.model.tasks.base import pooled_head
+from fedgram.types import Sample
+
+
+@dataclass(frozen=True)
+class Regression:
+    """One number a sample; the head gives it in units of the training samples' spread.
+
+    Attributes:
+        mean, std: of the training targets.
+    """
+
+    mean: float
+    std: float
+
+    def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
+        return pooled_head(width, 1, generator)
+
+    def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
+        """(N,), in the unit of the data."""
+        return torch.tensor([number_of(s) for s in samples])
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of (N, 1), standardised."""
+        return F.mse_loss(output[:, 0], (targets - self.mean) / self.std)
+
+    def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
+        """MAE in the unit of the data, and R²."""
+        truth = targets.double().cpu().numpy()
+        predicted = (self.mean + self.std * output[:, 0].double()).cpu().numpy()
+        return metrics.defined({"mae": metrics.mae(truth, predicted), "r2": metrics.r2(truth, predicted)})
+
+
+def number_of(sample: Sample) -> float:
+    """Raises DataError for a sample without a number."""
+    if not isinstance(sample.target, float):
+        raise DataError("no number to predict", where=sample.source, remedy="name its column as `target`")
+    return sample.target

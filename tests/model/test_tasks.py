@@ -1,0 +1,198 @@
+"""Every task by hand: targets, loss and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fedgram.errors import ConfigError, DataError, FedgramError
+from fedgram.model.tasks import make_task, metrics
+from fedgram.model.tasks.base import Task, pooled_head
+from fedgram.model.tasks.regression import Regression
+from fedgram.model.tasks.segmentation import PatchHead, Segmentation
+from fedgram.sitefile import SiteConfig
+from fedgram.types import Sample, Target
+from PIL import Image
+from sklearn.metrics import f1_score, jaccard_score
+
+SITE = SiteConfig(modality="text", data="", tokenizer="", anchors="")
+
+
+class NoTokenizer:
+    identity, width = "", 1
+
+    def __call__(self, contents):
+        raise AssertionError
+
+
+class Quarter(NoTokenizer):
+    """Sees a quarter of the pixels."""
+
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        return mask[::2, ::2]
+
+
+def samples(*targets: Target) -> list[Sample]:
+    return [Sample(str(i), "", str(i), None, t, "", f"rows.csv, row {i + 1}") for i, t in enumerate(targets)]
+
+
+def make(task: str, *targets: Target, balanced: bool = False) -> Task:
+    weights = "balanced" if balanced else "equal"
+    return make_task(dataclasses.replace(SITE, task=task, class_weights=weights), samples(*targets))
+
+
+def test_classification():
+    task = make("classification", "b", "a", "b", "c")
+    targets = task.targets(samples("a", "b", "c", "a"), NoTokenizer())
+    assert targets.tolist() == [0, 1, 2, 0]
+    output = torch.tensor([[9.0, 0, 0], [0, 9.0, 0], [0, 9.0, 0], [9.0, 0, 0]])
+    found = task.metrics(output, targets)
+    assert found["accuracy"] == 0.75
+    assert found["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    # a: no fault; b: one of three others has its score; c: all have the same score
+    assert found["auroc"] == pytest.approx((1 + 5 / 6 + 1 / 2) / 3)
+    assert task.loss(torch.zeros(4, 3), targets).item() == pytest.approx(math.log(3))
+
+
+def test_the_concept_is_the_class_where_the_data_have_no_other():
+    old = [Sample("1", "cat", "g", None), Sample("2", "dog", "h", None)]
+    assert make_task(SITE, old).targets(old, NoTokenizer()).tolist() == [0, 1]
+
+
+def test_balanced_classes_weigh_the_same():
+    task = make("classification", "a", "a", "a", "b", balanced=True)
+    output, targets = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])
+    output[3] = torch.tensor([3.0, 0.0])  # b is wrong
+    right, wrong = math.log(2), math.log1p(math.exp(3.0))
+    assert task.loss(output, targets).item() == pytest.approx((right + wrong) / 2)
+    assert make("classification", "a", "b").loss(output, targets).item() == pytest.approx((3 * right + wrong) / 4)
+
+
+def test_multilabel():
+    task = make("multilabel", ("a",), ("a", "b"), ())
+    targets = task.targets(samples(("b",), (), ("a", "b"), ("a",)), NoTokenizer())
+    assert targets.tolist() == [[0, 1], [0, 0], [1, 1], [1, 0]]
+    output = torch.tensor([[-1.0, 2.0], [-2.0, 1.0], [3.0, 3.0], [1.0, -1.0]])
+    found = task.metrics(output, targets)
+    assert found == pytest.approx({"macro_f1": (1 + 0.8) / 2, "auroc": 1.0})
+    assert task.loss(torch.zeros(4, 2), targets).item() == pytest.approx(math.log(2))
+
+
+def test_a_rare_label_counts_as_much_as_its_absence():
+    task = make("multilabel", ("a",), (), (), (), balanced=True)
+    output, targets = torch.full((4, 1), -2.0), torch.tensor([[1.0], [0.0], [0.0], [0.0]])
+    missed, fine = math.log1p(math.exp(2.0)), math.log1p(math.exp(-2.0))
+    assert task.loss(output, targets).item() == pytest.approx((3 * missed + 3 * fine) / 4)
+
+
+def test_regression():
+    task = make("regression", 10.0, 20.0, 30.0)
+    assert isinstance(task, Regression)
+    targets = task.targets(samples(10.0, 30.0), NoTokenizer())
+    output = (torch.tensor([[12.0], [26.0]]) - task.mean) / task.std
+    assert task.metrics(output, targets) == pytest.approx({"mae": 3.0, "r2": 1 - (4 + 16) / 200})
+    assert task.loss(output, targets).item() == pytest.approx((4 + 16) / 2 / task.std**2, rel=1e-5)
+    assert task.metrics(output[:1], targets[:1]) == pytest.approx({"mae": 2.0})  # R² of one sample is nothing
+
+
+def test_segmentation_classes_are_the_pixel_values(tmp_path: Path):
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    task = make("segmentation", tmp_path / "a.png", balanced=True)
+    assert isinstance(task, Segmentation)
+    assert (task.classes, task.weights) == ((0, 255), (1.0, 1.0))
+    targets = task.targets(samples(tmp_path / "a.png"), Quarter())
+    assert targets.shape == (1, 4, 4)
+    assert targets[0].tolist() == [[0, 0, 1, 1]] * 4
+    Image.fromarray(mask // 2).save(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: class 127 has no training mask"):
+        task.targets(samples(tmp_path / "b.png"), Quarter())
+    with pytest.raises(ConfigError, match="keeps no map"):
+        task.targets(samples(tmp_path / "a.png"), NoTokenizer())
+
+
+def test_the_head_puts_every_token_in_its_place():
+    """One patch token differs; so does exactly its piece of the mask, whether or not a class token comes first."""
+    for before in (0, 1):
+        head = PatchHead(width=6, length=9 + before, classes=2, generator=torch.Generator().manual_seed(0))
+        hidden = torch.zeros(1, 9 + before, 6)
+        hidden[0, before + 5] = 1.0  # second row, third column
+        output = head(hidden, torch.ones(1, 9 + before).bool())
+        assert output.shape == (1, 2, 12, 12)
+        places = output[0].abs().sum(0).nonzero()
+        assert places.min(0).values.tolist() == [4, 8]
+        assert places.max(0).values.tolist() == [7, 11]
+    with pytest.raises(ConfigError, match="6 tokens an image"):
+        PatchHead(6, 6, 2, torch.Generator())
+
+
+def test_dice_and_iou_are_f1_and_jaccard_of_the_pixels():
+    task = Segmentation((0, 1, 2))
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randint(0, 3, (40, 8, 8), generator=generator, dtype=torch.uint8)
+    output = torch.randn(40, 3, 8, 8, generator=generator)
+    a, b = truth.flatten().numpy(), output.argmax(1).flatten().numpy()
+    expected = {
+        "dice": f1_score(a, b, average="macro", labels=[1, 2]),
+        "iou": jaccard_score(a, b, average="macro", labels=[1, 2]),
+    }
+    assert task.metrics(output, truth) == pytest.approx(expected)
+    perfect = torch.nn.functional.one_hot(truth.long(), 3).permute(0, 3, 1, 2).float()
+    assert task.metrics(perfect, truth) == {"dice": 1.0, "iou": 1.0}
+    assert task.metrics(perfect[:1] * 0, torch.zeros(1, 8, 8, dtype=torch.uint8)) == {}  # nothing but background
+
+
+def test_numbers_that_are_not_defined_are_left_out():
+    task = make("classification", "a", "b")
+    assert set(task.metrics(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))) == {"accuracy", "macro_f1"}
+    labels = make("multilabel", ("a",), ())
+    assert labels.metrics(torch.tensor([[-1.0]]), torch.tensor([[0.0]])) == {}
+
+
+def test_direction_and_main_metric():
+    assert metrics.main_metric(["auroc", "macro_f1", "accuracy", "loss"]) == "accuracy"
+    assert metrics.main_metric(["r2", "mae"]) == "mae"
+    assert metrics.main_metric(["iou", "dice"]) == "dice"
+    assert metrics.main_metric(["loss", "cka"]) is None
+    assert metrics.gain("mae", before=3.0, after=2.0) == 1.0
+    assert metrics.gain("accuracy", before=0.5, after=0.75) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "message"),
+    [
+        ("classification", ("a", "a"), "1 class"),
+        ("multilabel", ((), ()), "0 classes"),
+        ("regression", (2.0, 2.0), "the same number"),
+        ("regression", ("a", "b"), r"rows\.csv, row 1: no number"),
+        ("segmentation", ("a", "b"), r"rows\.csv, row 1: no mask"),
+    ],
+)
+def test_targets_that_nothing_can_be_learnt_from(task: str, targets: tuple, message: str):
+    with pytest.raises(FedgramError, match=message):
+        make(task, *targets)
+
+
+def test_a_label_without_training_sample_is_named_by_row():
+    task = make("classification", "a", "b")
+    with pytest.raises(DataError, match=r"rows\.csv, row 1: label 'd' has no training sample"):
+        task.targets(samples("d"), NoTokenizer())
+
+
+def test_a_photograph_is_no_mask(tmp_path: Path):
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="looks like a picture"):
+        make("segmentation", tmp_path / "a.png")
+
+
+def test_a_pooled_head_averages_the_tokens_that_are_there():
+    head = pooled_head(3, 2, torch.Generator().manual_seed(0))
+    hidden = torch.randn(2, 4, 3)
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    expected = torch.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]) @ head.weight.T + head.bias
+    torch.testing.assert_close(head(hidden, mask), expected)
