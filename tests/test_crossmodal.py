@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fedgram import crossmodal
-from fedgram.errors import AnchorError, CheckpointError, FedgramError
+from fedgram.errors import AnchorError, CheckpointError, DataError, FedgramError
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.site import Site
@@ -88,3 +88,11 @@ def test_data_that_have_moved_are_one_clear_error(results: dict[str, Path], tmp_
             (tmp_path / file.name).write_bytes(file.read_bytes().replace(b"red.csv", b"moved.csv"))
     with pytest.raises((FedgramError, FileNotFoundError), match=r"moved\.csv"):
         crossmodal.load(tmp_path)
+
+
+def test_a_site_without_concepts_cannot_name_anything(sites: dict[str, Site]):
+    taught = part(sites["red"], "train")
+    nameless = dataclasses.replace(taught, samples=[dataclasses.replace(s, concept="") for s in taught.samples])
+    with pytest.raises(DataError, match="red: the data name no concepts"):
+        crossmodal.named_by(part(sites["blue"]), nameless)
+    assert crossmodal.compare(part(sites["blue"]), nameless).queries == 0

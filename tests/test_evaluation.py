@@ -77,3 +77,10 @@ def test_only_slots_that_both_cover_are_compared():
 def test_without_heldout_anchors_nothing_is_claimed():
     alone = dataclasses.replace(JOB, heldout=None)
     assert alignments({"x": evaluation("x", 1, 0.1), "y": evaluation("y", 2, 0.1)}, alone) == []
+
+
+def test_samples_without_a_concept_are_no_matches():
+    similarity = torch.eye(3)
+    assert precision_at_1(similarity, ["", "a", "b"], ["", "a", "c"]) == (1.0, 1 / 3)
+    assert mean_average_precision(similarity, ["", "a", "b"], ["", "a", "c"]) == 1.0
+    assert math.isnan(precision_at_1(similarity, ["", "", ""], ["", "", ""])[0])

@@ -61,3 +61,22 @@ def test_a_geometry_without_structure_is_aligned_with_nothing(tmp_path: Path):
     pair = json.loads((tmp_path / "metrics.json").read_text())["alignment"][0]
     assert pair["cka"] == 0.0
     assert pair["anchors"] == 4
+
+
+def test_every_site_is_judged_by_its_own_metric(tmp_path: Path):
+    """An error that falls is a gain; a metric that the job does not name leaves a dash."""
+    geometry = (torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
+    alone = {"x": {"accuracy": 0.5, "auroc": 0.9}, "y": {"mae": 4.0, "r2": -0.5}, "z": {"dice": 0.75}, "w": {}}
+    together = {"x": {"accuracy": 0.75}, "y": {"mae": 3.0, "r2": 0.5}, "z": {"dice": 0.5}, "w": {}}
+    before, after = (
+        {site: SiteEvaluation(site, metrics, *geometry) for site, metrics in part.items()}
+        for part in (alone, together)
+    )
+    report.write(tmp_path, Outcome(state(), after, before), JOB)
+    lines = (tmp_path / "report.txt").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
+    rows = {site: values[:4] for _, site, *values in cells}
+    assert rows["x"] == ["accuracy", "0.500", "0.750", "+0.250"]
+    assert rows["y"] == ["mae ↓", "4.000", "3.000", "+1.000"]
+    assert rows["z"] == ["dice", "0.750", "0.500", "-0.250"]
+    assert rows["w"] == ["–", "–", "–", "–"]

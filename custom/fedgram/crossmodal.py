@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.errors import AnchorError
-from fedgram.evaluation import mean_average_precision, precision_at_1
+from fedgram.errors import AnchorError, DataError
+from fedgram.evaluation import answerable, mean_average_precision, precision_at_1
 from fedgram.training import result
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.local import represent
@@ -150,10 +150,19 @@ def named_by(query: Embedded, taught: Embedded) -> list[Match]:
 
     A concept is the mean of its training samples in anchor coordinates; a query gets the concept with the
     largest cosine. ``id`` of a match is the teacher's name.
+
+    Raises:
+        DataError: the teacher's data name no concepts.
     """
     slots = common_slots(query.site, taught.site)
     coordinates = taught.coordinates(slots)
     concepts = sorted({s.concept for s in taught.samples} & trained_concepts(taught.site))
+    if not concepts:
+        raise DataError(
+            "the data name no concepts, so there is nothing to call a sample by",
+            where=taught.site.name,
+            remedy="ask a site whose data have a concept column",
+        )
     prototypes = torch.stack(
         [coordinates[[i for i, s in enumerate(taught.samples) if s.concept == c]].mean(0) for c in concepts]
     )
@@ -177,7 +186,7 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
     return Comparison(
         query=query.site.name,
         gallery=gallery.site.name,
-        queries=sum(concept in concepts for concept in truth),
+        queries=len(answerable(truth, concepts)),
         relative=hits,
         relative_map=mean_average_precision(relative, truth, concepts),
         raw=precision_at_1(raw, truth, concepts)[0],

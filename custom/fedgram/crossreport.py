@@ -133,5 +133,6 @@ def _examples(axes: np.ndarray, pictures: Embedded, others: Sequence[Embedded]) 
         for name, matches in answers.items():
             lines.append(f"{name} finds")
             found = matches[column]
-            lines += [f" {'✓' if m.concept == sample.concept else '✗'} {m.concept}, {m.id[:20]}" for m in found]
+            right = [m.concept == sample.concept != "" for m in found]
+            lines += [f" {'✓' if r else '✗'} {m.concept}, {m.id[:20]}" for m, r in zip(found, right, strict=True)]
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7)

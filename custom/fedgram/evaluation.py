@@ -106,9 +106,9 @@ def precision_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[s
         offered: concept of each gallery item.
 
     Returns:
-        (P@1, chance), over the queries whose concept is offered; NaN when there are none.
+        (P@1, chance), over the queries that have a concept and whose concept is offered; NaN when there are none.
     """
-    rows = [i for i, concept in enumerate(truth) if concept in offered]
+    rows = answerable(truth, offered)
     if not rows:
         return float("nan"), float("nan")
     best = similarity.argmax(dim=1)
@@ -117,13 +117,18 @@ def precision_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[s
     return hits, chance
 
 
+def answerable(truth: Sequence[str], offered: Sequence[str]) -> list[int]:
+    """The queries that have a concept, and one that is offered."""
+    known = set(offered) - {""}
+    return [i for i, concept in enumerate(truth) if concept in known]
+
+
 def mean_average_precision(similarity: Tensor, truth: Sequence[str], offered: Sequence[str]) -> float:
     """mAP over the queries whose concept is offered: how early all items of the right concept are found."""
     scores = []
-    for row, concept in zip(similarity, truth, strict=True):
-        ranked = [offered[int(i)] == concept for i in row.argsort(descending=True)]
+    for query in answerable(truth, offered):
+        ranked = [offered[int(i)] == truth[query] for i in similarity[query].argsort(descending=True)]
         relevant = torch.tensor(ranked, dtype=torch.float64)
-        if relevant.sum() > 0:
-            found = relevant.cumsum(0) / torch.arange(1, len(ranked) + 1)
-            scores.append((found * relevant).sum().item() / relevant.sum().item())
+        found = relevant.cumsum(0) / torch.arange(1, len(ranked) + 1)
+        scores.append((found * relevant).sum().item() / relevant.sum().item())
     return sum(scores) / len(scores) if scores else float("nan")

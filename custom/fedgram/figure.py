@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedgram.files import write_atomically
+from fedgram.model.tasks.metrics import LOWER_IS_BETTER, main_metric
 
 
 def draw(facts: dict[str, Any], path: Path) -> None:
@@ -20,7 +21,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
     _over_rounds(axes[0, 0], facts, "task_loss", "task loss")
     _over_rounds(axes[0, 1], facts, "cka", "CKA to the consensus (training anchors)")
     _shares(axes[0, 2], facts)
-    _accuracy(axes[1, 0], facts)
+    _main_metrics(axes[1, 0], facts)
     _pairs(axes[1, 1], facts, "cka", None, "held-out CKA (debiased)")
     _pairs(axes[1, 2], facts, "retrieval", "retrieval_chance", "held-out retrieval P@1, anchor coordinates")
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110))
@@ -56,14 +57,40 @@ def _shares(axes: Axes, facts: dict[str, Any]) -> None:
     axes.set(title="share of the mean (precision weights)", xlabel="round", ylim=(0, None))
 
 
-def _accuracy(axes: Axes, facts: dict[str, Any]) -> None:
+def main_results(facts: dict[str, Any], site: str) -> tuple[str | None, float | None, float | None]:
+    """The metric that a site is judged by, and its value on test data alone and together; None where unknown."""
+    alone, together = (facts[part].get(site, {}) for part in ("test_alone", "test"))
+    metric = main_metric({*alone, *together})
+    return (None, None, None) if metric is None else (metric, alone.get(metric), together.get(metric))
+
+
+def labelled(metric: str | None) -> str:
+    """A metric's name with an arrow where lower is better."""
+    return "–" if metric is None else f"{metric} ↓" if metric in LOWER_IS_BETTER else metric
+
+
+def _main_metrics(axes: Axes, facts: dict[str, Any]) -> None:
+    """Bars with their values; those of an error, which has no upper limit, are drawn against the larger one."""
     sites = list(facts["test"])
-    places = np.arange(len(sites))
-    for offset, (label, part) in enumerate({"alone": "test_alone", "together": "test"}.items()):
-        values = [facts[part].get(site, {}).get("accuracy", np.nan) for site in sites]
-        axes.bar(places + 0.4 * offset - 0.2, values, 0.4, label=label)
-    axes.set(title="test accuracy", xticks=places, ylim=(0, 1))
-    axes.set_xticklabels(short_names(sites).values(), fontsize=8)
+    names, places, labels = short_names(sites), np.arange(len(sites)), []
+    heights = np.full((2, len(sites)), np.nan)
+    for column, site in enumerate(sites):
+        metric, *values = main_results(facts, site)
+        labels.append(f"{names[site]}\n{labelled(metric)}")
+        found = [value for value in values if value is not None]
+        scale = max(found, default=1.0) if metric in LOWER_IS_BETTER else 1.0
+        for row, value in enumerate(values):
+            if value is not None:
+                heights[row, column] = value / (scale or 1.0)
+                axes.text(column + 0.4 * row - 0.2, 0.02, f"{value:.3g}", ha="center", fontsize=7)
+    for row, label in enumerate(("alone", "together")):
+        axes.bar(places + 0.4 * row - 0.2, heights[row], 0.4, label=label)
+    axes.set(
+        title="test metric (↓: lower is better)",
+        xticks=places,
+        ylim=(min([0, *heights.flat[~np.isnan(heights.flat)]]), 1),
+    )
+    axes.set_xticklabels(labels, fontsize=8)
     axes.legend(fontsize=8, loc="lower right")
 
 

@@ -14,8 +14,10 @@ from rich.table import Table
 from fedgram import __version__, figure
 from fedgram.config import JobConfig
 from fedgram.evaluation import alignments
+from fedgram.figure import labelled, main_results
 from fedgram.files import write_tensors, write_text
 from fedgram.model import lora
+from fedgram.model.tasks.metrics import gain
 from fedgram.outcome import Outcome
 from fedgram.settings import to_dict
 from fedgram.training.server import ServerState
@@ -88,23 +90,21 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
 
 
 def _sites_table(facts: dict[str, Any]) -> Table:
-    table = Table(title="Sites: test accuracy, weight in the mean, bytes sent")
-    for column in ("site", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
-        table.add_column(column, justify="left" if column == "site" else "right")
+    table = Table(title="Sites: test metric (a gain is positive), weight in the mean, bytes sent")
+    for column in ("site", "metric", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
+        table.add_column(column, justify="left" if column in ("site", "metric") else "right")
     for site in sorted({*facts["test"], *(site for r in facts["rounds"] for site in r["shares"])}):
-        together, alone = (
-            facts["test"].get(site, {}).get("accuracy"),
-            facts["test_alone"].get(site, {}).get("accuracy"),
-        )
+        metric, alone, together = main_results(facts, site)
         shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
         sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
-        gain = together - alone if together is not None and alone is not None else None
+        better = None if metric is None or alone is None or together is None else gain(metric, alone, together)
         mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
         table.add_row(
             site,
+            labelled(metric),
             number(alone),
             number(together),
-            number(gain, "+.3f"),
+            number(better, "+.3f"),
             number(mean_share),
             _kilobytes(mean_sent),
             _kilobytes(sum(sent)),
