@@ -37,8 +37,7 @@ def opened(request, encoders, tmp_path):
     name, tokenizer = request.param
     modality = modalities.load(name)
     samples = modality.read(write_site(name, tmp_path))
-    contents = [s.content for s in samples]
-    return modality, samples, modality.tokenizer(encoders.get(tokenizer, tokenizer), contents), tmp_path
+    return modality, samples, modality.tokenizer(encoders.get(tokenizer, tokenizer), samples), tmp_path
 
 
 def test_samples_carry_labels_and_groups(opened):
@@ -80,7 +79,7 @@ def test_anchors_go_through_the_same_tokenizer(opened):
 def test_identity_is_the_same_when_built_again(request, opened, encoders):
     modality, samples, tokenizer, _ = opened
     name = request.node.callspec.params["opened"][1]
-    again = modality.tokenizer(encoders.get(name, name), [s.content for s in samples])
+    again = modality.tokenizer(encoders.get(name, name), samples)
     assert again.identity == tokenizer.identity
 
 

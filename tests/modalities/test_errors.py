@@ -68,7 +68,7 @@ def test_table(content, parts, tmp_path):
 
 def test_table_and_anchors_need_the_same_columns(tmp_path):
     modality = modalities.load("tabular")
-    tokenizer = modality.tokenizer("numeric", [s.content for s in modality.read(write_site("tabular", tmp_path))])
+    tokenizer = modality.tokenizer("numeric", modality.read(write_site("tabular", tmp_path)))
     for content, part in (("mass\n1\n", "'brain' is missing"), ("mass,brain,tail\n1,2,3\n", "'tail' is not in")):
         (tmp_path / "anchor.csv").write_text(content)
         row = modality.read_anchor(tmp_path / "anchor.csv")

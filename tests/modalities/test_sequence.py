@@ -15,6 +15,7 @@ from fedgram.modalities.genomics import spelling_of
 from fedgram.modalities.hf import load_language_encoder
 from fedgram.modalities.mosaic_bert import alibi_slopes
 from fedgram.modalities.sequence import MAX_TOKENS, SequenceEncoder, spans
+from fedgram.types import Sample
 from hypothesis import given
 from hypothesis import strategies as st
 from site_data import save_bert
@@ -30,6 +31,10 @@ def text(*numbers: int) -> str:
 
 def bases(length: int, seed: int = 0) -> str:
     return "".join("ACGT"[i] for i in torch.randint(4, (length,), generator=torch.Generator().manual_seed(seed)))
+
+
+def samples(*contents: str) -> list[Sample]:
+    return [Sample(str(i), "a", str(i), content) for i, content in enumerate(contents)]
 
 
 @given(length=st.integers(1, 200), window=st.integers(1, 50))
@@ -126,7 +131,7 @@ def test_the_language_tower_of_a_vision_language_model_is_an_encoder(tmp_path: P
 @pytest.mark.parametrize("name", DNA)
 def test_dna_of_any_length(name: str, tmp_path: Path):
     sequences = [bases(7), bases(300, 1), bases(3000, 2)]
-    encoder = modalities.load("genomics").tokenizer(DNA[name](tmp_path / name), sequences)
+    encoder = modalities.load("genomics").tokenizer(DNA[name](tmp_path / name), samples(*sequences))
     tokens = encoder(sequences)
     assert tokens.values.shape == (3, MAX_TOKENS, 16)
     assert torch.isfinite(tokens.values).all()
@@ -149,7 +154,7 @@ def test_the_tokens_of_each_dna_encoder(tmp_path: Path):
     """DNABERT: a word at each base but the last five; Nucleotide Transformer: a word for six bases, then bases."""
     sequence = bases(20)
     fitted = modalities.load("genomics").tokenizer
-    counts = {name: fitted(save(tmp_path / name), [sequence])([sequence]) for name, save in DNA.items()}
+    counts = {name: fitted(save(tmp_path / name), samples(sequence))([sequence]) for name, save in DNA.items()}
     assert counts["dnabert"].mask.sum() == 15
     assert counts["nt"].mask.sum() == 3 + 2
     assert 5 <= counts["dnabert2"].mask.sum() < 20
@@ -158,7 +163,7 @@ def test_the_tokens_of_each_dna_encoder(tmp_path: Path):
 def test_a_tokenizer_that_does_not_know_the_letters_is_refused(tmp_path: Path):
     name = save_dnabert(tmp_path / "dnabert", lower=True)
     with pytest.raises(DataError, match=r"(?s)25 of 25 tokens .* unknown.*do_lower_case"):
-        modalities.load("genomics").tokenizer(name, [bases(30)])
+        modalities.load("genomics").tokenizer(name, samples(bases(30)))
 
 
 def test_a_content_without_a_token(tmp_path: Path):

@@ -110,9 +110,8 @@ def _about(anchors: AnchorSet, modality: str) -> Finding:
 def tokenizer(visit: Visit) -> Iterator[Finding]:
     """The frozen encoder loads, and makes finite tokens of one sample."""
     config, parts = needed(visit.config, "site file"), needed(visit.samples, "data")
-    contents = [sample.content for sample in parts["train"]]
-    encoder = needed(visit.modality, "site file").tokenizer(config.tokenizer, contents)
-    tokens = encoder(contents[:1])
+    encoder = needed(visit.modality, "site file").tokenizer(config.tokenizer, parts["train"])
+    tokens = encoder([parts["train"][0].content])
     if not torch.isfinite(tokens.values).all():
         raise DataError(
             "tokens that are not finite", where=f"tokenizer {config.tokenizer!r}", remedy="use another"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
@@ -48,6 +49,15 @@ class MapTokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class MovableTokenizer(Protocol):
+    """A tokenizer that can compute on a GPU; its tokens come back to the CPU."""
+
+    def to(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        ...
+
+
 class Modality(Protocol):
     """One kind of data."""
 
@@ -76,12 +86,12 @@ class Modality(Protocol):
         """
         ...
 
-    def tokenizer(self, name: str, fit_on: Sequence[Any]) -> Tokenizer:
+    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
         """The frozen encoder of that name.
 
         Args:
             name: a built-in name, a hub id or a folder.
-            fit_on: the site's own *training* contents, for tokenizers with statistics (the tabular one).
+            fit_on: the site's own *training* samples, for tokenizers that depend on them (tables, lengths).
 
         Raises:
             DataError: the encoder is not there, or ``fit_on`` cannot be fitted.

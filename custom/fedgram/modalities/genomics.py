@@ -89,11 +89,11 @@ class GenomicsModality:
     def read_anchor(self, path: Path) -> str:
         return read_sequence(path)
 
-    def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
+    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
         """``kmer``, or a DNA encoder by hub id or folder."""
         if name == "kmer":
             return KmerCounts()
-        return SequenceEncoder(pretrained.locate(name), fit_on, spelling_of)
+        return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of)
 
     def fingerprint(self, content: str) -> bytes:
         return content.encode()

@@ -82,8 +82,8 @@ class ImageModality:
     def read_anchor(self, path: Path) -> Picture:
         return read_image(path)
 
-    def tokenizer(self, name: str, fit_on: Sequence[Picture]) -> Tokenizer:
-        """``efficientnet-lite0`` (``efficientnet-lite0-map`` to segment), or a vision encoder by hub id or folder."""
+    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+        """``efficientnet-lite0``, ``efficientnet-lite0-map`` to segment, or a vision encoder by id or folder."""
         if name == "efficientnet-lite0":
             return EfficientNetLite0()
         if name == "efficientnet-lite0-map":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.reading.rows import Cell, Row, category, is_missing, read_row, read_table_samples
+from fedgram.reading.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.sitefile import PLAIN, Reading
 from fedgram.types import Sample, Tokens
 
@@ -70,7 +70,7 @@ class NumericTokens:
         if not rows:
             raise DataError("no training rows to fit on", where="tokenizer 'numeric'")
         self._columns = rows[0].columns
-        cells = list(zip(*(self._aligned(row) for row in rows), strict=True))
+        cells = list(zip(*(aligned(row, self._columns) for row in rows), strict=True))
         self._codes = {
             name: _codes(name, column)
             for name, column in zip(self._columns, cells, strict=True)
@@ -98,14 +98,14 @@ class NumericTokens:
         features = torch.stack([torch.ones_like(v), v, v.sin(), v.cos(), (2 * v).sin(), (2 * v).cos()], dim=-1)
         values = torch.einsum("cdf,ncf->ncd", self._projections, features)
         for n, row in enumerate(contents):
-            for c, (name, cell) in enumerate(zip(self._columns, self._aligned(row), strict=True)):
+            for c, (name, cell) in enumerate(zip(self._columns, aligned(row, self._columns), strict=True)):
                 if name in self._codes and not is_missing(cell):
                     values[n, c] += self._codes[name].get(category(cell), 0.0)
         return Tokens(values * mask[..., None], mask)
 
     def _numbers(self, row: Row) -> list[float]:
         """The numbers of a row, NaN where missing; a category counts as 0."""
-        cells = zip(self._columns, self._aligned(row), strict=True)
+        cells = zip(self._columns, aligned(row, self._columns), strict=True)
         return [self._number(name, cell, row.source) for name, cell in cells]
 
     def _number(self, column: str, cell: Cell, where: str) -> float:
@@ -121,20 +121,6 @@ class NumericTokens:
                 remedy="the site's table and its anchors need the same columns in the same units",
             )
         return cell
-
-    def _aligned(self, row: Row) -> list[Cell]:
-        """The cells in the order of the training table; both must have the same columns."""
-        different = sorted(set(self._columns) ^ set(row.columns))
-        if different:
-            side = "missing" if different[0] in self._columns else "not in the training table"
-            raise DataError(
-                f"column {different[0]!r} is {side}",
-                where=row.source,
-                expected=", ".join(self._columns),
-                remedy="the site's table and its anchors need the same columns; leave a column blank if unknown",
-            )
-        by_name = dict(zip(row.columns, row.values, strict=True))
-        return [by_name[c] for c in self._columns]
 
 
 def _codes(column: str, cells: Sequence[Cell]) -> dict[str, Tensor]:
@@ -160,11 +146,17 @@ class TabularModality:
     def read_anchor(self, path: Path) -> Row:
         return read_row(path)
 
-    def tokenizer(self, name: str, fit_on: Sequence[Row]) -> Tokenizer:
-        """``numeric``, with the statistics of the given training rows."""
-        if name != "numeric":
-            raise DataError("unknown", where=f"tokenizer {name!r}", expected="numeric")
-        return NumericTokens(fit_on)
+    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+        """``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
+        if name == "numeric":
+            return NumericTokens([sample.content for sample in fit_on])
+        if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):
+            from fedgram.modalities.tabpfn_rows import TabPfnRows
+
+            return TabPfnRows(name, fit_on)
+        raise DataError(
+            "unknown", where=f"tokenizer {name!r}", expected="numeric, tabpfn, or a file of its weights"
+        )
 
     def fingerprint(self, content: Row) -> bytes:
         return repr((content.columns, content.values)).encode()

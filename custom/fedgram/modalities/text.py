@@ -24,9 +24,9 @@ class TextModality:
     def read_anchor(self, path: Path) -> str:
         return read_text(path)
 
-    def tokenizer(self, name: str, fit_on: Sequence[str]) -> Tokenizer:
+    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
         """``minilm``, or any encoder or language model by hub id or folder."""
-        return SequenceEncoder(pretrained.locate(name), fit_on)
+        return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on])
 
     def fingerprint(self, content: str) -> bytes:
         return content.encode()

@@ -42,6 +42,25 @@ def is_missing(cell: Cell) -> bool:
     return isinstance(cell, float) and math.isnan(cell)
 
 
+def aligned(row: Row, columns: Sequence[str]) -> list[Cell]:
+    """The cells in the order of a training table's columns; both must have the same.
+
+    Raises:
+        DataError: a column too many or too few.
+    """
+    different = sorted(set(columns) ^ set(row.columns))
+    if different:
+        side = "missing" if different[0] in columns else "not in the training table"
+        raise DataError(
+            f"column {different[0]!r} is {side}",
+            where=row.source,
+            expected=", ".join(columns),
+            remedy="the site's table and its anchors need the same columns; leave a column blank if unknown",
+        )
+    by_name = dict(zip(row.columns, row.values, strict=True))
+    return [by_name[c] for c in columns]
+
+
 def category(cell: Cell) -> str:
     """The name of a category; a code has one spelling, written as 1 or as 1.0."""
     return cell if isinstance(cell, str) else f"{cell:g}"

@@ -17,7 +17,7 @@ from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config import AnchorPin, JobConfig
 from fedgram.demo import locate
 from fedgram.errors import AnchorError, ConfigError
-from fedgram.modalities.base import Modality, Tokenizer
+from fedgram.modalities.base import Modality, MovableTokenizer, Tokenizer
 from fedgram.modalities.cache import cached_tokens
 from fedgram.model import lora
 from fedgram.model.backbone import fingerprint, load_backbone
@@ -111,7 +111,9 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     task = make_task(config, parts["train"])
     trained = concepts_of(parts["train"])
     require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
-    tokenizer = modality.tokenizer(config.tokenizer, [s.content for s in parts["train"]])
+    tokenizer = modality.tokenizer(config.tokenizer, parts["train"])
+    if isinstance(tokenizer, MovableTokenizer):
+        tokenizer.to(choose_device(config.device))
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
     if job.heldout is not None:
