@@ -136,11 +136,16 @@ class Federation:
         def found() -> bool:
             if text in self.output(name)[offset:]:
                 return True
-            if not self.pids(name):
+            if not self.pids(name) and self._has_ended(name):
                 raise RuntimeError(f"{name} has ended:\n{self.output(name)[offset:][-3000:]}")
             return False
 
         wait_until(found, seconds, f"{text!r} from {name}; {self.kits / name}.out says why")
+
+    def _has_ended(self, name: str) -> bool:
+        """Whether its parents have ended; one that is just starting has no environment to be found by yet."""
+        script = str(self.kit(name) / "startup/sub_start.sh")
+        return all(process.poll() is not None for process in self._started if script in process.args)  # pyright: ignore
 
     def pids(self, name: str, role: Role | None = None) -> list[int]:
         """Process ids of a participant: its ``parent``, its ``job`` processes, or whatever these have started."""
@@ -160,6 +165,9 @@ class Federation:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for process in self._started:
+            if process.pid in pids:
+                process.wait()  # a zombie would still count as alive for its children
         wait_until(lambda: not set(pids) & set(self.pids(name)), seconds, f"the end of {name}")
 
     def stop(self, *names: str) -> None:

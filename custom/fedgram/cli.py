@@ -1,4 +1,4 @@
-"""The command line: simulate a job, report on it, ask across modalities, check a site, make anchor sets."""
+"""The command line: simulate or submit a job, report, ask across modalities, check a site, make anchor sets."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def simulate(
 
     with plain_errors():
         simulation.run(job, workspace, console)
+
+
+@app.command()
+def submit(
+    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
+    startup_kit: Annotated[Path, typer.Option("--startup-kit", help="kit of an admin who may submit jobs")],
+    results: Annotated[Path, typer.Option(help="folder for the results")] = Path("results"),
+) -> None:
+    """Run a job on a federation and fetch its results; repeat it after any failure, and the job goes on."""
+    from fedgram.flare import submit as submission
+
+    with plain_errors():
+        submission.run(job, startup_kit, results, console)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fedgram import crossreport
 from fedgram.errors import ConfigError, RoundFailed
+from fedgram.jobfolder import client_names
 from fedgram.progress import MARK
 from fedgram.report import print_report
 
@@ -78,16 +79,3 @@ def _show_errors(log: Path, console: Console) -> None:
     if first is not None:
         console.print(f"{log}:", style="red", markup=False, soft_wrap=True)
         console.print("\n".join(lines[first : first + 20]), markup=False, soft_wrap=True)
-
-
-def client_names(job: Path) -> list[str]:
-    """The sites of a job, from its deploy map.
-
-    Raises:
-        ConfigError: no job folder there.
-    """
-    try:
-        deploy_map = json.loads((job / "meta.json").read_text())["deploy_map"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"not a job folder ({type(error).__name__})", where=job, expected="meta.json") from None
-    return [site for sites in deploy_map.values() for site in sites if site != "server"]

@@ -18,7 +18,7 @@ from nvflare.fuel.utils import fobs
 from fedgram import report
 from fedgram.config import JobConfig
 from fedgram.errors import FedgramError, RoundFailed
-from fedgram.flare import vetting, wire
+from fedgram.flare import rejoin, vetting, wire
 from fedgram.flare.guard import Guard
 from fedgram.outcome import Outcome
 from fedgram.progress import Progress
@@ -50,6 +50,7 @@ class GramController(ModelController):
     def run(self) -> None:
         """Round 0, the rounds, training alone, evaluation, report."""
         fobs.register(TensorDecomposer)
+        rejoin.accept_returning_sites(self.fl_ctx)
         # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
         setattr(self.communicator, "_task_check_period", _POLL_SECONDS)  # noqa: B010 - private, and not typed
         job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
@@ -153,8 +154,9 @@ class GramController(ModelController):
                 return False
             return True
 
+        alive = [site for site in sites if self.get_client_disconnect_time(site) is None]
         self.broadcast_model(
-            task_name=task, data=data, targets=sites, timeout=seconds, blocking=False, callback=callback
+            task_name=task, data=data, targets=alive, timeout=seconds, blocking=False, callback=callback
         )
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:

@@ -120,6 +120,7 @@ class SitePolicyBuilder(Builder):
         resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
         (manager,) = (c for c in resources["components"] if c["id"] == "job_manager")
         manager["args"]["uri_root"] = str(storage / "jobs")
+        resources["components"].append({"id": "rejoin", "path": "fedgram.flare.rejoin.Rejoin", "args": {}})
 
 
 def _kit(name: str, ctx: ProvisionContext) -> Path:

@@ -1,0 +1,220 @@
+"""A job on a running federation, from submission to its results: one command, safe to repeat.
+
+The hash of the job's folder names the attempts to run it (FLARE's submit tokens). Repeated, the command follows an
+attempt that runs, fetches the results of one that has them, or else makes the next attempt, which goes on after
+the last saved round.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TypeVar
+
+from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InvalidJobDefinition,
+    NoClientsAvailable,
+    NoConnection,
+    SessionClosed,
+    SubmitTokenJobDeleted,
+)
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+from rich.console import Console
+
+from fedgram.errors import ConfigError, RoundFailed
+from fedgram.jobfolder import client_names
+from fedgram.progress import MARK
+
+T = TypeVar("T")
+_POLL_SECONDS = 1.0
+_PATIENCE = 600.0  # seconds without a server until the command gives up; it can be repeated
+_GATHERING = 120.0  # seconds that a job waits for its sites before it starts; one that comes later takes part too
+_FRUITLESS = 3  # attempts in a row without a new round
+_ABANDONED = "FINISHED:ABANDONED"  # said of its old jobs by a server that was killed, see fedgram.flare.rejoin
+_LOST = (_ABANDONED, "FINISHED:ABNORMAL", "FINISHED:EXECUTION_EXCEPTION")  # a process of the server has died, or …
+_OWN_END = re.compile(
+    r"Exception in workflow \w+: (.*(?:\n  \w+: .*)*)"
+)  # … the controller ended the job, and why
+
+
+def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
+    """Submit a job, follow it through failures of the server, fetch its results and report on them.
+
+    Args:
+        job: the job's folder.
+        kit: the startup kit of an admin who may submit jobs.
+        results: where the results go, in a folder with the job's id.
+        console: shows what the controller says.
+
+    Returns:
+        The folder with ``report.txt``.
+
+    Raises:
+        ConfigError: job or kit is not what it should be.
+        RoundFailed: the job ended without results, or there is no server.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=results / "submit.log", force=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    fruitless = 0
+    with _Hub(kit, say) as hub:
+        attempts = _attempts(hub, job, results, say)
+        while True:
+            attempt = next(attempts)
+            say(f"job {attempt}")
+            status, log = _follow(hub, attempt, say)
+            found = _fetch(hub, attempt, results)
+            if found:
+                from fedgram.report import print_report  # slow to load, and the job comes first
+
+                print_report(json.loads((found / "metrics.json").read_text()), console)
+                say(f"\nresults   {found}")
+                return found
+            own_end = _OWN_END.search(log)
+            fruitless = 0 if " done in " in log else fruitless + 1
+            if status not in _LOST or own_end or fruitless == _FRUITLESS:
+                remedy = own_end[1] if own_end else f"see {results / attempt}"
+                raise RoundFailed(f"ended without results ({status})", where=f"job {attempt}", remedy=remedy)
+            say(f"the server lost the job ({status}); it goes on after the last saved round")
+
+
+class _Hub:
+    """An admin session that outlives the server: a question is asked again until there is an answer."""
+
+    def __init__(self, kit: Path, say: Callable[[str], None]):
+        self._kit, self._say = kit, say
+        self._session: Session | None = None
+        try:
+            self._user = json.loads((kit / "startup/fed_admin.json").read_text())["admin"]["username"]
+        except (OSError, ValueError, KeyError) as error:
+            problem = f"not the startup kit of an admin ({type(error).__name__})"
+            raise ConfigError(problem, where=kit, expected="startup/fed_admin.json") from None
+
+    def __call__(self, question: Callable[[Session], T]) -> T:
+        """The answer of the server.
+
+        Raises:
+            ConfigError: the server does not let this user, or not this job.
+            RoundFailed: there has been no server for a long time.
+        """
+        lost_at = None
+        while True:
+            try:
+                with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # FLARE says when it connects
+                    self._session = self._session or new_secure_session(self._user, str(self._kit))
+                    return question(self._session)
+            except (NoConnection, SessionClosed) as error:
+                self._drop()
+                if lost_at is None:
+                    self._say("no connection to the server; trying again")
+                    lost_at = time.monotonic()
+                if time.monotonic() - lost_at > _PATIENCE:
+                    raise RoundFailed("no server", where=self._kit, remedy="start it, then repeat") from error
+                time.sleep(_POLL_SECONDS)
+            except (AuthenticationError, AuthorizationError, InvalidJobDefinition) as error:
+                raise ConfigError(str(error), where=self._kit) from None
+
+    def _drop(self) -> None:
+        """Close without a word to the server: FLARE would wait for an answer of one that is not there."""
+        if self._session is not None:
+            self._session.api.close()
+            self._session = None
+
+    def __enter__(self) -> _Hub:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """FLARE's threads keep the interpreter alive until a session is closed."""
+        if self._session is not None:
+            self._session.close()
+
+
+def _attempts(hub: _Hub, job: Path, results: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """Ids of attempts to run the job: the latest earlier one, if it runs or has results, then new ones."""
+    sites = client_names(job)
+    content = canonical_job_content_hash(str(job)).removeprefix("sha256:")
+    number, former = _latest(hub, content)
+    if former and (not _has_ended(hub, former) or _fetch(hub, former, results)):
+        yield former
+    while True:
+        number += 1
+        _gather(hub, sites, former, say)
+        # The token keeps a repetition after a lost connection from becoming a second job.
+        former = hub(lambda session: session.submit_job(str(job.resolve()), submit_token=f"{content}-{number}"))  # noqa: B023
+        yield former
+
+
+def _latest(hub: _Hub, content: str) -> tuple[int, str | None]:
+    """Number and job id of the latest attempt; -1 and None when there is none."""
+    number, latest = 0, None
+    while True:
+        try:
+            found = hub(lambda session: session.list_jobs(submit_token=f"{content}-{number}"))  # noqa: B023
+        except SubmitTokenJobDeleted:
+            found = [{"job_id": None}]
+        if not found:
+            return number - 1, latest
+        number, latest = number + 1, found[0]["job_id"]
+
+
+def _gather(hub: _Hub, sites: list[str], former: str | None, say: Callable[[str], None]) -> None:
+    """Wait until the sites are there and have let go of the former attempt, but not for ever."""
+    deadline, waiting = time.monotonic() + _GATHERING, set()
+    while True:
+        try:
+            found = hub(lambda session: session.get_client_job_status()) or []
+        except NoClientsAvailable:
+            found = []
+        busy = {entry["client_name"] for entry in found if former and entry.get("job_id") == former}
+        away = set(sites) - ({entry["client_name"] for entry in found} - busy)
+        if not away or time.monotonic() > deadline:
+            return
+        if away != waiting:
+            waiting = away
+            say(f"waiting for {', '.join(sorted(away))}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _has_ended(hub: _Hub, attempt: str) -> bool:
+    return hub(lambda session: session.get_job_meta(attempt))["status"].startswith("FINISHED")
+
+
+def _follow(hub: _Hub, attempt: str, say: Callable[[str], None]) -> tuple[str, str]:
+    """Show what the controller says until the job has ended; returns FLARE's status and the server's log."""
+    said, shown = 0, set()
+    while True:
+        meta = hub(lambda session: session.get_job_meta(attempt))
+        log = hub(lambda session: session.get_job_logs(attempt))["logs"].get("server", "")
+        for refusal in [d for d in meta.get("job_deploy_detail") or () if not d.endswith(": OK")]:
+            if refusal not in shown:
+                say(refusal)
+                shown.add(refusal)
+        lines = [line.partition(MARK)[2].strip() for line in log.splitlines() if MARK in line]
+        for line in lines[said:]:
+            say(line)
+        said = max(said, len(lines))
+        if meta["status"].startswith("FINISHED"):
+            return meta["status"], log
+        time.sleep(_POLL_SECONDS)
+
+
+def _fetch(hub: _Hub, attempt: str, results: Path) -> Path | None:
+    """The folder with the results of a job that has ended, or None when it has none."""
+    found = results / attempt / "workspace" / "fedgram"
+    if not (found / "report.txt").is_file():
+        shutil.rmtree(results / attempt, ignore_errors=True)
+        hub(lambda session: session.download_job_result(attempt, str(results)))
+    return found if (found / "report.txt").is_file() else None

@@ -1,0 +1,100 @@
+"""Where the server starts a job again, and when; on real processes in tests/federation/test_failures.py."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fedgram.flare import rejoin
+from nvflare.apis.client import Client
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.job_def import job_from_meta
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellMessageHeaderKeys
+
+JOB = job_from_meta({"job_id": "j", "name": "toy", "deploy_map": {"app_server": ["server"], "app_red": ["red"]}})
+
+
+class Engine(SimpleNamespace):
+    """A server with one running job, in which red takes part; remembers what is started and resolved."""
+
+    def __init__(self, folder: Path, controller: str = "fedgram.flare.controller.GramController"):
+        (folder / "config_fed_server.json").write_text(f'{{"path": "{controller}"}}')
+        self.resolved: list[tuple[str, str]] = []
+        super().__init__(
+            client_manager=SimpleNamespace(
+                clients={"new": Client("red", "new"), "other": Client("green", "other")}
+            ),
+            run_processes={"j": {RunProcessKey.PARTICIPANTS: {"old": Client("red", "old")}}},
+            job_runner=SimpleNamespace(
+                running_jobs={"j": JOB},
+                get_client_outcome_jobs=lambda: {"j"},
+                resolve_client_outcome=lambda job, site: self.resolved.append((job, site)),
+            ),
+            get_workspace=lambda: SimpleNamespace(get_app_config_dir=lambda job: str(folder)),
+        )
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the sites at which a job is started again."""
+    sites: list[str] = []
+    monkeypatch.setattr(rejoin.Rejoin, "_start", lambda self, engine, job, client: sites.append(client.name))
+    return sites
+
+
+def beat(component: rejoin.Rejoin, engine: Engine, token: str, running: list[str]) -> None:
+    headers = {CellMessageHeaderKeys.TOKEN: token, CellMessageHeaderKeys.JOB_IDS: running}
+    assert component._heartbeat(Message(headers), engine) is None  # anything else would swallow the heartbeat
+    component._pool.submit(lambda: None).result()
+
+
+def test_a_site_without_the_job_it_takes_part_in_is_started_once(tmp_path: Path, started: list[str]):
+    component, engine = rejoin.Rejoin(), Engine(tmp_path)
+    beat(component, engine, "new", running=["j"])
+    beat(component, engine, "unknown", running=[])
+    beat(component, engine, "other", running=[])  # not in the deploy map
+    assert started == []
+    beat(component, engine, "new", running=[])
+    beat(component, engine, "new", running=[])  # the first attempt has not had its time
+    component._pool.shutdown()
+    assert started == ["red"]
+
+
+def test_other_packages_jobs_and_jobs_that_end_are_left_alone(tmp_path: Path, started: list[str]):
+    component = rejoin.Rejoin()
+    foreign = Engine(tmp_path, "nvflare.app_common.workflows.fedavg.FedAvg")
+    beat(component, foreign, "new", running=[])
+    rejoin._let_the_controller_judge(foreign)
+    assert foreign.resolved == []
+    ending = Engine(tmp_path)
+    ending.run_processes["j"][RunProcessKey.PROCESS_FINISHED] = True
+    beat(component, ending, "new", running=[])
+    ending.run_processes.clear()
+    beat(component, ending, "new", running=[])
+    component._pool.shutdown()
+    assert started == []
+
+
+def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch):
+    component, now = rejoin.Rejoin(), 0.0
+    monkeypatch.setattr(rejoin.time, "monotonic", lambda: now)
+    tries = []
+    for now in range(0, 4000, 10):
+        tries += [now] if component._is_due(JOB, "red") else []
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert gaps[:4] == [10, 20, 40, 80]
+    assert max(gaps) == 600
+    assert component._is_due(JOB, "green")
+
+
+def test_no_site_s_exit_code_decides_over_the_job(tmp_path: Path):
+    engine, fl_ctx = Engine(tmp_path), FLContext()
+    fl_ctx.set_prop(FLContextKey.PROCESS_TYPE, "parent", private=True)
+    fl_ctx.get_engine = lambda *args, **kwargs: engine  # pyright: ignore
+    rejoin.Rejoin().handle_event(EventType.BEFORE_SEND_ADMIN_COMMAND, fl_ctx)
+    assert engine.resolved == [("j", "red")]
