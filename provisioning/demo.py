@@ -41,7 +41,7 @@ def run(folder: Path) -> None:
     try:
         federation.start()
         _say(f"{federation.server} and {', '.join(federation.sites)} are up", began)
-        job = federation.submit(_shortened(folder / "geodora"))
+        job = federation.submit(shortened(_JOB, folder / "geodora", _ROUNDS))
         _say(f"job {job} submitted", began)
         shown = 0
         while not (status := federation.ended(job)):
@@ -65,16 +65,16 @@ def run(folder: Path) -> None:
     _say("all processes have ended", began)
 
 
-def _shortened(job: Path) -> Path:
-    """A copy of the demo job with few rounds and no comparison with training alone."""
-    shutil.copytree(_JOB, job)
-    path = job / "app_server/config/config_fed_server.json"
+def shortened(job: Path, to: Path, rounds: int) -> Path:
+    """A copy of a job with few rounds and no comparison with training alone."""
+    shutil.copytree(job, to)
+    path = to / "app_server/config/config_fed_server.json"
     server = json.loads(path.read_text())
     settings = server["workflows"][0]["args"]["job"]
     settings["baseline"] = False
-    settings["training"]["rounds"] = _ROUNDS
+    settings["training"]["rounds"] = rounds
     path.write_text(json.dumps(server, indent=2))
-    return job
+    return to
 
 
 def _show_progress(federation: Federation, shown: int) -> int:
