@@ -1,0 +1,189 @@
+"""The operator's command against a server that dies, refuses and forgets, without any process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fedgram.errors import ConfigError, RoundFailed
+from fedgram.flare import submit
+from nvflare.fuel.flare_api.api_spec import AuthorizationError, NoConnection, SubmitTokenJobDeleted
+from rich.console import Console
+from toy import ROOT
+
+JOB = ROOT / "jobs" / "geodora"
+SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
+ROUND = "2026-01-01 - INFO - fedgram | round 1/2  done in 1 s\n"
+COMPLETED = ("FINISHED:COMPLETED", ROUND)
+KILLED = ("FINISHED:EXECUTION_EXCEPTION", ROUND)
+
+
+class Server:
+    """What a session asks; job n runs once and ends as the n-th outcome says."""
+
+    def __init__(self, *outcomes: tuple[str, str]):
+        self.outcomes = outcomes
+        self.submitted: dict[str, str] = {}  # job id by token
+        self.deleted: set[str] = set()
+        self.away = 0  # so many questions find no server
+        self.busy: list[dict[str, str]] = []  # what the sites say, one by one, once a job has run
+        self.api = SimpleNamespace(close=lambda: None)
+
+    def _here(self) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise NoConnection("gone")
+
+    def list_jobs(self, submit_token: str) -> list[dict[str, str]]:
+        self._here()
+        if submit_token in self.deleted:
+            raise SubmitTokenJobDeleted("deleted", "id")
+        return [{"job_id": self.submitted[submit_token]}] if submit_token in self.submitted else []
+
+    def submit_job(self, path: str, submit_token: str) -> str:
+        self._here()
+        assert Path(path) == JOB
+        return self.submitted.setdefault(submit_token, str(len(self.submitted)))
+
+    def get_client_job_status(self) -> list[dict[str, str]]:
+        self._here()
+        return [self.busy.pop()] if self.busy and self.submitted else [{"client_name": site} for site in SITES]
+
+    def get_job_meta(self, job: str) -> dict[str, Any]:
+        self._here()
+        return {"status": self.outcomes[int(job)][0], "job_deploy_detail": ["server: OK", "hosp-text: no"]}
+
+    def get_job_logs(self, job: str) -> dict[str, Any]:
+        return {"logs": {"server": self.outcomes[int(job)][1]}}
+
+    def download_job_result(self, job: str, to: str) -> None:
+        folder = Path(to, job, "workspace", "fedgram")
+        folder.mkdir(parents=True)
+        if self.outcomes[int(job)][0] == "FINISHED:COMPLETED":
+            (folder / "report.txt").touch()
+            (folder / "metrics.json").write_text(json.dumps({}))
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], str]:
+    """Runs the command; returns what it has shown."""
+    (tmp_path / "kit/startup").mkdir(parents=True)
+    (tmp_path / "kit/startup/fed_admin.json").write_text('{"admin": {"username": "admin@hub"}}')
+    monkeypatch.setattr(submit, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr("fedgram.report.print_report", lambda metrics, console: console.print("the report"))
+
+    def run(server: Server) -> str:
+        monkeypatch.setattr(submit, "new_secure_session", lambda user, kit: server)
+        console = Console(record=True, width=200)
+        try:
+            submit.run(JOB, tmp_path / "kit", tmp_path / "results", console)
+        finally:
+            shown = console.export_text()
+        return shown
+
+    return run
+
+
+def test_a_job_is_followed_to_its_report(command):
+    server = Server(COMPLETED)
+    shown = command(server)
+    assert "round 1/2  done" in shown
+    assert "hosp-text: no" in shown
+    assert "server: OK" not in shown
+    assert "the report" in shown
+
+
+def test_a_finished_job_is_not_run_again(command):
+    server = Server(COMPLETED)
+    command(server)
+    assert "the report" in command(server)
+    assert len(server.submitted) == 1
+
+
+@pytest.mark.parametrize("status", ["FINISHED:ABANDONED", "FINISHED:ABNORMAL", "FINISHED:EXECUTION_EXCEPTION"])
+def test_a_job_that_the_server_has_lost_goes_on_as_the_next_attempt(command, status: str):
+    server = Server((status, ROUND), COMPLETED)
+    shown = command(server)
+    assert f"the server lost the job ({status})" in shown
+    assert [token[-2:] for token in server.submitted] == ["-0", "-1"]
+
+
+def test_a_server_that_is_away_is_asked_again(command):
+    server = Server(COMPLETED)
+    server.away = 3
+    shown = command(server)
+    assert shown.count("no connection to the server") == 1
+    assert len(server.submitted) == 1
+
+
+def test_a_server_that_stays_away_is_an_error(command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submit, "_PATIENCE", 0.0)
+    server = Server(COMPLETED)
+    server.away = 10**9
+    with pytest.raises(RoundFailed, match="no server"):
+        command(server)
+
+
+def test_a_job_that_the_controller_ended_is_not_run_again(command):
+    text = "ERROR - Exception in workflow gram: RoundFailed: round 2: 1 good replies\n  expected: at least 2\n"
+    server = Server(("FINISHED:EXECUTION_EXCEPTION", ROUND + text))
+    with pytest.raises(RoundFailed, match="1 good replies\n  expected: at least 2"):
+        command(server)
+    assert len(server.submitted) == 1
+    server.outcomes = (server.outcomes[0], COMPLETED)  # what was wrong has been mended
+    assert "the report" in command(server)
+
+
+@pytest.mark.parametrize("status", ["FINISHED:ABORTED", "FINISHED:CAN_NOT_SCHEDULE", "FINISHED:FAILED_TO_RUN"])
+def test_a_job_that_was_stopped_or_never_ran_is_not_run_again(command, status: str):
+    server = Server((status, ""))
+    with pytest.raises(RoundFailed, match=status):
+        command(server)
+    assert len(server.submitted) == 1
+
+
+def test_attempts_that_come_to_nothing_end(command):
+    server = Server(KILLED, *[("FINISHED:ABANDONED", "")] * 9)
+    with pytest.raises(RoundFailed, match="ABANDONED"):
+        command(server)
+    assert len(server.submitted) == 4
+
+
+def test_a_deleted_job_may_run_again(command):
+    server = Server(COMPLETED, COMPLETED)
+    command(server)
+    server.deleted = set(server.submitted)
+    command(server)
+    assert len(server.submitted) == 2
+
+
+def test_the_next_attempt_waits_for_the_sites(command, monkeypatch: pytest.MonkeyPatch):
+    server = Server(KILLED, COMPLETED)
+    server.busy = [{"client_name": "hosp-text", "job_id": "0"}]
+    assert "waiting for hosp-genomics, hosp-image, hosp-tabular, hosp-text" in command(server)
+    monkeypatch.setattr(submit, "_GATHERING", 0.0)  # but not for ever
+    server = Server(KILLED, COMPLETED)
+    server.busy = [{"client_name": "hosp-text"}] * 99
+    assert "the report" in command(server)
+    assert len(server.busy) == 98
+
+
+def test_refusals_are_one_clear_error(command, tmp_path: Path):
+    server = Server(COMPLETED)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AuthorizationError("not you")
+
+    server.list_jobs = refuse  # pyright: ignore
+    with pytest.raises(ConfigError, match="not you"):
+        command(server)
+    with pytest.raises(ConfigError, match="not the startup kit of an admin"):
+        submit.run(JOB, tmp_path, tmp_path / "results", Console())
+    with pytest.raises(ConfigError, match="not a job folder"):
+        submit.run(tmp_path, tmp_path / "kit", tmp_path / "results", Console())
