@@ -113,6 +113,14 @@ def test_anything_else_does_not(screen: Screen, sent: Message):
     assert screen.refused == []
 
 
+def test_a_site_may_give_up_a_transfer(screen: Screen):
+    given_up = {StreamHeaderKey.STREAM_ID: 1, StreamHeaderKey.ERROR_MSG: "cancelled"}
+    assert screen.lets_in(message(STREAM_CHANNEL, STREAM_DATA_TOPIC, None, **given_up))
+    assert not screen.lets_in(message(STREAM_CHANNEL, STREAM_DATA_TOPIC, b"and more", **given_up))
+    nothing = given_up | {StreamHeaderKey.ERROR_MSG: ""}  # FLARE takes this for data
+    assert not screen.lets_in(message(STREAM_CHANNEL, STREAM_DATA_TOPIC, None, **nothing))
+
+
 def test_what_flare_would_do_on_request_is_not_asked_for(screen: Screen):
     headers = {
         MessageHeaderKey.CONN_URL: "tcp://elsewhere:1",

@@ -158,6 +158,8 @@ class Frames:
 
     def _check_stream(self, site: str, traffic: Traffic, message: Message, size: int) -> None:
         get: Any = message.get_header
+        if get(StreamHeaderKey.ERROR_MSG) and not size:
+            return  # the sender gives up a transfer of its own
         route = get(StreamHeaderKey.CHANNEL), get(StreamHeaderKey.TOPIC)
         announced = max(get(StreamHeaderKey.SIZE, 0), size)
         for header in (StreamHeaderKey.RETRY_TIMEOUT, StreamHeaderKey.RETRY_WAIT):
