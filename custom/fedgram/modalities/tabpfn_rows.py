@@ -13,7 +13,6 @@ against the training rows of other groups, with which it shares no patient.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import version
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold
 
 from fedgram.errors import DataError
 from fedgram.reading.rows import Cell, Row, aligned, category, is_missing
@@ -59,7 +58,7 @@ class TabPfnRows:
         self._columns = self._rows[0].columns
         cells = zip(*(aligned(row, self._columns) for row in self._rows), strict=True)
         self._categories = {
-            name: sorted({category(cell) for cell in column if not is_missing(cell)})
+            name: _codes({category(cell) for cell in column if not is_missing(cell)})
             for name, column in zip(self._columns, cells, strict=True)
             if any(isinstance(cell, str) for cell in column)
         }
@@ -93,13 +92,9 @@ class TabPfnRows:
 
     def _out_of_fold(self) -> dict[Any, torch.Tensor]:
         """(L, d_m) of every training row, by its content."""
-        kind = GroupKFold if self._regresses else StratifiedGroupKFold
-        folds = kind(min(_FOLDS, len(set(self._groups))), shuffle=True, random_state=0)
+        folds = GroupKFold(min(_FOLDS, len(set(self._groups))))  # by group alone: a fold says nothing of a label
         found = {}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # such a row is its test
-            parts = list(folds.split(self._context, self._targets, self._groups))
-        for context, rows in parts:
+        for context, rows in folds.split(self._context, groups=self._groups):
             embedded = self._embed(self._fit(context), [self._rows[i] for i in rows])
             found |= {_key(self._rows[i]): one for i, one in zip(rows, embedded, strict=True)}
         return found
@@ -136,12 +131,16 @@ class TabPfnRows:
         frame = pd.DataFrame(index=range(len(rows)))
         for i, name in enumerate(self._columns):
             column = [row[i] for row in cells]
-            if name in self._categories:
-                names = [None if is_missing(cell) else category(cell) for cell in column]
-                frame[name] = pd.Categorical(names, categories=self._categories[name])
+            if known := self._categories.get(name):
+                codes = [known.get(category(cell), -1) for cell in column]
+                frame[name] = pd.Categorical.from_codes(codes, list(known))
             else:
                 frame[name] = np.array([_number(cell, name, row) for cell, row in zip(column, rows, strict=True)])
         return frame
+
+
+def _codes(names: set[str]) -> dict[str, int]:
+    return {name: code for code, name in enumerate(sorted(names))}
 
 
 def _key(row: Row) -> tuple[Any, ...]:
