@@ -17,7 +17,7 @@ from fedgram import doctor
 from fedgram.cli import app
 from fedgram.doctor import connection, kit, policy, room, server, show, site
 from fedgram.doctor.visit import Finding
-from fedgram.errors import ConfigError
+from fedgram.errors import ConfigError, DataError
 from fedgram.flare import executors, privacy
 from fedgram.sitefile import find_site_config
 from kits import (
@@ -289,6 +289,13 @@ def edit_settings(job: Path, **changes: object) -> None:
 def test_jobs(red: Path, job: Path, mutate: Mutation, text: str, remedy: str):
     mutate(red, job)
     assert_one(examine(red, job), "job", "failure", text, remedy)
+
+
+def test_a_job_of_more_gpus_than_there_are(red: Path, job: Path):
+    edit_meta(job, resource_spec={"red": {"num_of_gpus": 2, "mem_per_gpu_in_GiB": 8}})
+    offer = {"id": "resource_manager", "args": {"num_of_gpus": 1, "mem_per_gpu_in_GiB": 16}}
+    edit_json(red / "local/resources.json", components=[offer])
+    assert_one(examine(red, job), "job", "failure", "offers 1 of 16 GiB: the job would wait", "num_of_gpus")
 
 
 def test_a_job_for_all_sites_and_gpus_that_are_there(red: Path, job: Path):
@@ -592,6 +599,18 @@ def test_tokenizers(red: Path, monkeypatch: pytest.MonkeyPatch, fault: str, text
     assert "CANARY" not in repr(findings)
 
 
+def test_anchors_that_the_modality_cannot_read(red: Path, monkeypatch: pytest.MonkeyPatch):
+    import toy_modalities
+
+    def refuse(self: object, path: Path) -> None:
+        raise DataError("not a signal", where=path.name, remedy="take it out")
+
+    monkeypatch.setattr(type(toy_modalities.RED), "read_anchor", refuse)
+    first, second = troubles(examine(red), "failure")
+    assert (first[0], second[0]) == ("anchors", "held out anchors")
+    assert (first[1].text, first[1].remedy) == ("0.csv: not a signal", "take it out")
+
+
 def test_a_file_of_somebody_else(red: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(kit: object, key: str) -> None:
         raise PermissionError(13, "Permission denied", "/kit/client.key")
@@ -638,6 +657,14 @@ def test_the_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_room(share: float, level: str):
     finding = room.enough("disk", free=int(share * 1000), needed=1000, remedy="make room")
     assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
+
+
+def test_a_folder_of_somebody_else(red: Path, monkeypatch: pytest.MonkeyPatch):
+    """Root may write everywhere, so the system's answer is replaced."""
+    monkeypatch.setattr(room.os, "access", lambda path, mode: False)
+    texts = [(name, f.text) for name, f in troubles(examine(red), "failure")]
+    assert texts[0] == ("disk", f"token cache: {red} cannot be written by this user")
+    assert len(texts) == 2
 
 
 def test_a_full_disk(red: Path, job: Path, monkeypatch: pytest.MonkeyPatch):
