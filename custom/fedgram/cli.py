@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedgram.commands import anchors, console, plain_errors
+from fedgram.commands import anchors, console, data, plain_errors
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(anchors.app, name="anchors")
+app.add_typer(data.app, name="data")
 
 
 @app.command()

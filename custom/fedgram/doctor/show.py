@@ -11,8 +11,9 @@ from rich.table import Table
 
 from fedgram import outbound
 from fedgram.doctor.kit import read_local
-from fedgram.doctor.visit import Finding, Level, Visit
+from fedgram.doctor.visit import Visit
 from fedgram.errors import ConfigError
+from fedgram.finding import Finding, Level
 
 # Of resources.json, what FLARE keeps to itself when a client registers; all else it tells the server.
 KEPT_BY_FLARE = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from fedgram import modalities
 from fedgram.anchors import AnchorSet
 from fedgram.config import AnchorPin
+from fedgram.datacheck import labels
 from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
@@ -25,7 +25,6 @@ from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.site import choose_device, find_anchors, require_common_concept
 from fedgram.types import ModelSpec
 
-_FEW = 10  # training samples of a concept
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
 _LESS = 'close other programs, use fewer samples, or write precision = "bf16" in the site file'
 
@@ -51,7 +50,7 @@ def data(visit: Visit) -> Iterator[Finding]:
     config, modality = needed(visit.config, "site file"), needed(visit.modality, "site file")
     samples = read_samples(config, modality)
     parts = split_samples(visit.kit.name, samples, config.concepts)
-    counts = {part: Counter(label for s in parts[part] for label in s.labels) for part in PARTS}
+    counts = labels.counts(parts)
     groups = {label: len({s.group for s in samples if label in s.labels}) for label in counts["train"]}
     make_task(config, parts["train"])
     visit.samples = parts
@@ -62,14 +61,8 @@ def data(visit: Visit) -> Iterator[Finding]:
         for concept in sorted(groups)
     ]
     yield Finding("ok", "\n".join([f"{sum(map(len, parts.values()))} samples", *lines]))
-    few = [concept for concept in sorted(groups) if counts["train"][concept] < _FEW]
-    if few:
-        yield Finding(
-            "warning", f"fewer than {_FEW} training samples of {', '.join(few)}", "add some, or leave it out"
-        )
-    untested = [concept for concept in sorted(groups) if not counts["test"][concept]]
-    if untested:
-        yield Finding("warning", f"never tested: {', '.join(untested)}", "add samples of another group (patient)")
+    yield from labels.few(parts)
+    yield from labels.untested(parts)
 
 
 def anchors(visit: Visit) -> Iterator[Finding]:

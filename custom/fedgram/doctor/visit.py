@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fedgram.errors import ConfigError, FedgramError
+from fedgram.finding import Finding, from_error
 
 if TYPE_CHECKING:
     import torch
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from fedgram.types import ModelSpec, Sample
 
 T = TypeVar("T")
-Level = Literal["ok", "warning", "failure", "skipped"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found, and how to mend it where it needs mending."""
-
-    level: Level
-    text: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,6 @@ class Visit:
 
 
 Check = Callable[[Visit], Iterator[Finding]]
-_THERE = "correct it at the place that is named"
 
 
 class Skip(Exception):
@@ -131,9 +121,7 @@ def _from_error(error: Exception) -> Finding:
         case Skip():
             return Finding("skipped", str(error))
         case FedgramError():
-            text = f"{error.where}: {error.problem}" if error.where is not None else error.problem
-            expected = f"expected: {error.expected}" if error.expected is not None else ""
-            return Finding("failure", text, "; ".join(filter(None, (error.remedy, expected))) or _THERE)
+            return from_error(error)
         case PermissionError():
             text = f"{error.filename}: this user may not read it"
             return Finding("failure", text, "run the doctor as the user that runs FLARE here")

@@ -1,0 +1,27 @@
+"""What a check found: the doctor's and those of a site's data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedgram.errors import FedgramError
+
+Level = Literal["ok", "warning", "failure", "skipped"]
+_THERE = "correct it at the place that is named"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and how to mend it where it needs mending."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def from_error(error: FedgramError) -> Finding:
+    """An error of fedgram as a finding."""
+    text = f"{error.where}: {error.problem}" if error.where is not None else error.problem
+    expected = f"expected: {error.expected}" if error.expected is not None else ""
+    return Finding("failure", text, "; ".join(filter(None, (error.remedy, expected))) or _THERE)
