@@ -25,6 +25,8 @@ SERVER_CLASSES = (
     "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver",
 )
 
+REJOIN = {"id": "rejoin", "path": "fedgram.flare.rejoin.Rejoin", "args": {}}
+
 
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,7 @@ def server_kit(folder: Path, port: int) -> Path:
     certify(folder, "server", "localhost", Authority())
     jobs = {"id": "job_manager", "args": {"uri_root": str(folder / "jobs")}}
     snapshots = {"args": {"storage": {"args": {"root_dir": str(folder / "snapshots")}}}}
-    write_policy(folder / "local", SERVER_CLASSES, components=[jobs], snapshot_persistor=snapshots)
+    write_policy(folder / "local", SERVER_CLASSES, components=[jobs, REJOIN], snapshot_persistor=snapshots)
     return folder
 
 

@@ -19,9 +19,11 @@ from fedgram.doctor import connection, kit, policy, room, server, show, site
 from fedgram.doctor.visit import Finding
 from fedgram.errors import ConfigError, DataError
 from fedgram.flare import executors, privacy
+from fedgram.flare.rejoin import Rejoin
 from fedgram.sitefile import find_site_config
 from kits import (
     CLIENT_CLASSES,
+    REJOIN,
     SERVER_CLASSES,
     Authority,
     certify,
@@ -37,6 +39,7 @@ from loopback import Federation, read_project
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
+from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
 from toy import ROOT, Toy
 from typer.testing import CliRunner
 
@@ -374,6 +377,7 @@ def test_the_server_needs_its_own_classes(hub: Path):
 def test_the_named_classes_exist():
     for path in (*policy.EXECUTORS.values(), policy.ANY_EXECUTOR):
         assert getattr(executors, path.rpartition(".")[2]).__module__ == executors.__name__
+    assert f"{Rejoin.__module__}.{Rejoin.__qualname__}" == server.REJOIN
     assert f"{privacy.OnlyTheContract.__module__}.{privacy.OnlyTheContract.__qualname__}" == policy.GATE
     for modality, path in policy.EXECUTORS.items():
         assert getattr(executors, path.rpartition(".")[2])().modality == modality
@@ -400,6 +404,8 @@ def permissions(**roles: object) -> dict[str, object]:
     [
         ({"lead": {"byoc": "any"}}, "lets lead send code of their own", '"byoc": "none"'),
         ({"lead": {"byoc": ["o:site", "none"]}}, "lets lead send code", "restart FLARE"),
+        ({"lead": {"cat": "any"}}, "lets lead run cat", '"shell_commands": "none" or "o:site" for'),
+        ({"lead": {"get_job_log": "n:submitter"}}, "lets lead read the logs", '"get_job_log": "none" or "o:site"'),
         ({"lead": {"shell_commands": "any"}}, "lets lead run cat, grep and tail", '"shell_commands": "none"'),
     ],
 )
@@ -411,7 +417,17 @@ def test_rights(red: Path, roles: dict[str, object], text: str, remedy: str):
 def test_a_role_with_every_right(red: Path):
     """As `project_admin` in FLARE's default."""
     write_json(red / "local/authorization.json", permissions(project_admin="any", member={"view": "any"}))
-    assert [name for name, _ in troubles(examine(red))] == ["rights", "rights"]
+    assert [name for name, _ in troubles(examine(red))] == ["rights", "rights", "rights"]
+
+
+def test_the_logs_of_the_server_are_no_sites_business(hub: Path):
+    write_json(hub / "local/authorization.json", permissions(lead={"get_job_log": "any"}))
+    assert troubles(examine(hub)) == []
+
+
+def test_every_command_of_the_shell_is_watched():
+    shell = {name for name, category in COMMAND_CATEGORIES.items() if category == CommandCategory.SHELL_COMMANDS}
+    assert {CommandCategory.SHELL_COMMANDS, *shell} == set(policy._SHELL.names)
 
 
 @pytest.mark.parametrize(
@@ -681,19 +697,25 @@ def test_a_full_disk(red: Path, job: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_storage_that_a_reboot_empties(hub: Path):
     jobs = {"id": "job_manager", "args": {"uri_root": "/tmp/nvflare/jobs-storage"}}
-    edit_json(hub / "local/resources.json", components=[jobs])
+    edit_json(hub / "local/resources.json", components=[jobs, REJOIN])
     assert_one(examine(hub), "storage", "warning", "lost at a reboot", "in local/resources.json")
 
 
 def test_storage_that_nobody_named(hub: Path):
-    edit_json(hub / "local/resources.json", components=[])
+    edit_json(hub / "local/resources.json", components=[REJOIN])
     assert_one(examine(hub), "storage", "failure", "no folder for FLARE's jobs", "name one")
 
 
 def test_storage_that_cannot_be_written(hub: Path):
     jobs = {"id": "job_manager", "args": {"uri_root": str(hub / "local/resources.json/jobs")}}
-    edit_json(hub / "local/resources.json", components=[jobs])
+    edit_json(hub / "local/resources.json", components=[jobs, REJOIN])
     assert_one(examine(hub), "storage", "failure", r"jobs: .*resources\.json cannot be written", "make .*/jobs")
+
+
+def test_a_server_that_a_lost_site_stops(hub: Path):
+    (rest,) = json.loads((hub / "local/resources.json").read_text())["components"][:1]
+    edit_json(hub / "local/resources.json", components=[rest])
+    assert_one(examine(hub), "rejoin", "warning", "one site's process dies", r'add \{"id": "rejoin".*restart')
 
 
 def test_the_servers_own_file(hub: Path):

@@ -13,10 +13,10 @@ from fedgram.doctor.connection import certificates, server_address
 from fedgram.doctor.job import job
 from fedgram.doctor.kit import packages, read_kit
 from fedgram.doctor.policy import allow_list, log_streaming, privacy_gate, rights
-from fedgram.doctor.server import ports, server_file, storage
+from fedgram.doctor.server import ports, rejoin, server_file, storage
 from fedgram.doctor.visit import Check, Finding, Visit, run
 
-SERVER: tuple[Check, ...] = (packages, certificates, job, allow_list, rights, server_file, storage, ports)
+SERVER: tuple[Check, ...] = (packages, certificates, job, allow_list, rights, server_file, storage, rejoin, ports)
 
 
 def site_checks() -> tuple[Check, ...]:

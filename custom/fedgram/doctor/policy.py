@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from fedgram.doctor.kit import own_file, read_local
@@ -70,37 +71,56 @@ def _is_broad(entry: str) -> bool:
     return entry.endswith((".", "*")) or not entry.rpartition(".")[2][:1].isupper()
 
 
+@dataclass(frozen=True)
+class _Right:
+    """Something that FLARE lets a role do, by the names that ``authorization.json`` has for it.
+
+    Attributes:
+        names: of the right, or of each command under it.
+        harmless: conditions under which it does no harm.
+        harm: what it lets a role do.
+    """
+
+    names: tuple[str, ...]
+    harmless: tuple[str, ...]
+    harm: str
+
+
+_CODE = _Right(("byoc",), ("none", "no"), "send code of their own in a job (BYOC): no allow-list checks it")
+_SHELL = _Right(
+    ("shell_commands", "cat", "grep", "head", "ls", "pwd", "tail"),
+    ("none", "no", "o:site"),
+    "run cat, grep and tail here: they show the site file and logs",
+)
+_LOGS = _Right(("get_job_log",), ("none", "no", "o:site"), "read the logs of jobs at this site")
+
+
 def rights(visit: Visit) -> Iterator[Finding]:
     """Nobody brings code along, and nobody of another organisation looks into this machine's files."""
     path, content = read_local(visit.kit, "authorization.json")
     permissions = content.get("permissions")
     permissions = permissions if isinstance(permissions, dict) else {}
-    where = own_file(path)
-    code = _holders(permissions, "byoc", harmless={"none", "no"})
-    if code:
-        yield Finding(
-            "warning",
-            f"{path.name} lets {', '.join(code)} send code of their own in a job (BYOC): no allow-list checks it",
-            f'write "byoc": "none" for every role in {where}, then restart FLARE here',
-        )
-    shell = _holders(permissions, "shell_commands", harmless={"none", "no", "o:site"})
-    if shell:
-        yield Finding(
-            "warning",
-            f"{path.name} lets {', '.join(shell)} run cat, grep and tail here: they show the site file and logs",
-            f'write "shell_commands": "none" or "o:site" for every role in {where}, then restart FLARE here',
-        )
-    if not code and not shell:
-        yield Finding("ok", f"{path.name} denies custom code, and shell commands to other organisations")
+    watched = (_CODE, _SHELL) if visit.kit.side == "server" else (_CODE, _SHELL, _LOGS)
+    holders = {right: _holders(permissions, right) for right in watched}
+    for right, roles in holders.items():
+        if roles:
+            allowed = " or ".join(f'"{condition}"' for condition in right.harmless if condition != "no")
+            yield Finding(
+                "warning",
+                f"{path.name} lets {', '.join(roles)} {right.harm}",
+                f'write "{right.names[0]}": {allowed} for every role in {own_file(path)}, then restart FLARE here',
+            )
+    if not any(holders.values()):
+        yield Finding("ok", f"{path.name} denies custom code, and other organisations a look at files here")
 
 
-def _holders(permissions: dict[str, Any], right: str, harmless: set[str]) -> list[str]:
-    """The roles that may do something, on any condition that is not harmless."""
+def _holders(permissions: dict[str, Any], right: _Right) -> list[str]:
+    """The roles that may do it, on any condition that is not harmless; what is not named is denied."""
     holders = []
     for role, rules in permissions.items():
-        rule = rules.get(right, "none") if isinstance(rules, dict) else rules
-        conditions = rule if isinstance(rule, list) else [rule]
-        if not all(str(condition).lower() in harmless for condition in conditions):
+        rule = [rules.get(name, "none") for name in right.names] if isinstance(rules, dict) else [rules]
+        conditions = [c for part in rule for c in (part if isinstance(part, list) else [part])]
+        if not all(str(condition).lower() in right.harmless for condition in conditions):
             holders.append(str(role))
     return holders
 

@@ -14,6 +14,7 @@ from fedgram.doctor.room import SPARE, room
 from fedgram.doctor.visit import Finding, Visit
 from fedgram.sitefile import read_server_config
 
+REJOIN = "fedgram.flare.rejoin.Rejoin"
 _PARENT = "nvflare.private.fed.app.server.server_train"
 
 
@@ -44,6 +45,17 @@ def storage(visit: Visit) -> Iterator[Finding]:
             yield Finding("warning", f"{what} in {folder}: lost at a reboot, shared by all federations", remedy)
         else:
             yield from room(what, Path(folder), SPARE)
+
+
+def rejoin(visit: Visit) -> Iterator[Finding]:
+    """A site that is lost does not end a job: FLARE 2.9.0 alone fails the job when one site's process dies."""
+    path, resources = read_local(visit.kit, "resources.json")
+    if any(component.get("path") == REJOIN for component in resources.get("components", ())):
+        yield Finding("ok", "a lost site does not end a job, and takes part again when it returns")
+    else:
+        component = f'{{"id": "rejoin", "path": "{REJOIN}", "args": {{}}}}'
+        remedy = f"add {component} to the components in {own_file(path)}, then restart the server"
+        yield Finding("warning", "a job ends for all when one site's process dies", remedy)
 
 
 def ports(visit: Visit) -> Iterator[Finding]:
