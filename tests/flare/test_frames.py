@@ -48,6 +48,7 @@ def frame(
         StreamHeaderKey.STREAM_ID: stream,
         StreamHeaderKey.SEQUENCE: sequence,
         StreamHeaderKey.DATA_TYPE: StreamDataType.FINAL if last else StreamDataType.CHUNK,
+        StreamHeaderKey.STREAM_REQ_ID: "asked",
     }
     return message(STREAM_CHANNEL, STREAM_DATA_TOPIC, bytes(size), **inner | headers)
 
@@ -57,7 +58,10 @@ class Screen:
 
     def __init__(self) -> None:
         self.refused: list[tuple[str, str]] = []
-        self.frames = Frames(lambda site, _, reason: self.refused.append((site, reason)))
+        self.rejected: list[Message] = []
+        receiver = SimpleNamespace(reject=lambda message, error: self.rejected.append(message))
+        cell = SimpleNamespace(requests_dict={"asked": object()}, byte_receiver=receiver)
+        self.frames = Frames(cell, lambda site, _, reason: self.refused.append((site, reason)))
 
     def lets_in(self, sent: Message) -> bool:
         return self.frames.screen(sent) is None
@@ -67,6 +71,7 @@ class Screen:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     monkeypatch.setattr(RxTask, "rx_task_map", {})
     monkeypatch.setattr(ByteStreamer, "tx_task_map", {})
+    monkeypatch.setattr(frames.callback_thread_pool, "submit", lambda call, *args: call(*args))
     return Screen()
 
 
@@ -221,6 +226,17 @@ def test_tensors_are_refused_by_what_they_announce(screen: Screen):
         screen.frames.of("red").reading = stop
         assert not screen.lets_in(frame(FETCHED, 1, last=False, **{StreamHeaderKey.SIZE: 2 * 10**9}))
     assert "tensors of 2000000000 bytes" in str(stop.value)
+    assert len(screen.rejected) == 1  # the sender hears of it, and does not send it again
+
+
+def test_a_late_answer_does_not_count(screen: Screen):
+    """FLARE sends again for a minute what was not acknowledged: tensors of the round before, say."""
+    stop = Signal()
+    with screen.frames.task(LIMIT):
+        screen.frames.of("red").reading = stop
+        assert not screen.lets_in(frame(FETCHED, 2 * LIMIT, **{StreamHeaderKey.STREAM_REQ_ID: "before"}))
+        assert not stop.triggered
+        assert screen.lets_in(frame(FETCHED, LIMIT - 1, stream=2))
 
 
 def test_nothing_at_a_time_is_something(screen: Screen):

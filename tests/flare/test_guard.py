@@ -126,6 +126,7 @@ class FakeCell:
             my_info=SimpleNamespace(fqcn=f"server.{JOB}"),
             add_incoming_filter=lambda channel, topic, cb: self.filters.append(cb),
         )
+        self.requests_dict: dict[str, Any] = {}
         self.byte_receiver = SimpleNamespace(reject=lambda message, error: None)
         self.decode_pass_through_channels: set[str] = set()
         self.decode_pass_through_topics: set[tuple[str, str]] = set()

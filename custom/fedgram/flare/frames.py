@@ -31,6 +31,7 @@ from nvflare.fuel.f3.streaming.stream_const import (
     StreamHeaderKey,
 )
 from nvflare.fuel.f3.streaming.stream_types import StreamError
+from nvflare.fuel.f3.streaming.stream_utils import callback_thread_pool
 from nvflare.widgets.fed_event import FED_EVENT_TOPIC
 
 from fedgram.errors import FedgramError, UpdateRejected
@@ -80,11 +81,12 @@ class Frames:
     """FLARE's filter of incoming messages, with what it remembers of each site.
 
     Args:
+        cell: FLARE's, of this process.
         refuse: called with the site, the first frame of a reply that is not let in, and the reason.
     """
 
-    def __init__(self, refuse: Callable[[str, Message, str], None]):
-        self._refuse = refuse
+    def __init__(self, cell: Any, refuse: Callable[[str, Message, str], None]):
+        self._cell, self._refuse = cell, refuse
         self._limit: int | None = None
         self._sites: dict[str, Traffic] = {}
         self.lock = threading.Lock()
@@ -176,13 +178,16 @@ class Frames:
             raise UpdateRejected(f"{announced} bytes for {'/'.join(map(str, route))}")
 
     def _check_fetched(self, traffic: Traffic, message: Message, announced: int, size: int) -> None:
-        if traffic.reading is None or self._limit is None:
+        asked = message.get_header(StreamHeaderKey.STREAM_REQ_ID) in self._cell.requests_dict
+        if not asked or traffic.reading is None or self._limit is None:
             raise UpdateRejected("an answer to no question")
         traffic.fetched += max(size, _LEAST_BYTES)
         total = max(announced, traffic.fetched)
         if total > self._limit:
             reason = f"tensors of {total} bytes or more; the contract allows {self._limit}"
-            traffic.reading.trigger(reason)
+            if not traffic.reading.triggered:
+                traffic.reading.trigger(reason)
+                callback_thread_pool.submit(self._cell.byte_receiver.reject, message, StreamError(reason))
             raise UpdateRejected(reason)
         self._follow(traffic, message, announced, size)
 

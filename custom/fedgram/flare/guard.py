@@ -56,7 +56,7 @@ class Guard:
         self._job_id = FQCN.split(self._cell.get_fqcn())[-1]
         self._abort, self._metrics = abort, frozenset(metrics)
         self._given: dict[str, tuple[str, str]] = {}  # name and id of the task that a site was last given
-        self._frames = Frames(self._refuse_soon)
+        self._frames = Frames(self._cell, self._refuse_soon)
         DownloadService.initialize(self._cell)  # else it registers itself later, in our place
         callbacks = {
             (CellChannel.SERVER_COMMAND, "*"): self._command,

@@ -1,0 +1,82 @@
+"""One site attacks FLARE's own processes, differently in every round: the job ends as it would without her."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import hostile
+import pytest
+import simulator
+from loopback import Federation
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_simulator import assert_same_model, plain
+from toy import Toy
+
+from federation.federation import HONEST, provision
+
+pytestmark = pytest.mark.federation
+
+GATE = {"id": "fedgram_gate", "path": "fedgram.flare.parent.ServerGate", "args": {}}
+SAID = (  # in the server's log, of what has no place in the report
+    "150 bytes for server_command/abort",
+    "a message for cellnet.channel/bye",
+    "a message for _net_manager/speed",
+    "event '_fatal_system_error'",
+    "a metric",
+    "more than 1000 events",
+    "more than 16 transfers at once",
+    "a request for _net_manager/speed",
+    "a request for server_parent_listener/update_run_status",
+    "a message for blue",
+)
+
+
+def change(path: Path, **changes: object) -> None:
+    simulator.write_json(path, json.loads(path.read_text()) | changes)
+
+
+def hostile_federation(toy: Toy, folder: Path) -> Federation:
+    """Three honest sites, and mallory without a gate of her own; the server has one."""
+    federation = provision(toy, folder, {**HONEST, "mallory": ("hostile.HostileExecutor", "red")})
+    (federation.kit("mallory") / "local/privacy.json").unlink()
+    resources = federation.kit(federation.server) / "local/resources.json"
+    components = json.loads(resources.read_text())["components"]
+    change(resources, components=[c for c in components if c["id"] != GATE["id"]] + [GATE])
+    # She ends as a dead process; FLARE's patience with those is a minute and a half.
+    server = folder / "job/app_server/config/config_fed_server.json"
+    change(server, dead_client_grace_period=3, dead_client_check_lead_time=1)
+    return federation
+
+
+def test_one_hostile_site_ends_nothing_and_changes_nothing(toy: Toy, tmp_path: Path):
+    run = toy.with_job(
+        training={"rounds": len(hostile.FAULTS), "local_steps": 1},
+        aggregation={"deadline_seconds": 20, "setup_seconds": 120},
+        baseline=False,
+    )
+    federation = hostile_federation(run, tmp_path)
+    try:
+        federation.start()
+        parent = federation.pids(federation.server, "parent")
+        job = federation.submit(tmp_path / "job")
+        status = federation.wait(job, seconds=420)
+        log = federation.output(federation.server)
+        assert status == "FINISHED:COMPLETED", log[-3000:]
+        assert federation.pids(federation.server, "parent") == parent
+        workspace = federation.download(job, tmp_path / "download")
+    finally:
+        federation.stop()
+    records = json.loads((workspace / "fedgram/metrics.json").read_text())["rounds"]
+    for record, (fault, (_, reason)) in zip(records, hostile.FAULTS.items(), strict=True):
+        assert set(record["shares"]) == set(run.sites), fault
+        if reason is None:
+            assert record["missing"] == ["mallory"], fault
+        else:
+            assert record["rejected"]["mallory"].startswith(f"mallory: {reason}"), fault
+    assert_same_model(workspace / "fedgram", plain(run, tmp_path / "plain"))
+    assert [text for text in SAID if f"mallory: dropped what it sent: {text}" not in log] == []
+    for site in run.sites:
+        events = EventAccumulator(str(workspace / "tb_events" / site))
+        events.Reload()
+        assert [e.step for e in events.Scalars("cka")] == [*range(1, len(records) + 1)], site

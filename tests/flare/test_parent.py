@@ -1,0 +1,131 @@
+"""What the server's parent process takes from a site, and hands on for it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fedgram.flare.parent import ServerGate
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import CellMessageAuthHeaderKey, ServerCommandNames
+from nvflare.fuel.common.exit_codes import ProcessExitCode
+from nvflare.fuel.f3.cellnet.defs import CellChannel, CellChannelTopic, MessageHeaderKey, MessageType, ReturnCode
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellMessageHeaderKeys, JobFailureMsgKey
+
+REPORT = (CellChannel.SERVER_MAIN, CellChannelTopic.REPORT_JOB_FAILURE)
+
+
+class Server:
+    """What the gate uses of FLARE's server, with one job of red and blue."""
+
+    def __init__(self) -> None:
+        self.filters: list[Any] = []
+        self.callbacks: dict[tuple[str, str], Any] = {}
+        self.dead: list[tuple[str, str, str]] = []
+        self.resolved: list[tuple[str, str]] = []
+        core = SimpleNamespace(
+            add_incoming_filter=lambda channel, topic, cb: self.filters.append(cb),
+            register_request_cb=lambda channel, topic, cb: self.callbacks.update({(channel, topic): cb}),
+        )
+        clients = {"token": SimpleNamespace(name="red")}
+        engine = SimpleNamespace(
+            server=self,
+            run_processes={"job": {}},
+            notify_dead_job=lambda *told: self.dead.append(told),
+            job_runner=SimpleNamespace(resolve_client_outcome=lambda *told: self.resolved.append(told)),
+        )
+        self.cell, self.engine = SimpleNamespace(core_cell=core), engine
+        self.client_manager = SimpleNamespace(clients=clients)
+        context: Any = SimpleNamespace(get_engine=lambda: engine)
+        gate = ServerGate()
+        gate.handle_event(EventType.START_RUN, context)
+        assert not self.filters
+        gate.handle_event(EventType.SYSTEM_START, context)
+
+    def lets_in(self, channel: str, topic: str, to: str = "server", site: str = "red", **more: Any) -> bool:
+        headers = {
+            MessageHeaderKey.CHANNEL: channel,
+            MessageHeaderKey.TOPIC: topic,
+            MessageHeaderKey.DESTINATION: to,
+            MessageHeaderKey.MSG_TYPE: MessageType.REQ,
+            CellMessageAuthHeaderKey.CLIENT_NAME: site,
+        }
+        (screen,) = self.filters
+        return screen(Message(headers | more.get("headers", {}), more.get("payload", b"x"))) is None
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.mark.parametrize("topic", ["challenge", "register", "heart_beat", "quit", "report_job_failure"])
+def test_a_site_may_come_live_and_go(server: Server, topic: str):
+    assert server.lets_in(CellChannel.SERVER_MAIN, topic)
+    assert not server.lets_in(CellChannel.SERVER_MAIN, topic, payload=bytes(2**20 + 1))
+
+
+@pytest.mark.parametrize(
+    ("channel", "topic"),
+    [
+        ("_net_manager", "speed"),
+        (CellChannel.SERVER_PARENT_LISTENER, ServerCommandNames.UPDATE_RUN_STATUS),
+        (CellChannel.SERVER_PARENT_LISTENER, ServerCommandNames.HEARTBEAT),
+        (CellChannel.CELLNET, "bulk"),
+        (CellChannel.HCI, "command"),
+        ("sm__STREAM", "sm__DATA"),
+    ],
+)
+def test_of_the_parent_it_may_ask_nothing_else(server: Server, channel: str, topic: str):
+    assert not server.lets_in(channel, topic)
+    assert server.lets_in(channel, topic, site="server")
+    assert server.lets_in(channel, topic, site="server_job")
+    assert server.lets_in(channel, topic, site="admin@hub.example.org")
+
+
+def test_it_reaches_the_job_and_its_own_processes_but_no_other_site(server: Server):
+    assert server.lets_in("sm__STREAM", "sm__DATA", to="server.job")
+    assert server.lets_in("sm__STREAM", "sm__DATA", to="red.job")
+    assert server.lets_in("sm__STREAM", "sm__DATA", to="relay.red.job")
+    assert not server.lets_in("sm__STREAM", "sm__DATA", to="blue.job")
+    assert not server.lets_in(CellChannel.CLIENT_COMMAND, "abort", to="blue.job")
+
+
+def test_an_answer_passes(server: Server):
+    answer = {MessageHeaderKey.MSG_TYPE: MessageType.REPLY}
+    assert server.lets_in(CellChannel.CLIENT_MAIN, "", headers=answer)
+    assert not server.lets_in(CellChannel.CLIENT_MAIN, "", to="blue", headers=answer)
+
+
+def test_the_log_does_not_fill(server: Server, caplog: pytest.LogCaptureFixture):
+    for number in range(2000):
+        server.lets_in("_net_manager", f"made up {number}")
+        server.lets_in("_net_manager", "speed")
+    assert len(caplog.records) <= 1000
+
+
+def report(server: Server, payload: Any, token: str = "token") -> str:
+    answer = server.callbacks[REPORT](Message({CellMessageHeaderKeys.TOKEN: token}, payload))
+    return answer.get_header(MessageHeaderKey.RETURN_CODE)
+
+
+@pytest.mark.parametrize("code", [ProcessExitCode.EXCEPTION, ProcessExitCode.CONFIG_ERROR, 99])
+def test_the_end_of_one_sites_process_is_the_end_for_that_site(server: Server, code: int):
+    ended = {JobFailureMsgKey.JOB_ID: "job", JobFailureMsgKey.CODE: code, JobFailureMsgKey.REASON: "exception"}
+    assert report(server, ended) == ReturnCode.OK
+    assert server.dead == [("job", "red", "exception")]
+    assert server.resolved == [("job", "red")]
+
+
+def test_a_process_that_ended_well_is_no_loss(server: Server):
+    assert report(server, {JobFailureMsgKey.JOB_ID: "job", JobFailureMsgKey.CODE: 0}) == ReturnCode.OK
+    assert server.dead == []
+    assert server.resolved == [("job", "red")]
+
+
+def test_a_report_of_nobody_or_nothing_is_refused(server: Server):
+    assert report(server, {JobFailureMsgKey.JOB_ID: "job"}, token="unknown") == ReturnCode.INVALID_REQUEST
+    assert report(server, ["job"]) == ReturnCode.INVALID_REQUEST
+    assert server.resolved == []
