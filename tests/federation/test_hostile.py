@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import hostile
 import pytest
-import simulator
-from loopback import Federation
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_simulator import assert_same_model, plain
 from toy import Toy
 
+from federation import hostile
 from federation.federation import HONEST, provision
 
 pytestmark = pytest.mark.federation
 
-GATE = {"id": "fedgram_gate", "path": "fedgram.flare.parent.ServerGate", "args": {}}
 SAID = (  # in the server's log, of what has no place in the report
     "150 bytes for server_command/abort",
     "a message for cellnet.channel/bye",
@@ -32,30 +29,13 @@ SAID = (  # in the server's log, of what has no place in the report
 )
 
 
-def change(path: Path, **changes: object) -> None:
-    simulator.write_json(path, json.loads(path.read_text()) | changes)
-
-
-def hostile_federation(toy: Toy, folder: Path) -> Federation:
-    """Three honest sites, and mallory without a gate of her own; the server has one."""
-    federation = provision(toy, folder, {**HONEST, "mallory": ("hostile.HostileExecutor", "red")})
-    (federation.kit("mallory") / "local/privacy.json").unlink()
-    resources = federation.kit(federation.server) / "local/resources.json"
-    components = json.loads(resources.read_text())["components"]
-    change(resources, components=[c for c in components if c["id"] != GATE["id"]] + [GATE])
-    # She ends as a dead process; FLARE's patience with those is a minute and a half.
-    server = folder / "job/app_server/config/config_fed_server.json"
-    change(server, dead_client_grace_period=3, dead_client_check_lead_time=1)
-    return federation
-
-
 def test_one_hostile_site_ends_nothing_and_changes_nothing(toy: Toy, tmp_path: Path):
     run = toy.with_job(
         training={"rounds": len(hostile.FAULTS), "local_steps": 1},
         aggregation={"deadline_seconds": 20, "setup_seconds": 120},
         baseline=False,
     )
-    federation = hostile_federation(run, tmp_path)
+    federation = provision(run, tmp_path, {**HONEST, "mallory": ("hostile.HostileExecutor", "red")})
     try:
         federation.start()
         parent = federation.pids(federation.server, "parent")

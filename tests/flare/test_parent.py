@@ -9,35 +9,17 @@ import pytest
 from fedgram.flare.parent import ServerGate
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import CellMessageAuthHeaderKey, ServerCommandNames
-from nvflare.fuel.common.exit_codes import ProcessExitCode
-from nvflare.fuel.f3.cellnet.defs import CellChannel, CellChannelTopic, MessageHeaderKey, MessageType, ReturnCode
+from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey, MessageType
 from nvflare.fuel.f3.message import Message
-from nvflare.private.defs import CellMessageHeaderKeys, JobFailureMsgKey
-
-REPORT = (CellChannel.SERVER_MAIN, CellChannelTopic.REPORT_JOB_FAILURE)
 
 
 class Server:
-    """What the gate uses of FLARE's server, with one job of red and blue."""
+    """What the gate uses of FLARE's server."""
 
     def __init__(self) -> None:
         self.filters: list[Any] = []
-        self.callbacks: dict[tuple[str, str], Any] = {}
-        self.dead: list[tuple[str, str, str]] = []
-        self.resolved: list[tuple[str, str]] = []
-        core = SimpleNamespace(
-            add_incoming_filter=lambda channel, topic, cb: self.filters.append(cb),
-            register_request_cb=lambda channel, topic, cb: self.callbacks.update({(channel, topic): cb}),
-        )
-        clients = {"token": SimpleNamespace(name="red")}
-        engine = SimpleNamespace(
-            server=self,
-            run_processes={"job": {}},
-            notify_dead_job=lambda *told: self.dead.append(told),
-            job_runner=SimpleNamespace(resolve_client_outcome=lambda *told: self.resolved.append(told)),
-        )
-        self.cell, self.engine = SimpleNamespace(core_cell=core), engine
-        self.client_manager = SimpleNamespace(clients=clients)
+        core = SimpleNamespace(add_incoming_filter=lambda channel, topic, cb: self.filters.append(cb))
+        engine = SimpleNamespace(get_cell=lambda: SimpleNamespace(core_cell=core))
         context: Any = SimpleNamespace(get_engine=lambda: engine)
         gate = ServerGate()
         gate.handle_event(EventType.START_RUN, context)
@@ -104,28 +86,3 @@ def test_the_log_does_not_fill(server: Server, caplog: pytest.LogCaptureFixture)
         server.lets_in("_net_manager", f"made up {number}")
         server.lets_in("_net_manager", "speed")
     assert len(caplog.records) <= 1000
-
-
-def report(server: Server, payload: Any, token: str = "token") -> str:
-    answer = server.callbacks[REPORT](Message({CellMessageHeaderKeys.TOKEN: token}, payload))
-    return answer.get_header(MessageHeaderKey.RETURN_CODE)
-
-
-@pytest.mark.parametrize("code", [ProcessExitCode.EXCEPTION, ProcessExitCode.CONFIG_ERROR, 99])
-def test_the_end_of_one_sites_process_is_the_end_for_that_site(server: Server, code: int):
-    ended = {JobFailureMsgKey.JOB_ID: "job", JobFailureMsgKey.CODE: code, JobFailureMsgKey.REASON: "exception"}
-    assert report(server, ended) == ReturnCode.OK
-    assert server.dead == [("job", "red", "exception")]
-    assert server.resolved == [("job", "red")]
-
-
-def test_a_process_that_ended_well_is_no_loss(server: Server):
-    assert report(server, {JobFailureMsgKey.JOB_ID: "job", JobFailureMsgKey.CODE: 0}) == ReturnCode.OK
-    assert server.dead == []
-    assert server.resolved == [("job", "red")]
-
-
-def test_a_report_of_nobody_or_nothing_is_refused(server: Server):
-    assert report(server, {JobFailureMsgKey.JOB_ID: "job"}, token="unknown") == ReturnCode.INVALID_REQUEST
-    assert report(server, ["job"]) == ReturnCode.INVALID_REQUEST
-    assert server.resolved == []

@@ -1,8 +1,8 @@
 """What one site may do to the server's parent process, and through it to the other sites.
 
 FLARE 2.9.0 forwards whatever a registered site sends to any process of the federation, and those obey: a site can
-end another site's job process, have the server's parent make up a test message of any size, or tell it that the
-job has failed. And when a site's own job process ends, the parent fails the job for all.
+end another site's job process, have the server's parent make up a test message of any size, or tell it that a job
+of its has failed. That a site's own job process ends is another matter: :mod:`fedgram.flare.rejoin`.
 
 ``local/resources.json`` of the server names this component. It is policy of the server, for all of its jobs; no
 job can take it out. Like :mod:`fedgram.flare.guard` it only registers callbacks.
@@ -15,17 +15,10 @@ from typing import Any
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_context import FLContext
-from nvflare.fuel.f3.cellnet.defs import (
-    CellChannel,
-    CellChannelTopic,
-    MessageHeaderKey,
-    MessageType,
-    ReturnCode,
-)
+from nvflare.fuel.f3.cellnet.defs import CellChannel, CellChannelTopic, MessageHeaderKey, MessageType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
-from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
-from nvflare.private.defs import AUTH_CLIENT_NAME_FOR_SJ, CellMessageHeaderKeys, JobFailureMsgKey
+from nvflare.private.defs import AUTH_CLIENT_NAME_FOR_SJ
 
 from fedgram.flare.frames import printable, sender
 
@@ -42,25 +35,17 @@ _BYTES = 2**20  # of a request; FLARE's own are a few hundred
 
 
 class ServerGate(FLComponent):
-    """Lets a site speak to the server's processes only, and of the parent ask only what it needs.
-
-    A job goes on without a site whose job process has ended, with whatever code: ``min_sites`` of the job says
-    whether that is enough.
-    """
+    """Lets a site speak to the server's processes only, and of the parent ask only what it needs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._server: Any = None
         self._told: set[str] = set()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """FLARE fires this event in the parent only, when its own callbacks are in place."""
-        if event_type != EventType.SYSTEM_START:
-            return
-        self._server = fl_ctx.get_engine().server  # pyright: ignore
-        core = self._server.cell.core_cell
-        core.add_incoming_filter("*", "*", self._screen)
-        core.register_request_cb(CellChannel.SERVER_MAIN, CellChannelTopic.REPORT_JOB_FAILURE, self._job_failure)
+        if event_type == EventType.SYSTEM_START:
+            engine: Any = fl_ctx.get_engine()  # a ServerEngine; FLARE's annotations say None of what it holds
+            engine.get_cell().core_cell.add_incoming_filter("*", "*", self._screen)
 
     def _screen(self, message: Message) -> Message | None:
         """FLARE drops the message when this returns one; it has verified the sender's name before."""
@@ -86,16 +71,3 @@ class ServerGate(FLComponent):
             self._told.add(text)
             self.logger.warning(text)
         return Message()
-
-    def _job_failure(self, request: Message) -> Message:
-        """A site's parent reports how its job process has ended; here that is the end for this site alone."""
-        client = self._server.client_manager.clients.get(request.get_header(CellMessageHeaderKeys.TOKEN))
-        if client is None or not isinstance(request.payload, dict):
-            return make_reply(ReturnCode.INVALID_REQUEST)
-        job, reason = request.payload.get(JobFailureMsgKey.JOB_ID), request.payload.get(JobFailureMsgKey.REASON)
-        engine = self._server.engine
-        if reason and job in engine.run_processes:
-            self.logger.warning("%s: its part of job %s has ended: %s", client.name, job, printable(reason))
-            engine.notify_dead_job(job, client.name, printable(reason))
-        engine.job_runner.resolve_client_outcome(job, client.name)
-        return make_reply(ReturnCode.OK)
