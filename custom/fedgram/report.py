@@ -18,7 +18,9 @@ from fedgram.figure import labelled, main_results
 from fedgram.files import write_tensors, write_text
 from fedgram.model import lora
 from fedgram.model.tasks.metrics import gain
+from fedgram.modelcard import write_server_card
 from fedgram.outcome import Outcome
+from fedgram.pretrained import hub_id
 from fedgram.settings import to_dict
 from fedgram.training.server import ServerState
 
@@ -37,10 +39,10 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
         seed=job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
-        base_model=job.backbone.name,
+        base_model=hub_id(job.backbone.name),
     )
     write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})
-    _write_json(folder / "metrics.json", _facts(state, job))
+    _write(folder, state, job, _facts(state, job))
 
 
 def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
@@ -52,7 +54,7 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
         "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
         "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
     }
-    _write_json(folder / "metrics.json", facts)
+    _write(folder, outcome.server, job, facts)
     text = io.StringIO()
     print_report(facts, Console(file=text, width=120))
     write_text(folder / "report.txt", text.getvalue())
@@ -63,6 +65,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
     return {
         "fedgram": __version__,
         "run": state.run,
+        "backbone": state.spec.backbone,
         "job": to_dict(job),
         "rounds": [dataclasses.asdict(record) for record in state.records],
         "test": {},
@@ -72,8 +75,12 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    write_text(path, json.dumps(facts, indent=1, allow_nan=False))
+def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, Any]) -> None:
+    """The numbers for programs, and the card of the adapter."""
+    write_text(folder / "metrics.json", json.dumps(facts, indent=1, allow_nan=False))
+    write_server_card(
+        folder / "adapter", job=job, backbone=state.spec.backbone, records=state.records, facts=facts
+    )
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:

@@ -188,6 +188,7 @@ class RoundRecord:
         update_norms: ‖ΔB_k‖_F by site.
         seconds: wall-clock time.
         restarts: by site whose training process died and was started again.
+        samples: number of training samples by site that counted.
     """
 
     round: int
@@ -200,3 +201,4 @@ class RoundRecord:
     update_norms: Mapping[str, float]
     seconds: float
     restarts: Mapping[str, int] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)

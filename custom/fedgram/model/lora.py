@@ -56,9 +56,7 @@ def attach(
     """
     config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=dora)
     register(config)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # PEFT 0.21 still asks transformers 5 for a property that it renamed.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+    with torch.random.fork_rng(devices=[]), _quiet_peft():
         try:
             model = get_peft_model(backbone, config)
         except ValueError as error:
@@ -70,6 +68,20 @@ def attach(
     for name, layer in adapted_layers(model).items():
         layer.fix_constants(seed, name)
     return model  # pyright: ignore[reportReturnType]
+
+
+def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
+    """The backbone with a PEFT checkpoint in its weights, by stock PEFT: W + s B A, with m and norm for DoRA."""
+    with _quiet_peft():
+        return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()  # type: ignore[operator]
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """PEFT 0.21 still asks transformers 5 for a property that it renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:

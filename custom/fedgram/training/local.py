@@ -160,8 +160,13 @@ def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
     """The task's metrics on one split; none where the split is empty."""
     if len(data) == 0:
         return {}
-    output = torch.cat([site.model(part).cpu() for part in _parts(site, data.tokens)])
-    return site.task.metrics(output, data.targets)
+    return site.task.metrics(outputs(site, data.tokens), data.targets)
+
+
+@torch.no_grad()
+def outputs(site: Site, tokens: Tokens) -> Tensor:
+    """What the head says of many samples, in batches, on the CPU."""
+    return torch.cat([site.model(part).cpu() for part in _parts(site, tokens)])
 
 
 def evaluation(site: Site) -> SiteEvaluation:

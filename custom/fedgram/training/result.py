@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fedgram import __version__
+from fedgram import __version__, modelcard
 from fedgram.config import JobConfig
-from fedgram.errors import CheckpointError
+from fedgram.errors import BackboneError, CheckpointError
 from fedgram.files import write_tensors, write_text
-from fedgram.model import lora
+from fedgram.model import lora, tasks
+from fedgram.pretrained import hub_id
 from fedgram.settings import from_dict, to_dict
 from fedgram.sitefile import SiteConfig
-from fedgram.training.site import Site, open_site
+from fedgram.training.site import Site, reopen
 from fedgram.training.state import restore, snapshot
 
+_FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
-def save(folder: Path, site: Site) -> None:
+
+def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
     """Write a site's model as it is now.
 
-    ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m; ``local.safetensors`` the
-    linear adapter, the head and m; ``site.json`` what is needed to open the site again. All of it stays here.
+    ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m, and a model card;
+    ``local.safetensors`` the linear adapter, the head and m; ``site.json`` what is needed to open the site again.
+    All of it stays here.
+
+    Args:
+        metrics: on the site's test split, for the card.
     """
     direction = lora.direction(site.model.transformer)
     settings = site.job.adapter
@@ -35,7 +46,7 @@ def save(folder: Path, site: Site) -> None:
         seed=site.job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
-        base_model=site.job.backbone.name,
+        base_model=hub_id(site.job.backbone.name),
     )
     local = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}
     shared = {f"direction.{k}": v for k, v in direction.items()}
@@ -45,29 +56,82 @@ def save(folder: Path, site: Site) -> None:
         "site": site.name,
         "site_config": dataclasses.asdict(site.config),
         "job": to_dict(site.job),
+        "backbone": site.spec.backbone,
+        "tokenizer": _print(site),
+        "task": tasks.to_facts(site.task),
     }
     write_text(folder / "site.json", json.dumps(facts, indent=2))
+    modelcard.write_site_card(
+        folder / "adapter",
+        job=site.job,
+        backbone=site.spec.backbone,
+        modality=site.modality.name,
+        task=site.config.task,
+        counts={split: len(data) for split, data in site.data.items()},
+        classes=getattr(site.task, "classes", ()),
+        metrics=metrics,
+    )
 
 
 def load(folder: Path) -> Site:
-    """Open a site again with the model it ended with. Its data must lie where the site file says.
+    """A site with the model it ended with, for use; see :func:`~fedgram.training.site.reopen`.
 
     Raises:
-        CheckpointError: no result there, or a damaged one.
-        FedgramError: the site cannot be opened any more (data moved, anchors edited …).
+        CheckpointError: no result there, a damaged one, or a tokenizer that is not the one of the run.
+        FedgramError: the site cannot be opened any more (base or anchors edited, training data moved that the
+            tokenizer is fitted on …).
     """
-    path = folder / "site.json"
-    if not path.is_file():
-        raise CheckpointError("no result of a site", where=folder, expected="a folder with site.json")
+    facts, path = read_facts(folder)
     try:
-        facts = json.loads(path.read_text())
         tensors = load_file(folder / "local.safetensors")
-        name = facts["site"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"damaged ({error})", where=path) from error
-    config = from_dict(SiteConfig, facts["site_config"], str(path))
-    site = open_site(name, config, from_dict(JobConfig, facts["job"], str(path)))
+        name, config, task = facts["site"], facts["site_config"], facts["task"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
+    job, where = from_dict(JobConfig, facts["job"], str(path)), str(path)
+    site = reopen(name, from_dict(SiteConfig, config, where), job, tasks.from_facts(task, where))
+    require_base(site.spec.backbone, facts, job)
+    if _print(site) != facts["tokenizer"]:
+        raise CheckpointError(
+            "the tokenizer gives other tokens than in the run",
+            where=f"{name}: tokenizer {site.config.tokenizer!r}",
+            remedy="restore its weights, and the training data if it is fitted on them, or run the job again",
+        )
     direction = {k.removeprefix("direction."): v for k, v in tensors.items() if k.startswith("direction.")}
     lora.load_direction(site.model.transformer, direction)
-    restore(site.model, site.optimizer, {k: v for k, v in tensors.items() if not k.startswith("direction.")})
+    try:
+        restore(site.model, site.optimizer, {k: v for k, v in tensors.items() if not k.startswith("direction.")})
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=folder) from error
     return site
+
+
+def read_facts(result: Path) -> tuple[dict[str, Any], Path]:
+    """What a site or the server wrote about its result, and the file.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = next((result / name for name in _FACTS if (result / name).is_file()), None)
+    if path is None:
+        raise CheckpointError("no result of a run", where=result, expected=f"a folder with {' or '.join(_FACTS)}")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        _ = facts["job"], facts["backbone"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=path) from None
+    return facts, path
+
+
+def require_base(found: str, facts: Mapping[str, Any], job: JobConfig) -> None:
+    """Raises BackboneError unless the base weights are those that the update was trained on."""
+    if found != facts["backbone"]:
+        raise BackboneError(
+            f"weights {found[:12]}…",
+            where=f"backbone {job.backbone.name!r}",
+            expected=f"weights {facts['backbone'][:12]}…, on which this result was trained",
+            remedy="name the folder of that checkpoint",
+        )
+
+
+def _print(site: Site) -> str:
+    return sha256(site.tokenizer.identity.encode()).hexdigest()

@@ -103,6 +103,7 @@ class Round:
         self._bytes: dict[str, int] = {}
         self._norms: dict[str, float] = {}
         self._restarts: dict[str, int] = {}
+        self._samples: dict[str, int] = {}
         self.rejected: dict[str, str] = {}
 
     @property
@@ -129,6 +130,7 @@ class Round:
         self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
         self._norms[reply.site] = contracts.update_norm(reply.delta)
         self._metrics[reply.site] = dict(reply.metrics)
+        self._samples[reply.site] = reply.samples
         if reply.restarts:
             self._restarts[reply.site] = reply.restarts
 
@@ -179,4 +181,5 @@ class Round:
             update_norms={site: self._norms[site] for site in self.accepted},
             seconds=time.perf_counter() - self._started,
             restarts=dict(sorted(self._restarts.items())),
+            samples=dict(sorted(self._samples.items())),
         )

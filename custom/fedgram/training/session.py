@@ -43,7 +43,7 @@ class SiteSession:
         self._position = None
         local.train_alone(self.site)
         evaluation = local.evaluation(self.site)
-        result.save(self._folder / "alone", self.site)
+        result.save(self._folder / "alone", self.site, evaluation.metrics)
         local.reset(self.site)
         return evaluation
 
@@ -51,8 +51,9 @@ class SiteSession:
         """Evaluate the global model and write what the site keeps."""
         self._step_back_to(run, state.round)
         local.adopt(self.site, state)
-        result.save(self._folder / "result", self.site)
-        return local.evaluation(self.site)
+        evaluation = local.evaluation(self.site)
+        result.save(self._folder / "result", self.site, evaluation.metrics)
+        return evaluation
 
     def _step_back_to(self, run: str, round: int) -> None:
         """Have in memory the local state after the last round up to ``round`` that this site trained."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,7 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     task = make_task(config, parts["train"])
     trained = concepts_of(parts["train"])
     require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
-    tokenizer = modality.tokenizer(config.tokenizer, parts["train"])
-    if isinstance(tokenizer, MovableTokenizer):
-        tokenizer.to(choose_device(config.device))
+    tokenizer = _tokenizer(config, modality, parts["train"])
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
     if job.heldout is not None:
@@ -128,6 +127,43 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     return Site(
         name, config, job, modality, tokenizer, data, anchors, heldout, task, model, spec, optimizer, initial
     )
+
+
+def reopen(name: str, config: SiteConfig, job: JobConfig, task: Task) -> Site:
+    """A site for use after its training: as :func:`open_site`, without data to train on.
+
+    The site's data are read only where its tokenizer depends on them.
+
+    Raises:
+        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
+    """
+    modality = modalities.load(config.modality)
+    train = _OnDemand(lambda: split_samples(name, read_samples(config, modality), config.concepts)["train"])
+    tokenizer = _tokenizer(config, modality, train)
+    anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
+    model, spec = _build_model(name, config, job, anchors.tokens, task)
+    optimizer = make_optimizer(model, job)
+    return Site(name, config, job, modality, tokenizer, {}, anchors, None, task, model, spec, optimizer, {})
+
+
+class _OnDemand(Sequence[Sample]):
+    """Samples that are read when somebody looks at them."""
+
+    def __init__(self, read: Callable[[], Sequence[Sample]]):
+        self._read = cache(read)
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read()[index]
+
+
+def _tokenizer(config: SiteConfig, modality: Modality, fit_on: Sequence[Sample]) -> Tokenizer:
+    tokenizer = modality.tokenizer(config.tokenizer, fit_on)
+    if isinstance(tokenizer, MovableTokenizer):
+        tokenizer.to(choose_device(config.device))
+    return tokenizer
 
 
 def tokens_of(modality: Modality, tokenizer: Tokenizer, contents: Sequence[Any], config: SiteConfig) -> Tokens:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from fedgram.model.tasks.base import Task
 from fedgram.model.tasks.labels import Classification, MultiLabel, class_weights, label_weights
 from fedgram.model.tasks.regression import Regression, number_of
 from fedgram.model.tasks.segmentation import Segmentation, pixel_counts
+from fedgram.settings import from_dict, to_dict
 from fedgram.sitefile import SiteConfig
 from fedgram.types import Sample
 
-__all__ = ["Task", "make_task"]
+__all__ = ["Task", "from_facts", "make_task", "to_facts"]
 
 
 def make_task(config: SiteConfig, train: Sequence[Sample]) -> Task:
@@ -36,6 +38,26 @@ def make_task(config: SiteConfig, train: Sequence[Sample]) -> Task:
         return MultiLabel(classes, label_weights(labels, classes) if balanced else ())
     _require_classes(len(classes), 2)
     return Classification(classes, class_weights(labels, classes) if balanced else ())
+
+
+_KINDS = {kind.__name__: kind for kind in (Classification, MultiLabel, Regression, Segmentation)}
+
+
+def to_facts(task: Task) -> dict[str, Any]:
+    """A task as plain data."""
+    return {"kind": type(task).__name__, **to_dict(task)}
+
+
+def from_facts(facts: Mapping[str, Any], where: str) -> Task:
+    """Undo :func:`to_facts`.
+
+    Raises:
+        ConfigError: not the facts of a task.
+    """
+    kind, settings = _KINDS.get(str(facts.get("kind"))), {k: v for k, v in facts.items() if k != "kind"}
+    if kind is None:
+        raise ConfigError(f"unknown task {facts.get('kind')!r}", where=where, expected=", ".join(_KINDS))
+    return from_dict(kind, settings, where)
 
 
 def _regression(train: Sequence[Sample]) -> Task:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.site_model import masked_mean
 from fedgram.types import Sample
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a site's head says of one content.
+
+    Attributes:
+        value: the class; the labels above one half; the number, in the unit of the data; or the class of each
+            pixel, (H, W), as the encoder sees the image.
+        scores: the probability of each class, where there are classes of the whole content.
+    """
+
+    value: str | tuple[str, ...] | float | np.ndarray
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -36,6 +52,10 @@ class Task(Protocol):
 
     def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
         """Numbers by name; one that is not defined on these samples is left out."""
+        ...
+
+    def predictions(self, output: Tensor) -> list[Prediction]:
+        """The head's output in the words of the data."""
         ...
 
 

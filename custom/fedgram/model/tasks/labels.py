@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.model.tasks.base import pooled_head
+from fedgram.model.tasks.base import Prediction, pooled_head
 from fedgram.types import Sample
 
 _LARGEST_WEIGHT = 100.0  # of a rare label against the rest: a handful of samples must not drown all others
@@ -54,6 +54,11 @@ class Classification:
             }
         )
 
+    def predictions(self, output: Tensor) -> list[Prediction]:
+        rows = output.float().softmax(1).tolist()
+        scores = [dict(zip(self.classes, row, strict=True)) for row in rows]
+        return [Prediction(max(row, key=row.__getitem__), row) for row in scores]
+
 
 @dataclass(frozen=True)
 class MultiLabel:
@@ -89,6 +94,11 @@ class MultiLabel:
         return metrics.defined(
             {"macro_f1": metrics.macro_f1(truth, scores > 0), "auroc": metrics.auroc(truth, scores)}
         )
+
+    def predictions(self, output: Tensor) -> list[Prediction]:
+        rows = output.float().sigmoid().tolist()
+        scores = [dict(zip(self.classes, row, strict=True)) for row in rows]
+        return [Prediction(tuple(c for c in self.classes if row[c] > 0.5), row) for row in scores]
 
 
 def index_of(label: str, classes: Sequence[str], sample: Sample) -> int:

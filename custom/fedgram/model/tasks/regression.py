@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.model.tasks.base import pooled_head
+from fedgram.model.tasks.base import Prediction, pooled_head
 from fedgram.types import Sample
 
 
@@ -43,6 +43,9 @@ class Regression:
         truth = targets.double().cpu().numpy()
         predicted = (self.mean + self.std * output[:, 0].double()).cpu().numpy()
         return metrics.defined({"mae": metrics.mae(truth, predicted), "r2": metrics.r2(truth, predicted)})
+
+    def predictions(self, output: Tensor) -> list[Prediction]:
+        return [Prediction(self.mean + self.std * value) for value in output[:, 0].double().tolist()]
 
 
 def number_of(sample: Sample) -> float:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer, Tokenizer
-from fedgram.model.tasks.base import start_small
+from fedgram.model.tasks.base import Prediction, start_small
 from fedgram.reading.pixels import open_mask
 from fedgram.types import Sample
 
@@ -110,6 +110,11 @@ class Segmentation:
             predicted = _enlarged(logits, truth).argmax(1).cpu().numpy()
             counts += metrics.confusion(truth.cpu().numpy(), predicted, len(self.classes))
         return metrics.defined(metrics.overlaps(counts))
+
+    def predictions(self, output: Tensor) -> list[Prediction]:
+        """Masks of the size of the head's output, with the pixel values of the site's own masks."""
+        values = np.array(self.classes, dtype=np.uint8)
+        return [Prediction(values[indices]) for indices in output.argmax(1).cpu().numpy()]
 
 
 def _enlarged(output: Tensor, targets: Tensor) -> Tensor:

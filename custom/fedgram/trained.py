@@ -1,0 +1,127 @@
+"""What a run is good for: a site's model on contents of its modality, alone or together with another site's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedgram import crossmodal
+from fedgram.crossmodal import Embedded, Match
+from fedgram.errors import CheckpointError
+from fedgram.model.tasks.base import Prediction
+from fedgram.reading.pixels import Picture
+from fedgram.training import local, result
+from fedgram.training.site import Site
+from fedgram.types import Sample
+
+_PLACES = (
+    "",
+    "result/",
+    "*/result/",
+    "fedgram/*/result/",
+    "*/fedgram/*/result/",
+)  # of a result below a named folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A site's model as it was at the end of its run.
+
+    Contents are what the site's modality takes (a text, a sequence, a row, a picture), or paths of files that hold
+    one sample each.
+    """
+
+    site: Site
+
+    def embed(self, contents: Sequence[Any]) -> Tensor:
+        """z, (N, d), float32. Cosines mean something within this site only; see :meth:`coordinates`."""
+        return self.gallery(contents).z
+
+    def coordinates(self, contents: Sequence[Any]) -> Tensor:
+        """Anchor coordinates, (N, b): what can be compared with another site's over the slots of both."""
+        return self.gallery(contents).coordinates(self.site.anchors.slots)
+
+    def predict(self, contents: Sequence[Any]) -> list[Prediction]:
+        """The answer of the site's own head to each content."""
+        tokens = self.site.tokens_of([self._content(item) for item in contents])
+        return self.site.task.predictions(local.outputs(self.site, tokens))
+
+    def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None) -> Embedded:
+        """Contents to search in.
+
+        Args:
+            ids: names them in the answers; by default they are numbered.
+        """
+        names = [str(i) for i in range(len(contents))] if ids is None else ids
+        samples = [Sample(n, "", "", self._content(c)) for n, c in zip(names, contents, strict=True)]
+        return crossmodal.embed(self.site, samples)
+
+    def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
+        """For each content the k nearest of another modality, in anchor coordinates.
+
+        Args:
+            gallery: of another site; a site itself stands for its own test samples.
+        """
+        return crossmodal.nearest(self.gallery(contents), _embedded(gallery, "test"), k)
+
+    def classify(self, contents: Sequence[Any], teacher: Trained) -> list[Match]:
+        """The concept of each content, by the labels of a site of another modality (its training samples)."""
+        return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
+
+    def _content(self, item: Any) -> Any:
+        """A file is read, and seen through the window of the site's own images."""
+        content = self.site.modality.read_anchor(item) if isinstance(item, Path) else item
+        return replace(content, window=self.site.config.window) if isinstance(content, Picture) else content
+
+
+def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
+    if isinstance(gallery, Embedded):
+        return gallery
+    return crossmodal.embed(gallery.site, crossmodal.samples_of(gallery.site, split))
+
+
+def load(folder: str | Path, site: str | None = None) -> Trained:
+    """A site's model, from its result folder or from a workspace that holds it.
+
+    Args:
+        folder: ``result`` of a site, or a folder above it.
+        site: which one, where there are several.
+
+    Raises:
+        CheckpointError: no such result, several of them, or a damaged one.
+        FedgramError: what it needs is no longer there (base, tokenizer, anchors; training data if the tokenizer
+            was fitted on them), or not the same.
+    """
+    return Trained(result.load(find_result(Path(folder).expanduser(), site)))
+
+
+def find_result(folder: Path, site: str | None) -> Path:
+    """The result folder of a site in or below a folder.
+
+    Raises:
+        CheckpointError: there is none, or more than one.
+    """
+    found = {
+        _site_of(path): path.parent for place in _PLACES for path in folder.glob(f"{place}/site.json".lstrip("/"))
+    }
+    if site is None and len(found) == 1:
+        return next(iter(found.values()))
+    if site not in found:
+        raise CheckpointError(
+            f"{len(found)} results of sites" if site is None else f"no result of site {site!r}",
+            where=folder,
+            expected=f"site = one of {', '.join(sorted(found))}" if found else "a folder with site.json",
+        )
+    return found[site]
+
+
+def _site_of(path: Path) -> str:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["site"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__})", where=path) from None

@@ -1,0 +1,125 @@
+"""A result in stock tools: PEFT loads the adapter, AutoModel the merged checkpoint, and both give the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fedgram
+import pytest
+import torch
+from fedgram.cli import app
+from fedgram.config import BackboneConfig
+from fedgram.errors import BackboneError, CheckpointError
+from fedgram.merge import merge
+from fedgram.model import lora
+from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.pretrained import hub_id
+from fedgram.training.site import Site
+from peft import PeftModel
+from torch import Tensor
+from toy import Toy
+from transformers import AutoModel
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # stock PEFT 0.21
+
+
+@pytest.fixture(scope="module")
+def site(finished: Path) -> Site:
+    return fedgram.load(finished, site="red").site
+
+
+@torch.no_grad()
+def hidden(model: torch.nn.Module, site: Site) -> Tensor:
+    """Hidden states of the site's anchors, through its own adapter."""
+    tokens = site.anchors.tokens
+    return model(
+        inputs_embeds=site.model.adapter(tokens.values), attention_mask=tokens.mask.long()
+    ).last_hidden_state
+
+
+def test_stock_peft_loads_a_sites_checkpoint(toy: Toy, finished: Path, site: Site):
+    base = AutoModel.from_pretrained(toy.root / "tiny")
+    stock = PeftModel.from_pretrained(base, str(finished / "fedgram/red/result/adapter"))
+    torch.testing.assert_close(hidden(stock, site), site.model.hidden(site.anchors.tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: Site, tmp_path: Path):
+    merge(finished / "fedgram/red/result", tmp_path / "merged")
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    with torch.no_grad():
+        expected = site.model.hidden(site.anchors.tokens)
+    torch.testing.assert_close(hidden(plain, site), expected, atol=1e-5, rtol=1e-5)
+    base = load_backbone(BackboneConfig("tiny"), site.config.backbones, torch.float32)
+    assert (hidden(base, site) - expected).abs().max() > 0.01  # the update did something
+    assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: Site, tmp_path: Path):
+    """With averaged m: B and m of the server, in another site's model."""
+    done = CliRunner().invoke(
+        app, ["merge", str(finished / "server"), str(tmp_path / "merged"), "--base", str(toy.root / "tiny")]
+    )
+    assert done.exit_code == 0, done.output
+    stock = PeftModel.from_pretrained(
+        AutoModel.from_pretrained(toy.root / "tiny"), str(finished / "server/adapter")
+    )
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(hidden(plain, site), hidden(stock, site), atol=1e-5, rtol=1e-5)
+
+
+def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, finished: Path, site: Site, tmp_path: Path):
+    """One of two layers: the plain model must not have the layer back."""
+    backbone = load_backbone(BackboneConfig("tiny", layers=1), site.config.backbones, torch.float32)
+    base = fingerprint(backbone)
+    model = lora.attach(backbone, rank=4, alpha=8.0, targets="all-linear", dora=False, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    b = {k: torch.randn(v.shape, generator=generator) for k, v in lora.direction(model).items()}
+    lora.load_direction(model, b)
+    job = json.loads((finished / "server/metrics.json").read_text())["job"]
+    job["backbone"]["layers"] = 1
+    (tmp_path / "metrics.json").write_text(json.dumps({"job": job, "backbone": base}))
+    lora.save_adapter(
+        tmp_path / "adapter",
+        direction=b,
+        magnitude={},
+        shapes=lora.spec(model),
+        seed=0,
+        rank=4,
+        alpha=8.0,
+        base_model="tiny",
+    )
+    merge(tmp_path, tmp_path / "merged", base=toy.root / "tiny")
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    assert plain.config.num_hidden_layers == 1
+    torch.testing.assert_close(hidden(plain, site), hidden(model.eval(), site), atol=1e-5, rtol=1e-5)
+
+
+def test_half_as_many_bytes(finished: Path, site: Site, tmp_path: Path):
+    merge(finished / "fedgram/red/result", tmp_path / "full")
+    merge(finished / "fedgram/red/result", tmp_path / "half", bf16=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    plain = AutoModel.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    torch.testing.assert_close(
+        hidden(plain, site), hidden(AutoModel.from_pretrained(tmp_path / "full"), site), atol=0.1, rtol=0.1
+    )
+
+
+def test_what_cannot_be_merged(toy: Toy, finished: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no result of a run"):
+        merge(tmp_path, tmp_path / "merged")
+    with pytest.raises(CheckpointError, match="is there already"):
+        merge(finished / "server", finished)
+    other = AutoModel.from_pretrained(toy.root / "tiny")
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1.0)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(BackboneError, match="on which this result was trained"):
+        merge(finished / "server", tmp_path / "merged", base=tmp_path / "other")
+
+
+def test_checkpoints_name_a_base_that_others_find():
+    assert hub_id("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
+    assert hub_id("org/name") == "org/name"
