@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fedgram.errors import DataError
 from fedgram.reading.paths import find_file
-from fedgram.reading.tables import require_column, require_filled, require_unique, row
+from fedgram.reading.tables import require_column, require_filled, require_rows, require_unique, row
 from fedgram.sitefile import Columns, Reading
 from fedgram.types import Sample, Target
 
@@ -20,6 +19,7 @@ SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_TRUTHS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _SEPARATORS = re.compile("[|;]")
 
 
@@ -84,41 +84,40 @@ def _targets(table: pd.DataFrame, path: Path, reading: Reading, files: Path) -> 
     column = require_column(table, reading.target, path, "target")
     if reading.task == "multilabel":
         return [tuple(sorted({part.strip() for part in _SEPARATORS.split(cell)} - {""})) for cell in column]
-    parse: dict[str, Callable[[str, str], Target]] = {
-        "classification": lambda cell, where: cell,
-        "regression": lambda cell, where: _number(cell, where, reading.target),
-        "segmentation": lambda cell, where: find_file(files, cell, where, f"column {reading.target!r}"),
-    }
     cells = require_filled(column, path)
-    return [parse[reading.task](cell, row(path, i)) for i, cell in enumerate(cells)]
+    if reading.task == "regression":
+        return _numbers(cells, path)
+    if reading.task == "segmentation":
+        what = f"column {reading.target!r}"
+        return [find_file(files, cell, row(path, i), what) for i, cell in enumerate(cells)]
+    return cells.tolist()
 
 
 def _one_column_each(table: pd.DataFrame, path: Path, names: tuple[str, ...]) -> list[Target]:
-    truth = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-    present: list[list[str]] = [[] for _ in range(len(table))]
+    present: list[set[str]] = [set() for _ in range(len(table))]
     for name in names:
-        for i, cell in enumerate(require_column(table, name, path, "targets")):
-            if cell.lower() not in truth:
-                raise DataError(
-                    f"column {name!r} is neither 0 nor 1",
-                    where=row(path, i),
-                    remedy="decide what unknown and uncertain are, and write 0 or 1",
-                )
-            if truth[cell.lower()]:
-                present[i].append(name)
+        truths = [_TRUTHS.get(cell.lower()) for cell in require_column(table, name, path, "targets")]
+        require_rows(
+            [truth is not None for truth in truths],
+            path,
+            f"column {name!r} is neither 0 nor 1",
+            remedy="decide what unknown and uncertain are, and write 0 or 1",
+        )
+        for labels, truth in zip(present, truths, strict=True):
+            labels |= {name} if truth else set()
     return [tuple(sorted(labels)) for labels in present]
 
 
-def _number(cell: str, where: str, column: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(
-            f"column {column!r} is not a number", where=where, remedy="correct the cell or remove the row"
-        )
-    return value
+def _numbers(cells: pd.Series, path: Path) -> list[Target]:
+    numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), dtype=np.float64)
+    require_rows(
+        np.isfinite(numbers).tolist(),
+        path,
+        f"column {cells.name!r} is not a number",
+        expected="a number, with a decimal point",
+        remedy="correct the cell or remove the row",
+    )
+    return numbers.tolist()
 
 
 def _splits(table: pd.DataFrame, path: Path, columns: Columns) -> list[str]:
@@ -127,11 +126,11 @@ def _splits(table: pd.DataFrame, path: Path, columns: Columns) -> list[str]:
             require_column(table, columns.split, path, "split")
         return [""] * len(table)
     found = [SPLITS.get(cell.lower(), "") for cell in table[columns.split]]
-    if not all(found):
-        raise DataError(
-            f"column {columns.split!r} does not name a split",
-            where=row(path, found.index("")),
-            expected="train, validation or test",
-            remedy='correct the cell, or say `split = ""` under [columns] if the column is something else',
-        )
+    require_rows(
+        [part != "" for part in found],
+        path,
+        f"column {columns.split!r} does not name a split",
+        expected="train, validation or test",
+        remedy='correct the cell, or say `split = ""` under [columns] if the column is something else',
+    )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,14 @@ def _to_8_bits(values: np.ndarray, window: tuple[float, ...]) -> Image.Image:
 def _dicom(picture: Picture) -> tuple[np.ndarray, tuple[float, ...]]:
     """Intensities, dark to bright, and the window: the site's, the file's own, or all of the range."""
     dataset = read_dicom(picture.path)
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise _volume(picture.path, frames)
+    if "PixelData" not in dataset:
+        raise DataError("no image in it", where=picture.path, remedy="take it out: a report or a plan, say")
     try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        if frames > 1:
+            raise _volume(picture.path, frames)
         values, window = _intensities(dataset)
-    except (AttributeError, KeyError, ValueError, RuntimeError, NotImplementedError, IndexError) as error:
+    except (AttributeError, LookupError, ValueError, RuntimeError, struct.error) as error:
         raise DataError(
             f"no readable pixels ({type(error).__name__})",
             where=picture.path,
@@ -125,7 +128,7 @@ def _intensities(dataset: Any) -> tuple[np.ndarray, tuple[float, float]]:
     values = apply_modality_lut(pixels, dataset)
     if "VOILUTSequence" in dataset:
         bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        return apply_voi_lut(values, dataset), (0.0, 2.0**bits - 1)
+        return apply_voi_lut(np.rint(values).astype(np.int32), dataset), (0.0, 2.0**bits - 1)
     if "WindowCenter" in dataset:
         center, width = (float(np.atleast_1d(dataset[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
         return values, (center - width / 2, center + width / 2)

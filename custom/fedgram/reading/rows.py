@@ -121,12 +121,11 @@ def _cells(column: pd.Series, path: Path, codes: bool) -> list[Cell]:
     if codes or 2 * finite.sum() < (~missing).sum():
         names = [category(float(n)) if f else c for c, n, f in zip(column, numbers, finite, strict=True)]
         return [math.nan if absent else name for name, absent in zip(names, missing, strict=True)]
-    wrong = ~missing & ~finite
-    if wrong.any():
-        raise DataError(
-            f"column {str(column.name)!r} is not a number",
-            where=tables.row(path, int(wrong.argmax())),
-            expected="a number, or blank or NA when missing; most cells of this column are numbers",
-            remedy="correct the cell; or name the column under `drop` or `categories` of [columns]",
-        )
+    tables.require_rows(
+        (missing | finite).tolist(),
+        path,
+        f"column {column.name!r} is not a number",
+        expected="a number, or blank or NA when missing; most cells of this column are numbers",
+        remedy="correct the cell; or name the column under `drop` or `categories` of [columns]",
+    )
     return numbers.tolist()

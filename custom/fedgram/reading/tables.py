@@ -94,14 +94,19 @@ def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> 
 
 def require_filled(column: pd.Series, path: Path) -> pd.Series:
     """Raises DataError naming the first row that is blank."""
-    blank = (column == "").to_numpy()
-    if blank.any():
-        raise DataError(
-            f"column {str(column.name)!r} is blank",
-            where=row(path, int(blank.argmax())),
-            remedy="fill the cell or remove the row",
-        )
+    filled = (column != "").tolist()
+    require_rows(filled, path, f"column {column.name!r} is blank", remedy="fill the cell or remove the row")
     return column
+
+
+def require_rows(
+    good: Sequence[bool], path: Path, problem: str, *, expected: str | None = None, remedy: str | None = None
+) -> None:
+    """Raises DataError unless all rows are good: the first that is not by its number, and how many more."""
+    wrong = [index for index, fine in enumerate(good) if not fine]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise DataError(problem, where=f"{row(path, wrong[0])}{more}", expected=expected, remedy=remedy)
 
 
 def require_unique(ids: Sequence[str], path: Path, what: str) -> None:
