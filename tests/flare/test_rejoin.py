@@ -14,7 +14,10 @@ from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import job_from_meta
 from nvflare.fuel.f3.message import Message
-from nvflare.private.defs import CellMessageHeaderKeys
+from nvflare.private.admin_defs import Message as AdminMessage
+from nvflare.private.defs import ERROR_MSG_PREFIX, CellMessageHeaderKeys
+from nvflare.private.fed.server.admin import check_client_replies
+from nvflare.private.fed.server.message_send import ClientReply
 
 JOB = job_from_meta({"job_id": "j", "name": "toy", "deploy_map": {"app_server": ["server"], "app_red": ["red"]}})
 
@@ -90,6 +93,28 @@ def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch):
     assert gaps[:4] == [10, 20, 40, 80]
     assert max(gaps) == 600
     assert component._is_due(JOB, "green")
+
+
+def test_a_site_that_refuses_to_start_does_not_end_the_job(tmp_path: Path):
+    """`check_client_replies` is what FLARE ends the job by."""
+
+    def check(engine: Engine) -> None:
+        answer = AdminMessage(topic="reply_train.start_job", body=f"{ERROR_MSG_PREFIX}: no GPU")
+        rejoin._soften_refusal(Message(payload=answer), engine)
+        check_client_replies([ClientReply("new", "red", None, answer)], ["red"], "start job")
+
+    engine = Engine(tmp_path)
+    engine.job_runner.running_jobs.clear()  # it is being started
+    check(engine)
+    foreign = Engine(tmp_path, "nvflare.app_common.workflows.fedavg.FedAvg")
+    foreign.job_runner.running_jobs.clear()
+    with pytest.raises(RuntimeError, match="no GPU"):
+        check(foreign)
+    for other in (AdminMessage(topic="reply_train.deploy", body=f"{ERROR_MSG_PREFIX}: no"), None, "garbage"):
+        message = Message(payload=other)
+        rejoin._soften_refusal(message, engine)
+        assert message.payload is other
+        assert getattr(other, "body", "").startswith(ERROR_MSG_PREFIX) == isinstance(other, AdminMessage)
 
 
 def test_no_site_s_exit_code_decides_over_the_job(tmp_path: Path):

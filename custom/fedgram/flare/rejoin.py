@@ -26,7 +26,13 @@ from nvflare.apis.job_def import Job
 from nvflare.apis.job_scheduler_spec import DispatchInfo
 from nvflare.fuel.f3.message import Message
 from nvflare.private.admin_defs import MsgHeader, ReturnCode
-from nvflare.private.defs import CellChannel, CellChannelTopic, CellMessageHeaderKeys
+from nvflare.private.defs import (
+    ERROR_MSG_PREFIX,
+    CellChannel,
+    CellChannelTopic,
+    CellMessageHeaderKeys,
+    TrainingTopic,
+)
 from nvflare.private.fed.server.job_runner import JobRunner
 from nvflare.utils.job_launcher_utils import get_resource_manager_spec
 
@@ -49,9 +55,11 @@ class Rejoin(FLComponent):
         if event_type == EventType.SYSTEM_START:
             # The jobs of a server that was killed say RUNNING for ever, and nobody could end or delete them.
             engine.job_runner.update_unfinished_jobs(fl_ctx)
-            engine.get_cell().core_cell.add_incoming_request_filter(
+            cell = engine.get_cell().core_cell
+            cell.add_incoming_request_filter(
                 CellChannel.SERVER_MAIN, CellChannelTopic.HEART_BEAT, self._heartbeat, engine
             )
+            cell.add_incoming_reply_filter(CellChannel.CLIENT_MAIN, "admin", _soften_refusal, engine)
         elif event_type == EventType.BEFORE_SEND_ADMIN_COMMAND:
             _let_the_controller_judge(engine)
         elif event_type == EventType.SYSTEM_END:
@@ -97,6 +105,16 @@ def _let_the_controller_judge(engine: Any) -> None:
         if _is_fedgram(engine, job_id):
             for client in _participants(engine, job_id).values():
                 engine.job_runner.resolve_client_outcome(job_id, client.name)
+
+
+def _soften_refusal(message: Message, engine: Any) -> None:
+    """Reword a site's refusal to start a job, by which FLARE would end the job for all."""
+    answer = message.payload
+    if getattr(answer, "topic", None) != f"reply_{TrainingTopic.START_JOB}":
+        return
+    starting = set(engine.run_processes) - set(engine.job_runner.running_jobs)
+    if all(_is_fedgram(engine, job_id) for job_id in starting):
+        answer.body = str(answer.body).replace(ERROR_MSG_PREFIX, "refused")
 
 
 def _start_again(engine: Any, job: Job, client: Client, fl_ctx: FLContext) -> str:
