@@ -16,8 +16,7 @@ from pathlib import Path
 
 from fedgram import crossreport
 from fedgram.errors import FedgramError, RoundFailed
-from fedgram.progress import MARK
-from fedgram.report import print_report
+from fedgram.flare import submit
 from loopback import PROVISIONING, Federation, read_project
 from rich.console import Console
 
@@ -41,25 +40,16 @@ def run(folder: Path) -> None:
     try:
         federation.start()
         _say(f"{federation.server} and {', '.join(federation.sites)} are up", began)
-        job = federation.submit(shortened(_JOB, folder / "geodora", _ROUNDS))
-        _say(f"job {job} submitted", began)
-        shown = 0
-        while not (status := federation.ended(job)):
-            shown = _show_progress(federation, shown)
-            time.sleep(0.5)
-        _show_progress(federation, shown)
-        results = federation.download(job, folder / "download") / "fedgram"
-        _say(f"job ended as {status}, results in {results}", began)
+        job = shortened(_JOB, folder / "geodora", _ROUNDS)
+        results = submit.run(job, federation.kit(federation.admin), folder / "results", console)
+        rounds = json.loads((results / "metrics.json").read_text())["rounds"]
+        if len(rounds) != _ROUNDS or not (results / "report.png").is_file():
+            raise RoundFailed(f"{len(rounds)} rounds", where=results, expected=f"{_ROUNDS} rounds and report.png")
     except Exception:
         _show_errors(federation)
         raise
     finally:
         federation.stop()
-    metrics = json.loads((results / "metrics.json").read_text()) if (results / "metrics.json").is_file() else {}
-    if len(metrics.get("rounds", ())) != _ROUNDS or not (results / "report.png").is_file():
-        _show_errors(federation)
-        raise RoundFailed("no report of all rounds", where=results, remedy=f"see the logs {federation.kits}/*.out")
-    print_report(metrics, console)
     sites = [federation.kit(site) / "fedgram" / site / "result" for site in federation.sites]
     crossreport.write(sites, results, console)  # only here, where the sites share a machine
     _say("all processes have ended", began)
@@ -77,20 +67,13 @@ def shortened(job: Path, to: Path, rounds: int) -> Path:
     return to
 
 
-def _show_progress(federation: Federation, shown: int) -> int:
-    """Print fedgram's own lines of the server's log that are new; returns how many there are."""
-    lines = [line for line in federation.output(federation.server).splitlines() if MARK in line]
-    for line in lines[shown:]:
-        console.print(line[line.index(MARK) + len(MARK) :].strip(), markup=False, soft_wrap=True)
-    return len(lines)
-
-
 def _show_errors(federation: Federation) -> None:
-    """The first lines of every participant's log that say what went wrong."""
+    """The first lines of every participant's logs that say what went wrong."""
     for name in (federation.server, *federation.sites):
-        lines = federation.output(name).splitlines()
-        for line in [line for line in lines if " - ERROR - " in line or "Error: " in line][:5]:
-            console.print(f"{name}: {line}", style="red", markup=False, soft_wrap=True)
+        for path in (federation.kits / f"{name}.out", federation.kit(name) / "fedgram" / name / "log.txt"):
+            lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+            for line in [line for line in lines if " ERROR " in line or "Error: " in line][:5]:
+                console.print(f"{path}: {line}", style="red", markup=False, soft_wrap=True)
 
 
 def _say(text: str, began: float) -> None:

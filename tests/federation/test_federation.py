@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_simulator import assert_same_model, plain
 from toy import Toy
 
-from federation.federation import running
-
-pytestmark = pytest.mark.federation
+from federation.federation import HONEST, provision, running
 
 
 def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_path: Path):
@@ -30,3 +29,23 @@ def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_pat
         assert [e.step for e in events.Scalars("cka")] == [1, 2, 3]
         kept = {path.name for path in (federation.kit(site) / "fedgram" / site / "result").iterdir()}
         assert kept == {"adapter", "local.safetensors", "site.json"}
+
+
+@pytest.mark.federation
+def test_what_is_not_in_the_contract_stays_at_the_site_whatever_its_executor_does(toy: Toy, tmp_path: Path):
+    run = toy.with_job(training={"rounds": 2, "local_steps": 1}, baseline=False)
+    executors = {**HONEST, "careless": ("leaky.LeakyExecutor", "red")}
+    federation = provision(run, tmp_path, executors)
+    shutil.copy(federation.kit("red") / "local/privacy.json", federation.kit("careless") / "local/privacy.json")
+    try:
+        federation.start()
+        job = federation.submit(tmp_path / "job")
+        federation.wait(job)
+        results = federation.download(job, tmp_path / "download") / "fedgram"
+    finally:
+        federation.stop()
+    assert "a reply with ['embeddings'] stays here" in federation.output("careless")
+    assert "embeddings" not in federation.output(federation.server)
+    for record in json.loads((results / "metrics.json").read_text())["rounds"]:
+        assert set(record["shares"]) == set(HONEST)
+        assert "TASK_RESULT_FILTER_ERROR" in record["rejected"]["careless"]
