@@ -288,7 +288,7 @@ FAULTS: dict[str, tuple[Callable[[Site], Shareable], str | None]] = {
     "an unknown class": (unknown, f"{READ}: Type 'hostile.Unheard' is not allowed"),
     "an enormous tensor": (enormous, f"{READ}: tensors of"),
     "many tensors": (many, f"{READ}: tensors of"),
-    "50 GB announced": (announced, f"{READ}: 50000000000 bytes or more for submit_update"),
+    "50 GB announced": (announced, f"{READ}: 50000000000 bytes or more"),
     "a code that ends jobs": (code, "answered with TASK_UNKNOWN"),
     "no model": (empty, f"{READ}: the shareable is not a valid DXO"),
     "corrupt bytes": (corrupt, READ),

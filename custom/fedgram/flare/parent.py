@@ -52,6 +52,7 @@ class ServerGate(FLComponent):
         site = sender(message.headers)
         if site in (None, AUTH_CLIENT_NAME_FOR_SJ) or "@" in str(site):
             return None  # the server's own processes, and administrators, whom FLARE knows by their address
+        message.remove_header(MessageHeaderKey.CONN_URL)  # FLARE connects to whatever address is given there
         channel, topic = message.get_header(MessageHeaderKey.CHANNEL), message.get_header(MessageHeaderKey.TOPIC)
         to = FQCN.split(str(message.get_header(MessageHeaderKey.DESTINATION)))
         if to[0] != FQCN.ROOT_SERVER:
