@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from fedgram.errors import DataError
@@ -70,3 +73,54 @@ def test_mixed_group_counts_under_its_most_frequent_concept():
             return
         assert "r" in {s.id for s in parts["train"]}
     pytest.fail("the one group with Y was always in training")
+
+
+def _with(targets: list, groups: list[str] | None = None, splits: list[str] | None = None) -> list[Sample]:
+    names, parts = groups or [f"g{i}" for i in range(len(targets))], splits or [""] * len(targets)
+    rows = enumerate(zip(targets, names, parts, strict=True))
+    return [Sample(str(i), "", g, None, t, part, f"rows.csv, row {i + 1}") for i, (t, g, part) in rows]
+
+
+def test_numbers_are_stratified_by_quarter():
+    parts = split(_with([float(i % 40) for i in range(160)]))
+    for part, each in (("train", 28), ("validation", 4), ("test", 8)):
+        quarters = [int(s.target // 10) for s in parts[part]]
+        assert [quarters.count(q) for q in range(4)] == [each] * 4
+
+
+def test_the_rarest_label_of_a_sample_decides():
+    """All of 60 have the common label, each sixth a rare one as well: by chance the test might have none."""
+    samples = _with([("common", "rare") if i % 6 == 0 else ("common",) for i in range(60)] + [()] * 10)
+    parts = split(samples)
+    assert [sum("rare" in s.target for s in parts[part]) for part in PARTS] == [7, 1, 2]
+    assert [sum(s.target == () for s in parts[part]) for part in PARTS] == [7, 1, 2]
+
+
+def test_masks_are_stratified_by_concept():
+    samples = _samples({f"{c}{i}": c for c in "XY" for i in range(5)})
+    parts = split([dataclasses.replace(s, target=Path("mask.png")) for s in samples])
+    assert Counter(s.concept for s in parts["test"]) == {"X": 2, "Y": 2}
+
+
+def test_the_split_of_the_data_is_kept():
+    samples = _with(list("abab"), splits=["train", "train", "test", "test"])
+    parts = split(samples)
+    assert [[s.id for s in parts[p]] for p in PARTS] == [["0", "1"], [], ["2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("targets", "groups", "splits", "message"),
+    [
+        (
+            "aab",
+            "xyx",
+            ["train", "train", "test"],
+            r"row 1 and rows\.csv, row 3: one group is in train and in test",
+        ),
+        ("aab", "xyz", ["train", "train", "test"], "no training sample of 'b'"),
+        ([1.0, 2.0], "xy", ["validation", "test"], "no training sample"),
+    ],
+)
+def test_a_split_that_cannot_be_kept(targets, groups, splits, message):
+    with pytest.raises(DataError, match=message):
+        split(_with(list(targets), list(groups), splits))
