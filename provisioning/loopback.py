@@ -104,7 +104,7 @@ class Federation:
 
     # processes
 
-    def start(self, *names: str, seconds: float = 60) -> None:
+    def start(self, *names: str, seconds: float = 120) -> None:
         """Start participants, all by default, and wait until the server listens and the sites are registered."""
         offsets = {name: len(self.output(name)) for name in names or (self.server, *self.sites)}
         for name in offsets:
@@ -220,7 +220,7 @@ class Federation:
         status = str(self.meta(job)[JobMetaKey.STATUS.value])
         return status if status.startswith("FINISHED") else None
 
-    def wait(self, job: str, seconds: float = 180) -> str:
+    def wait(self, job: str, seconds: float = 300) -> str:
         """Wait for the end of a job; returns its final status."""
         return wait_until(lambda: self.ended(job), seconds, f"the end of job {job}", poll=0.5)
 
