@@ -8,6 +8,7 @@ from pathlib import Path
 import fedgram
 import pytest
 import torch
+import vlms
 from fedgram.cli import app
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError, CheckpointError
@@ -69,31 +70,54 @@ def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: Site, tmp
     torch.testing.assert_close(hidden(plain, site), hidden(stock, site), atol=1e-5, rtol=1e-5)
 
 
-def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, finished: Path, site: Site, tmp_path: Path):
-    """One of two layers: the plain model must not have the layer back."""
-    backbone = load_backbone(BackboneConfig("tiny", layers=1), site.config.backbones, torch.float32)
-    base = fingerprint(backbone)
-    model = lora.attach(backbone, rank=4, alpha=8.0, targets="all-linear", dora=False, seed=0)
+def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> torch.nn.Module:
+    """A server's result with a random update, and the adapted model itself."""
+    transformer = load_backbone(backbone, {backbone.name: base}, torch.float32)
+    weights = fingerprint(transformer)
+    model = lora.attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
     generator = torch.Generator().manual_seed(0)
-    b = {k: torch.randn(v.shape, generator=generator) for k, v in lora.direction(model).items()}
-    lora.load_direction(model, b)
-    job = json.loads((finished / "server/metrics.json").read_text())["job"]
-    job["backbone"]["layers"] = 1
-    (tmp_path / "metrics.json").write_text(json.dumps({"job": job, "backbone": base}))
+    lora.load_direction(
+        model, {k: torch.randn(v.shape, generator=generator) for k, v in lora.direction(model).items()}
+    )
+    lora.load_magnitude(model, {k: 1.3 * v for k, v in lora.magnitude(model).items()})
+    pin = {"sha256": "0" * 64, "concepts": ["a"] * 4}
+    job = {"anchors": pin, "backbone": {"name": backbone.name, "layers": backbone.layers}}
+    (folder / "metrics.json").write_text(json.dumps({"job": job, "backbone": weights}))
     lora.save_adapter(
-        tmp_path / "adapter",
-        direction=b,
-        magnitude={},
+        folder / "adapter",
+        direction=lora.direction(model),
+        magnitude=lora.magnitude(model),
         shapes=lora.spec(model),
         seed=0,
         rank=4,
         alpha=8.0,
-        base_model="tiny",
+        base_model=backbone.name,
     )
-    merge(tmp_path, tmp_path / "merged", base=toy.root / "tiny")
+    return model.eval()
+
+
+def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: Site, tmp_path: Path):
+    """One of two layers: the plain model must not have the other back."""
+    base = toy.root / "tiny"
+    model = result_of(tmp_path, BackboneConfig("tiny", layers=1), str(base), dora=False)
+    merge(tmp_path, tmp_path / "merged", base=base)
     plain = AutoModel.from_pretrained(tmp_path / "merged")
     assert plain.config.num_hidden_layers == 1
-    torch.testing.assert_close(hidden(plain, site), hidden(model.eval(), site), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden(plain, site), hidden(model, site), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", vlms.FAMILIES)
+@torch.no_grad()
+def test_the_language_tower_of_a_vision_language_model(family: str, tmp_path: Path):
+    """Two of three layers, adapted and merged, load as a model of their own and see padding as the tower did."""
+    base = vlms.save(family, tmp_path / "base")
+    model = result_of(tmp_path, BackboneConfig("vlm", layers=2), base, dora=True)
+    merge(tmp_path, tmp_path / "merged", base=Path(base))
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    x = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    expected, found = (m(inputs_embeds=x, attention_mask=mask).last_hidden_state for m in (model, plain))
+    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
 
 
 def test_half_as_many_bytes(finished: Path, site: Site, tmp_path: Path):

@@ -42,4 +42,5 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
     backbone = load_backbone(job.backbone, folders, torch.float32)
     require_base(fingerprint(backbone), facts, job)
     merged: Any = lora.merge_checkpoint(backbone, result / "adapter")
-    (merged.to(torch.bfloat16) if bf16 else merged).save_pretrained(out)
+    # Names as the model has them: a language tower was renamed on loading, and its old names belong to the whole.
+    (merged.to(torch.bfloat16) if bf16 else merged).save_pretrained(out, save_original_format=False)
