@@ -84,7 +84,7 @@ class Segmentation:
             raise ConfigError(
                 "this encoder keeps no map of the image", where="task 'segmentation'", expected="a vision encoder"
             )
-        masks = [torch.from_numpy(tokenizer.place(self._indices(s))) for s in samples]
+        masks = [torch.tensor(tokenizer.place(self._indices(s))) for s in samples]
         return torch.stack(masks) if masks else torch.zeros(0, 1, 1, dtype=torch.uint8)
 
     def _indices(self, sample: Sample) -> np.ndarray:
