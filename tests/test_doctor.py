@@ -523,7 +523,7 @@ def edited_anchors(red: Path, toy: Toy) -> None:
             "another anchor set",
             "install the anchor set",
         ),
-        (lambda k, t: edit_site(k, device="cuda:99"), "device", "cuda:99", "auto, cpu, cuda or cuda:N"),
+        (lambda k, t: edit_site(k, device="cuda:99"), "device", "cuda:99", "auto, cpu, cuda, cuda:N or split"),
         (lambda k, t: edit_site(k, backbones={"tiny": "/no"}), "memory", "no folder /no", r"\[backbones\]"),
         (
             lambda k, t: edit_site(k, cache=str(k / "local/fedgram.toml/x")),

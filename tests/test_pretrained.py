@@ -18,13 +18,13 @@ from fedgram.pretrained import load_model, load_part, locate
 from transformers import AutoConfig, AutoModel, BertForMaskedLM
 
 SCRIPT = """
-import sys, torch
+import sys
 from fedgram import modalities
 from fedgram.config import BackboneConfig
 from fedgram.errors import FedgramError
 from fedgram.model.backbone import load_backbone
 attempts = [
-    lambda: load_backbone(BackboneConfig("org/model"), {}, torch.float32),
+    lambda: load_backbone(BackboneConfig("org/model"), {}),
     *(lambda m=m: modalities.load(m).tokenizer("org/model", []) for m in ("text", "image", "genomics")),
 ]
 for attempt in attempts:

@@ -15,6 +15,8 @@ from fedgram.errors import ConfigError
 from fedgram.settings import from_dict
 
 T = TypeVar("T")
+Precision = Literal["fp32", "bf16", "int8", "nf4"]
+SPLIT = "split"  # the device that is all GPUs
 
 TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
 
@@ -96,8 +98,9 @@ class SiteConfig:
         heldout: folder of the held-out anchor set.
         concepts: train on these labels only; all when empty.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
-        precision: of the frozen backbone.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
+        precision: of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
+        gradient_checkpointing: compute the layers twice instead of keeping what is inside them.
         threads: CPU threads; 0 leaves it to torch.
         cache: folder of the token cache.
         state: folder of the site's own state and results; inside the site's workspace when absent.
@@ -116,7 +119,8 @@ class SiteConfig:
     concepts: tuple[str, ...] = ()
     backbones: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
     threads: int = 0
     cache: str = "~/.cache/fedgram"
     state: str | None = None

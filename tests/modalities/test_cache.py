@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedgram.errors import DataError
+from fedgram.errors import CheckpointError, DataError
 from fedgram.modalities.cache import cached_tokens
 from fedgram.types import Tokens
 
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("fedgram.files.os.replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match="disk full"):
         _cached(Slow(), ["a"], tmp_path)
     assert list((tmp_path / "tokens").iterdir()) == []
 

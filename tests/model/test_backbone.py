@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import load_backbone
@@ -19,19 +18,19 @@ def test_a_job_cannot_reach_a_folder_in_the_working_directory(
     bert().save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackboneError, match="a job cannot name a file or folder at a site"):
-        load_backbone(BackboneConfig(name), {}, torch.float32)
+        load_backbone(BackboneConfig(name), {})
     with pytest.raises(BackboneError, match="a job cannot name a file or folder at a site"):
-        load_backbone(BackboneConfig(name), {"other": str(tmp_path / name)}, torch.float32)
-    assert load_backbone(BackboneConfig(name), {name: str(tmp_path / name)}, torch.float32)
+        load_backbone(BackboneConfig(name), {"other": str(tmp_path / name)})
+    assert load_backbone(BackboneConfig(name), {name: str(tmp_path / name)})
 
 
 def test_a_dangling_link_is_a_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "model").symlink_to(tmp_path / "nowhere")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackboneError, match="a job cannot name a file or folder at a site"):
-        load_backbone(BackboneConfig("model"), {}, torch.float32)
+        load_backbone(BackboneConfig("model"), {})
 
 
 def test_a_folder_that_the_site_names_must_be_there(tmp_path: Path):
     with pytest.raises(BackboneError, match=r"(?s)no folder.*nowhere.*correct .backbones."):
-        load_backbone(BackboneConfig("x"), {"x": str(tmp_path / "nowhere")}, torch.float32)
+        load_backbone(BackboneConfig("x"), {"x": str(tmp_path / "nowhere")})

@@ -39,8 +39,8 @@ def every_family(test):
     return pytest.mark.parametrize("family", FAMILIES)(test)
 
 
-def load(family: str, folders: dict[str, str], layers: int | None = None, dtype=torch.float32) -> nn.Module:
-    return load_backbone(BackboneConfig(family, layers), folders, dtype)
+def load(family: str, folders: dict[str, str], layers: int | None = None, precision="fp32") -> nn.Module:
+    return load_backbone(BackboneConfig(family, layers), folders, precision)
 
 
 def masks() -> torch.Tensor:
@@ -117,13 +117,13 @@ def test_padding_changes_nothing(family: str, folders: dict[str, str]):
 
 
 @every_family
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_reach_every_adapter(family: str, dtype: torch.dtype, folders: dict[str, str]):
-    model = lora.attach(load(family, folders, dtype=dtype), dora=True, seed=SEED, **SETTINGS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_reach_every_adapter(family: str, precision: str, folders: dict[str, str]):
+    model = lora.attach(load(family, folders, precision=precision), dora=True, seed=SEED, **SETTINGS)
     shapes = lora.spec(model)
     assert len(shapes) == 3 * 7  # q, k, v, o, gate, up and down of each layer
     assert all(name.startswith("base_model.model.layers.") for name in shapes)
-    x = torch.randn(4, LENGTH, HIDDEN).to(dtype)
+    x = torch.randn(4, LENGTH, HIDDEN).to(next(model.parameters()).dtype)
     y = model(inputs_embeds=x, attention_mask=masks().long()).last_hidden_state.float()
     (y[masks()] * torch.randn(int(masks().sum()), HIDDEN)).sum().backward()
     for name, layer in lora.adapted_layers(model).items():
@@ -182,10 +182,10 @@ def test_a_round_of_training(family: str, folders: dict[str, str], toy: Toy):
 
 @every_family
 def test_size_and_fingerprint_are_those_of_the_tower(family: str, folders: dict[str, str]):
-    towers = [load(family, folders, 2, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    towers = [load(family, folders, 2, precision) for precision in ("fp32", "bf16")]
     assert len({fingerprint(tower) for tower in towers}) == 1
     size = sum(p.numel() for p in towers[1].parameters()) * 2
-    assert weight_bytes(BackboneConfig(family, 2), folders, torch.bfloat16) == size
+    assert weight_bytes(BackboneConfig(family, 2), folders, "bf16") == size
 
 
 def test_weights_that_are_not_there_are_not_invented(folders: dict[str, str], tmp_path: Path):

@@ -16,17 +16,17 @@ from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
 from fedgram.model import lora
-from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
+from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import width
 from fedgram.model.tasks import make_task
-from fedgram.sitefile import SiteConfig, find_site_config
+from fedgram.sitefile import SPLIT, SiteConfig, find_site_config
 from fedgram.splits import PARTS
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.site import choose_device, find_anchors, require_common_concept
 from fedgram.types import ModelSpec
 
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
-_LESS = 'close other programs, use fewer samples, or write precision = "bf16" in the site file'
+_LESS = 'close other programs, use fewer samples, or write precision = "bf16" or "nf4" in the site file'
 
 
 def site_file(visit: Visit) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def device(visit: Visit) -> Iterator[Finding]:
     visit.device = found = choose_device(config.device)
     name = torch.cuda.get_device_name(found) if found.type == "cuda" else f"{os.cpu_count()} cores"
     yield Finding("ok", f"{found} ({name}), {config.precision}, {config.threads or 'all'} threads")
-    if config.precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+    if config.precision != "fp32" and found.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         yield Finding("warning", f"{found} only emulates bf16", 'precision = "fp32" in the site file')
     if config.threads > (os.cpu_count() or config.threads):
         yield Finding(
@@ -134,7 +134,7 @@ def memory(visit: Visit) -> Iterator[Finding]:
     config, found = needed(visit.config, "site file"), needed(visit.device, "device")
     weights = 0
     if visit.job is not None:
-        weights = weight_bytes(visit.job.settings.backbone, config.backbones, _dtype(config))
+        weights = weight_bytes(visit.job.settings.backbone, config.backbones, config.precision)
     findings = [enough("memory for weights and tokens", free_memory(), weights + _token_bytes(visit), _LESS)]
     if found.type == "cuda":
         findings.append(
@@ -153,8 +153,9 @@ def backbone(visit: Visit) -> Iterator[Finding]:
         return
     needed(visit.weights, "memory")
     settings = visit.job.settings
-    base = load_backbone(settings.backbone, config.backbones, _dtype(config))
-    digest, d = fingerprint(base), width(base)
+    place = SPLIT if config.device == SPLIT else str(needed(visit.device, "device"))
+    base = load_backbone(settings.backbone, config.backbones, config.precision, place)
+    digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
     adapted = lora.attach(
         base,
         rank=settings.adapter.rank,
@@ -203,7 +204,3 @@ def _token_bytes(visit: Visit) -> int:
     count = sum(map(len, visit.samples.values())) + sum(len(found.covered(visit.modality.name)) for found in sets)
     length, width = visit.token_shape
     return count * length * (4 * width + 1)
-
-
-def _dtype(config: SiteConfig) -> torch.dtype:
-    return torch.bfloat16 if config.precision == "bf16" else torch.float32

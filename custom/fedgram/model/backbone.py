@@ -19,19 +19,24 @@ from transformers import AutoConfig, AutoModel
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
+from fedgram.model.placement import is_as_saved, keep_differentiable, loading_options, stored_bytes
 from fedgram.pretrained import LANGUAGE_TOWER, load_model, load_part, locate
+from fedgram.sitefile import Precision
 
 # Trained with full attention inside image and prompt (Beyer 2024, fig. 2); a site's tokens are all of that kind.
 _PREFIX_ATTENTION = ("paligemma",)
 
 
-def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> nn.Module:
+def load_backbone(
+    config: BackboneConfig, folders: Mapping[str, str], precision: Precision = "fp32", device: str = "cpu"
+) -> nn.Module:
     """Load the frozen base of the shared transformer.
 
     Args:
         config: its name and how many layers to keep.
         folders: the site's own folder by backbone name; other names are hub ids or known packages.
-        dtype: of the weights.
+        precision: of the weights.
+        device: where they lie, or ``split``.
 
     Returns:
         The model without a head, in evaluation mode (no dropout), without gradients.
@@ -41,9 +46,8 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
     """
     where = f"backbone {config.name!r}"
     source, settings, names = _settings(config, folders)
-    model = load_model(
-        AutoModel, source, settings, where=where, error=BackboneError, dtype=dtype, key_mapping=names
-    )
+    options = loading_options(precision, device, where)
+    model = load_model(AutoModel, source, settings, where=where, error=BackboneError, key_mapping=names, **options)
     takes = inspect.signature(model.forward).parameters
     if "inputs_embeds" not in takes or "decoder_input_ids" in takes:
         raise BackboneError(
@@ -51,10 +55,11 @@ def load_backbone(config: BackboneConfig, folders: Mapping[str, str], dtype: tor
             where=where,
             expected="a transformer over token embeddings, encoder or causal",
         )
+    keep_differentiable(model)
     return model
 
 
-def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], dtype: torch.dtype) -> int:
+def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: Precision) -> int:
     """Size of the frozen weights in memory, from the configuration alone: none is loaded.
 
     Raises:
@@ -62,8 +67,16 @@ def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], dtype: torc
     """
     _, settings, _ = _settings(config, folders)
     with torch.device("meta"):
-        model = AutoModel.from_config(settings, trust_remote_code=False)
-    return sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+        return stored_bytes(AutoModel.from_config(settings, trust_remote_code=False), precision)
+
+
+def base_fingerprint(backbone: nn.Module, config: BackboneConfig, folders: Mapping[str, str]) -> str:
+    """:func:`fingerprint` of the checkpoint that a backbone was loaded from.
+
+    Sites agree on a checkpoint, and each stores it as it can: one that has it in 4 bits trains with those that
+    have it in full. Then the checkpoint is read once more.
+    """
+    return fingerprint(backbone if is_as_saved(backbone) else load_backbone(config, folders, "bf16"))
 
 
 def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, dict[str, str] | None]:

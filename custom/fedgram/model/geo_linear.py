@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from peft import LoraConfig
 from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.layer import Linear, LoraVariant
@@ -64,11 +65,17 @@ class GeoLinear(Linear):
 
     def fix_constants(self, seed: int, name: str) -> None:
         """A from the seed, the norm constants from W and A, m = ‖W‖_row. Only here is W dequantised."""
-        a = self.lora_A[ADAPTER].weight
-        a.data = dora.frozen_a(seed, name, *a.shape).to(a.device)
-        if self.magnitude is None:
-            return
-        constants = dora.norm_constants(dequantize_module_weight(self.get_base_layer()), a)
+        base: Any = self.get_base_layer()
+        with align_module_device(base):  # brings in a weight that the GPUs have no room for
+            if self.direction.is_meta:  # where such a weight has left its adapter
+                for part in (self.lora_A, self.lora_B, self.lora_magnitude_vector):
+                    part.to_empty(device=base.weight.device)
+                nn.init.zeros_(self.direction)
+            a = self.lora_A[ADAPTER].weight
+            a.data = dora.frozen_a(seed, name, *a.shape).to(a.device)
+            if self.magnitude is None:
+                return
+            constants = dora.norm_constants(dequantize_module_weight(base), a)
         self.register_buffer("norm_base", constants.base, persistent=False)
         self.register_buffer("norm_mixing", constants.mixing, persistent=False)
         self.magnitude.data = constants.base.square().sum(0).sqrt()

@@ -138,7 +138,7 @@ def detached_magnitude(model: nn.Module) -> Iterator[None]:
     """Inside, m is a constant: a loss computed here gives B a gradient and m none.
 
     The geometry loss acts on the direction alone. What counts is where the forward ran, so the backward may come
-    later; with gradient checkpointing, which runs the forward again, it has to come inside.
+    later, also where `fedgram.model.recompute` runs the forward again.
     """
     layers = adapted_layers(model).values()
     before = [layer.magnitude_detached for layer in layers]

@@ -21,10 +21,11 @@ from fedgram.errors import AnchorError, ConfigError
 from fedgram.modalities.base import Modality, MovableTokenizer, Tokenizer
 from fedgram.modalities.cache import cached_tokens
 from fedgram.model import lora
-from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.model.backbone import base_fingerprint, load_backbone
+from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.model.tasks import Task, make_task
-from fedgram.sitefile import SiteConfig
+from fedgram.sitefile import SPLIT, SiteConfig
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.state import make_optimizer, snapshot
 from fedgram.types import ModelSpec, Sample, Tokens
@@ -223,9 +224,10 @@ def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet
 def _build_model(
     name: str, config: SiteConfig, job: JobConfig, tokens: Tokens, task: Task
 ) -> tuple[SiteModel, ModelSpec]:
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    backbone = load_backbone(job.backbone, config.backbones, dtype)
-    base = fingerprint(backbone)
+    device = choose_device(config.device)
+    place = SPLIT if config.device == SPLIT else str(device)
+    backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
+    base = base_fingerprint(backbone, job.backbone, config.backbones)
     generator = derive_generator(job.seed, name, "local")
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
     head = task.head(width(backbone), tokens.values.shape[1], generator)
@@ -237,12 +239,14 @@ def _build_model(
         dora=job.adapter.dora,
         seed=job.seed,
     )
-    model = SiteModel(adapter, transformer, head).to(choose_device(config.device)).eval()
+    if config.gradient_checkpointing:
+        recompute_layers(transformer)
+    model = SiteModel(adapter.to(device), transformer, head.to(device)).eval()
     return model, ModelSpec(lora.spec(transformer), base)
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU if there is one, else the CPU.
+    """``auto`` is the first GPU if there is one, else the CPU; ``split`` begins at the first GPU.
 
     Raises:
         ConfigError: the device is not there.
@@ -250,8 +254,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda" if name == SPLIT else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"{name!r} ({error})", where="device", expected="auto, cpu, cuda or cuda:N") from None
+        raise ConfigError(
+            f"{name!r} ({error})", where="device", expected="auto, cpu, cuda, cuda:N or split"
+        ) from None
     return device
