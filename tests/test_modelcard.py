@@ -89,6 +89,16 @@ def test_the_card_of_the_shared_adapter_has_the_numbers_of_the_run(workspace: Pa
         assert f"| site {number} | accuracy | {alone:.3g} | {metrics['accuracy']:.3g} |" in text
 
 
+def test_private_magnitudes_make_the_shared_checkpoint_a_lora(workspace: Path):
+    facts = json.loads((workspace / "server/metrics.json").read_text())
+    facts["job"]["adapter"]["magnitude"] = "private"
+    job = from_dict(JobConfig, facts["job"], "test")
+    write_server_card(workspace / "private", job=job, backbone="0" * 64, records=[], facts=facts)
+    tags = ModelCard.load(workspace / "private/README.md").data.tags or []
+    assert "lora" in tags
+    assert "dora" not in tags
+
+
 def test_the_card_of_a_site_has_its_counts(workspace: Path, toy: Toy):
     text = cards(workspace)["canary-site-blue"].read_text()
     counts = {split: len(data) for split, data in toy.open("blue").data.items()}

@@ -12,6 +12,7 @@ from fedgram.config import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.model import lora
 from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.pretrained import quiet_loading
 from fedgram.settings import from_dict
 from fedgram.training.result import read_facts, require_base
 
@@ -42,5 +43,6 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
     backbone = load_backbone(job.backbone, folders, torch.float32)
     require_base(fingerprint(backbone), facts, job)
     merged: Any = lora.merge_checkpoint(backbone, result / "adapter")
-    # Names as the model has them: a language tower was renamed on loading, and its old names belong to the whole.
-    (merged.to(torch.bfloat16) if bf16 else merged).save_pretrained(out, save_original_format=False)
+    with quiet_loading():
+        # Names as the model has them: a language tower was renamed on loading; its old names are of the whole.
+        (merged.to(torch.bfloat16) if bf16 else merged).save_pretrained(out, save_original_format=False)

@@ -54,7 +54,7 @@ def write_server_card(
         *_evaluation(facts, numbers),
         *_end(),
     ]
-    _write(folder, job, body)
+    _write(folder, job, body, dora=job.adapter.shares_magnitude)
 
 
 def write_site_card(
@@ -95,16 +95,16 @@ def write_site_card(
         *(["## Evaluation", _table(("metric", "test samples of this site"), metrics.items())] if metrics else []),
         *_end(),
     ]
-    _write(folder, job, body)
+    _write(folder, job, body, dora=job.adapter.dora)
 
 
-def _write(folder: Path, job: JobConfig, body: Sequence[str]) -> None:
+def _write(folder: Path, job: JobConfig, body: Sequence[str], *, dora: bool) -> None:
     data = ModelCardData(
         base_model=hub_id(job.backbone.name),
         library_name="peft",
         license="other",
         license_name="unspecified",
-        tags=["fedgram", "federated-learning", "multimodal", "nvflare", "dora" if job.adapter.dora else "lora"],
+        tags=["fedgram", "federated-learning", "multimodal", "nvflare", "dora" if dora else "lora"],
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n")
     write_text(folder / CARD, str(card))
@@ -172,7 +172,11 @@ def _rounds(records: Sequence[RoundRecord]) -> list[str]:
         for record in list(reversed(records))[::step][::-1]
     ]
     header = ("round", "training samples", "sites that counted", "norm of the update", *metrics)
-    return ["## Rounds", "Metrics are the mean over the sites, on their validation samples.", _table(header, rows)]
+    return [
+        "## Rounds",
+        "Means over the sites: losses and CKA while training, all else on validation samples.",
+        _table(header, rows),
+    ]
 
 
 def _evaluation(facts: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:

@@ -69,7 +69,10 @@ def merge(
     base: Annotated[Path | None, typer.Option(help="folder of the base, where it has moved")] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="write half as many bytes")] = False,
 ) -> None:
-    """Write the base with the update merged into its weights: AutoModel loads it, no PEFT needed."""
+    """Write the base with the update merged into its weights: AutoModel loads it, no PEFT needed.
+
+    A BERT's pooler is not part of it; use `last_hidden_state`.
+    """
     from fedgram import merge as merging
 
     with plain_errors():
