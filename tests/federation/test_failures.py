@@ -104,6 +104,17 @@ def test_a_site_that_is_gone_for_good_does_not_hold_the_job_up(run: Toy, tmp_pat
         assert last["missing"] == ["red"]
 
 
+def test_a_site_whose_job_process_ends_at_every_start_does_not_hold_the_job_up(run: Toy, tmp_path: Path):
+    """Its policy does not allow the executor, which FLARE finds out in the job process."""
+    with running(run, tmp_path) as federation:
+        path = federation.kit("red") / "local/resources.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"class_allow_list": []}))
+        job = federation.submit(tmp_path / "job")
+        found = records(results_of(federation, job, tmp_path))
+        assert [set(record["shares"]) for record in found] == [{"green", "blue"}] * ROUNDS
+        assert "red does not run job" in federation.output(federation.server)
+
+
 def test_a_site_that_comes_late_takes_part(run: Toy, tmp_path: Path):
     with running(run, tmp_path, GATED) as federation:
         gate = federation.kit("green") / CLOSED

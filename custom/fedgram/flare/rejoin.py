@@ -119,6 +119,8 @@ def _soften_refusal(message: Message, engine: Any) -> None:
 
 def _start_again(engine: Any, job: Job, client: Client, fl_ctx: FLContext) -> str:
     """Make the job know the site's token, then start it there; returns what came of it."""
+    # FLARE tells the job of a site's loss only when it has seen the site run it; one may fail before that.
+    engine.notify_dead_job(job.job_id, client.name, "not running there")
     before = _participants(engine, job.job_id)
     others = {token: other for token, other in before.items() if other.name != client.name}
     engine.run_processes[job.job_id][RunProcessKey.PARTICIPANTS] = {**others, client.token: client}
