@@ -52,7 +52,7 @@ def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: Site, tm
     with torch.no_grad():
         expected = site.model.hidden(site.anchors.tokens)
     torch.testing.assert_close(hidden(plain, site), expected, atol=1e-5, rtol=1e-5)
-    base = load_backbone(BackboneConfig("tiny"), site.config.backbones, torch.float32)
+    base = load_backbone(BackboneConfig("tiny"), site.config.backbones)
     assert (hidden(base, site) - expected).abs().max() > 0.01  # the update did something
     assert not list((tmp_path / "merged").glob("adapter*"))
 
@@ -72,7 +72,7 @@ def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: Site, tmp
 
 def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> torch.nn.Module:
     """A server's result with a random update, and the adapted model itself."""
-    transformer = load_backbone(backbone, {backbone.name: base}, torch.float32)
+    transformer = load_backbone(backbone, {backbone.name: base})
     weights = fingerprint(transformer)
     model = lora.attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
     generator = torch.Generator().manual_seed(0)

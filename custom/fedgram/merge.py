@@ -40,7 +40,7 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
     folders: Mapping[str, str] = facts.get("site_config", {}).get("backbones", {})
     if base is not None:
         folders = {job.backbone.name: str(base)}
-    backbone = load_backbone(job.backbone, folders, torch.float32)
+    backbone = load_backbone(job.backbone, folders)
     require_base(fingerprint(backbone), facts, job)
     merged: Any = lora.merge_checkpoint(backbone, result / "adapter")
     with quiet_loading():

@@ -57,7 +57,7 @@ class SiteExecutor(Executor):
         """Run one task; an error becomes an error reply that names its kind, its text stays at the site."""
         if task_name not in wire.TASKS:
             return make_reply(ReturnCode.TASK_UNKNOWN)
-        sent = _folder(fl_ctx) / fl_ctx.get_identity_name() / "sent.jsonl"
+        sent = _folder(fl_ctx) / _name(fl_ctx) / "sent.jsonl"
         try:
             reply = self._answer(task_name, FLModelUtils.from_shareable(shareable), fl_ctx, abort_signal)
             ledger.record(sent, task_name, reply)
@@ -93,7 +93,7 @@ class SiteExecutor(Executor):
     def _supervise(self, task: FLModel, fl_ctx: FLContext) -> Supervisor:
         local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
         job = (task.meta or {})["job"]
-        self._supervisor = Supervisor(fl_ctx.get_identity_name(), local, _folder(fl_ctx), self.modality, job)
+        self._supervisor = Supervisor(_name(fl_ctx), local, _folder(fl_ctx), self.modality, job)
         return self._supervisor
 
     def _stream_metrics(self, reply: FLModel, fl_ctx: FLContext) -> None:
@@ -103,6 +103,10 @@ class SiteExecutor(Executor):
         for name, value in reply.meta["metrics"].items():
             dxo = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, global_step=reply.meta["round"])
             send_analytic_dxo(self, dxo, fl_ctx)
+
+
+def _name(fl_ctx: FLContext) -> str:
+    return str(fl_ctx.get_identity_name())
 
 
 def _folder(fl_ctx: FLContext) -> Path:

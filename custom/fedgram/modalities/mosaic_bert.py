@@ -109,6 +109,7 @@ class MosaicBertModel(PreTrainedModel):
         slopes = hidden.new_tensor(alibi_slopes(self.config.num_attention_heads))
         bias = -slopes[:, None, None] * (positions[:, None] - positions).abs()
         bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(hidden.dtype).min)
-        for layer in self.encoder.layer:
+        layers: Any = self.encoder.layer
+        for layer in layers:
             hidden = layer.mlp(layer.attention(hidden, bias))
         return BaseModelOutput(last_hidden_state=hidden)

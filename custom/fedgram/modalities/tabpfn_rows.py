@@ -159,7 +159,7 @@ def _number(cell: Cell, column: str, row: Row) -> float:
     return cell
 
 
-def _targets(samples: Sequence[Sample], where: str) -> list[str] | list[float]:
+def _targets(samples: Sequence[Sample], where: str) -> list[Any]:
     targets = [s.target if isinstance(s.target, str | float) else s.concept for s in samples]
     if len(set(targets)) < 2 or "" in targets or len({s.group for s in samples}) < 2:
         raise DataError(

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor
 from transformers.image_processing_backends import PilBackend
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from fedgram.errors import ConfigError
 from fedgram.modalities.hf import hash_weights, load_for, load_vision_encoder

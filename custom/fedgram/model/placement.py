@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,9 +62,10 @@ def keep_differentiable(model: nn.Module) -> None:
 
     It does so in the first pass without gradients; from then on gradients would be wrong without an error.
     """
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportAttributeAccessIssue]
+            module.support_avx512bf16_for_cpu = False
 
 
 def is_as_saved(model: nn.Module) -> bool:
