@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,13 +13,15 @@ import fedgram
 import numpy as np
 import pytest
 import torch
-from fedgram import crossmodal
+from fedgram import crossmodal, modalities
 from fedgram.cli import app
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import BackboneError, CheckpointError, FedgramError
+from fedgram.reading.pixels import Picture
 from fedgram.trained import Trained
 from fedgram.training import local
 from fedgram.types import Sample
+from PIL import Image
 from toy import LENGTH, SITES, Toy
 from typer.testing import CliRunner
 
@@ -75,6 +78,16 @@ def test_files_and_contents_are_the_same(models: dict[str, Trained], tmp_path: P
     mixed = model.coordinates([files[0], asked[1].content])
     anchors = local.represent(model.site, model.site.anchors.tokens)
     torch.testing.assert_close(mixed, anchor_coordinates(model.embed(files), anchors))
+
+
+def test_images_are_seen_through_the_sites_own_window(models: dict[str, Trained], tmp_path: Path, monkeypatch):
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100).save(tmp_path / "ct.png")
+    site = models["red"].site
+    config = dataclasses.replace(site.config, window=(0.0, 3000.0))
+    model = Trained(dataclasses.replace(site, modality=modalities.load("image"), config=config))
+    monkeypatch.setattr(crossmodal, "embed", lambda site, samples: samples)
+    picture = Picture(tmp_path / "ct.png", (0.0, 3000.0))
+    assert [s.content for s in model.gallery([picture.path, Picture(picture.path)])] == [picture, picture]
 
 
 def test_matches_come_best_first_and_name_what_was_found(models: dict[str, Trained]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,11 @@ class Trained:
         return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
 
     def _content(self, item: Any) -> Any:
-        """A file is read, and seen through the window of the site's own images."""
-        content = self.site.modality.read_anchor(item) if isinstance(item, Path) else item
-        return replace(content, window=self.site.config.window) if isinstance(content, Picture) else content
+        """A file is read; images of more than 8 bits are seen through the window of the site file."""
+        window = self.site.config.window
+        if window is not None:
+            return Picture(item if isinstance(item, Path) else item.path, window)
+        return self.site.modality.read_anchor(item) if isinstance(item, Path) else item
 
 
 def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
