@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from fedgram.anchors import load_anchors
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import read_server_config, read_site_config
+from fedgram.sitefile import Columns, SiteConfig, read_server_config, read_site_config
 from toy import ROOT
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
@@ -106,13 +109,33 @@ def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
     for path in (ROOT / "provisioning").rglob("*.toml"):
         assert read_site_config(path).modality
     example = (ROOT / "provisioning/site.example.toml").read_text()
-    (tmp_path / "full.toml").write_text(example.replace("# [backbones]", "[backbones]").replace('# "Hug', '"Hug'))
-    assert read_site_config(tmp_path / "full.toml").backbones
-    uncommented = example.replace("# concepts", "concepts").replace("# device", "device")
-    uncommented = uncommented.replace("# precision", "precision").replace("# threads", "threads")
-    uncommented = uncommented.replace("# cache", "cache").replace("# state", "state")
-    (tmp_path / "all.toml").write_text(uncommented)
-    assert read_site_config(tmp_path / "all.toml").concepts == ("Canidae", "Felidae")
+    everything = re.sub(r"^# (?!targets)(\w+ = |\[|\")", r"\1", example, flags=re.MULTILINE)
+    (tmp_path / "all.toml").write_text(everything)
+    config = read_site_config(tmp_path / "all.toml")
+    assert config.concepts == ("Canidae", "Felidae")
+    assert config.backbones
+    assert config.columns.categories == ("stage",)
+    assert set(tomllib.loads(everything)) == {f.name for f in dataclasses.fields(SiteConfig)}
+    assert {"targets", *tomllib.loads(everything)["columns"]} == {f.name for f in dataclasses.fields(Columns)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[columns]\nid = "nr"\ntokenizer = "minilm"', "(?s)'tokenizer' stands below.*above the first"),
+        ('[columns]\ntaget = "nr"', "did you mean 'target'"),
+        ('[columns]\ntarget = "a"\ntargets = ["b"]', "both target and targets"),
+        ('[columns]\ntargets = ["b"]', "(?s)several targets.*multilabel"),
+        ('task = "telepathy"', "segmentation"),
+        ("window = [3, 2]", r"\[lowest, highest\]"),
+        ("window = [3]", r"\[lowest, highest\]"),
+    ],
+)
+def test_wrong_site_files(text: str, message: str, tmp_path: Path):
+    required = 'modality = "text"\ndata = "a"\ntokenizer = "b"\nanchors = "c"\n'
+    (tmp_path / "site.toml").write_text(required + text)
+    with pytest.raises(ConfigError, match=message):
+        read_site_config(tmp_path / "site.toml")
 
 
 def test_the_server_file_is_optional_and_strict(tmp_path: Path):

@@ -9,12 +9,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict
 
-T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 SPLIT = "split"  # the device that is all GPUs
 
@@ -169,7 +168,7 @@ def read_server_config(path: Path) -> ServerConfig:
     Raises:
         ConfigError: it is not TOML, or holds an unknown or wrong setting.
     """
-    return _read_toml(ServerConfig, path) if path.exists() else ServerConfig()
+    return from_dict(ServerConfig, _toml(path), str(path)) if path.exists() else ServerConfig()
 
 
 def read_site_config(path: Path) -> SiteConfig:
@@ -182,12 +181,21 @@ def read_site_config(path: Path) -> SiteConfig:
         raise ConfigError(
             "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
         )
-    return _read_toml(SiteConfig, path)
+    settings = _toml(path)
+    below = settings.get("columns")
+    swallowed = below.keys() & SiteConfig.__dataclass_fields__.keys() if isinstance(below, dict) else ()
+    if swallowed:
+        raise ConfigError(
+            f"{min(swallowed)!r} stands below [columns]",
+            where=path,
+            expected="only names of columns there",
+            remedy="move the site's settings above the first [table]: TOML takes all below it for the table's own",
+        )
+    return from_dict(SiteConfig, settings, str(path))
 
 
-def _read_toml(kind: type[T], path: Path) -> T:
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=path) from None
-    return from_dict(kind, settings, str(path))

@@ -64,7 +64,11 @@ def duplicates(modality: Modality, parts: Parts) -> Iterator[Finding]:
 
 
 def _places(found: Sequence[Sequence[tuple[str, Sample]]]) -> str:
-    shown = [" = ".join(f"{sample.source or sample.id} ({part})" for part, sample in one[:2]) for one in found]
+    shown = []
+    for one in found:
+        first, *others = [(part, Path(s.source).name or s.id) for part, s in one]
+        other = next((place for place in others if place[0] != first[0]), others[0])
+        shown.append(" = ".join(f"{name} ({part})" for part, name in (first, other)))
     return "; ".join(shown[:_SHOWN]) + ("; …" if len(shown) > _SHOWN else "")
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fedgram.datacheck import Understood
 from fedgram.datacheck.labels import counts
+from fedgram.model.tasks.segmentation import pixel_counts
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.reading.rows import Row, is_missing
 from fedgram.splits import PARTS
@@ -50,6 +51,11 @@ def _splits(found: Understood) -> Table:
         table.add_row(label, *(str(labels[part][label]) for part in PARTS))
     if found.config.task == "regression":
         table.add_row(found.config.reading.target, *(_spread(found.parts[part]) for part in PARTS))
+    if found.config.task == "segmentation" and not found.failed:
+        pixels = [pixel_counts(found.parts[part]) for part in PARTS]
+        for value in sorted({value for part in pixels for value in part}):
+            shares = (part.get(value, 0) / (sum(part.values()) or 1) for part in pixels)
+            table.add_row(f"pixels of {value}", *(f"{share:.1%}" for share in shares))
     return table
 
 
