@@ -61,9 +61,10 @@ def assert_same_as_undisturbed(federation: Federation, results: Path, run: Toy, 
         assert all(torch.equal(kept[name], tensor) for name, tensor in expected.items()), site
 
 
-@pytest.mark.parametrize("role", ["job", "parent"])
+@pytest.mark.parametrize("role", ["trainer", "job", "parent"])
 def test_a_site_s_process_is_killed_and_the_site_takes_part_again(run: Toy, tmp_path: Path, role):
-    """Its job process is started again by the server, its parent by the site's own start script."""
+    """The process that trains is started again by the site's job process, that one by the server, the parent by
+    the site's own start script."""
     with running(run, tmp_path) as federation:
         patience(tmp_path, 120)
         job = federation.submit(tmp_path / "job")
@@ -73,6 +74,8 @@ def test_a_site_s_process_is_killed_and_the_site_takes_part_again(run: Toy, tmp_
             federation.start("red")
         results = results_of(federation, job, tmp_path)
         assert [set(record["shares"]) for record in records(results)] == [set(run.sites)] * ROUNDS
+        restarts = [record["restarts"] for record in records(results) if record["restarts"]]
+        assert restarts == ([{"red": 1}] if role == "trainer" else [])
         assert_same_as_undisturbed(federation, results, run, tmp_path)
 
 
