@@ -16,7 +16,7 @@ import torch
 from fedgram import crossmodal, modalities
 from fedgram.cli import app
 from fedgram.core.relative import anchor_coordinates
-from fedgram.errors import BackboneError, CheckpointError, FedgramError
+from fedgram.errors import BackboneError, CheckpointError, DataError, FedgramError
 from fedgram.reading.pixels import Picture
 from fedgram.trained import Trained
 from fedgram.training import local
@@ -78,6 +78,12 @@ def test_files_and_contents_are_the_same(models: dict[str, Trained], tmp_path: P
     mixed = model.coordinates([files[0], asked[1].content])
     anchors = local.represent(model.site, model.site.anchors.tokens)
     torch.testing.assert_close(mixed, anchor_coordinates(model.embed(files), anchors))
+
+
+def test_nothing_is_one_clear_error(models: dict[str, Trained]):
+    for ask in (models["red"].predict, models["red"].embed):
+        with pytest.raises(DataError, match="nothing to look at"):
+            ask([])
 
 
 def test_images_are_seen_through_the_sites_own_window(models: dict[str, Trained], tmp_path: Path, monkeypatch):

@@ -12,20 +12,15 @@ from torch import Tensor
 
 from fedgram import crossmodal
 from fedgram.crossmodal import Embedded, Match
-from fedgram.errors import CheckpointError
+from fedgram.errors import CheckpointError, DataError
 from fedgram.model.tasks.base import Prediction
 from fedgram.reading.pixels import Picture
 from fedgram.training import local, result
 from fedgram.training.site import Site
 from fedgram.types import Sample
 
-_PLACES = (
-    "",
-    "result/",
-    "*/result/",
-    "fedgram/*/result/",
-    "*/fedgram/*/result/",
-)  # of a result below a named folder
+# Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
+_PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/")
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Trained:
 
     def predict(self, contents: Sequence[Any]) -> list[Prediction]:
         """The answer of the site's own head to each content."""
-        tokens = self.site.tokens_of([self._content(item) for item in contents])
+        tokens = self.site.tokens_of(self._read(contents))
         return self.site.task.predictions(local.outputs(self.site, tokens))
 
     def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None) -> Embedded:
@@ -58,7 +53,7 @@ class Trained:
             ids: names them in the answers; by default they are numbered.
         """
         names = [str(i) for i in range(len(contents))] if ids is None else ids
-        samples = [Sample(n, "", "", self._content(c)) for n, c in zip(names, contents, strict=True)]
+        samples = [Sample(n, "", "", content) for n, content in zip(names, self._read(contents), strict=True)]
         return crossmodal.embed(self.site, samples)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
@@ -73,12 +68,14 @@ class Trained:
         """The concept of each content, by the labels of a site of another modality (its training samples)."""
         return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
 
-    def _content(self, item: Any) -> Any:
-        """A file is read; images of more than 8 bits are seen through the window of the site file."""
-        window = self.site.config.window
+    def _read(self, contents: Sequence[Any]) -> list[Any]:
+        """Files are read; images of more than 8 bits are seen through the window of the site file."""
+        if not contents:
+            raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
+        window, modality = self.site.config.window, self.site.modality
         if window is not None:
-            return Picture(item if isinstance(item, Path) else item.path, window)
-        return self.site.modality.read_anchor(item) if isinstance(item, Path) else item
+            return [Picture(item if isinstance(item, Path) else item.path, window) for item in contents]
+        return [modality.read_anchor(item) if isinstance(item, Path) else item for item in contents]
 
 
 def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
