@@ -1,7 +1,8 @@
 """A site that does not only compute wrongly but attacks FLARE's processes, differently in every round.
 
 Most of it needs no more than an Executor of one's own; the rest is what a patched FLARE at the site could do.
-Every attack ends a job, or the round's others, on FLARE 2.9.0 as it is.
+On FLARE 2.9.0 as it is, 16 of them end the job for all, two keep it from ending, and the enormous ones take memory
+until there is none. The rest does no harm there and must do none here.
 """
 
 from __future__ import annotations
@@ -137,6 +138,13 @@ def many(site: Site) -> Shareable:
 def announced(site: Site) -> Shareable:
     site.frame(1, 0, 50 * 10**9, b"x")
     return hang(site)
+
+
+def frame(site: Site) -> Shareable:
+    """One frame, with no message around it: gRPC holds it in memory, often, before FLARE has a look at it."""
+    site.frame(1, 0, 10**8, bytes(10**8))
+    time.sleep(3)  # the connection is cut, and comes back
+    return site.nothing()
 
 
 def code(site: Site) -> Shareable:
@@ -289,6 +297,7 @@ FAULTS: dict[str, tuple[Callable[[Site], Shareable], str | None]] = {
     "an enormous tensor": (enormous, f"{READ}: tensors of"),
     "many tensors": (many, f"{READ}: tensors of"),
     "50 GB announced": (announced, f"{READ}: 50000000000 bytes or more"),
+    "one frame of 100 MB": (frame, "answered with EXECUTION_EXCEPTION"),
     "a code that ends jobs": (code, "answered with TASK_UNKNOWN"),
     "no model": (empty, f"{READ}: the shareable is not a valid DXO"),
     "corrupt bytes": (corrupt, READ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ from fedgram.flare.parent import ServerGate
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import CellMessageAuthHeaderKey, ServerCommandNames
 from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey, MessageType
+from nvflare.fuel.f3.drivers import aio_grpc_driver, grpc_driver
+from nvflare.fuel.f3.drivers.net_utils import MAX_FRAME_SIZE
 from nvflare.fuel.f3.message import Message
 
 
@@ -38,9 +40,24 @@ class Server:
         return screen(Message(headers | more.get("headers", {}), more.get("payload", b"x"))) is None
 
 
+DRIVERS = (aio_grpc_driver, grpc_driver)
+
+
 @pytest.fixture
-def server() -> Server:
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    for driver in DRIVERS:
+        monkeypatch.setattr(driver, "GRPC_DEFAULT_OPTIONS", list(driver.GRPC_DEFAULT_OPTIONS))
     return Server()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_grpc_takes_no_enormous_frame(server: Server, driver: ModuleType):
+    """The options of a listener are those of its module at the time when it is made."""
+    options = dict(driver.GRPC_DEFAULT_OPTIONS)
+    assert options["grpc.max_receive_message_length"] == 64 * 2**20
+    assert options["grpc.max_send_message_length"] == MAX_FRAME_SIZE
+    kind = driver.GrpcDriver if driver is grpc_driver else driver.AioGrpcDriver
+    assert kind().options is driver.GRPC_DEFAULT_OPTIONS
 
 
 @pytest.mark.parametrize("topic", ["challenge", "register", "heart_beat", "quit", "report_job_failure"])

@@ -7,8 +7,10 @@ limits the size of a reply but the memory of the machine. This module stands bef
 cannot be used becomes an error reply of that site, with the reason. It replaces none of FLARE's functions and
 hangs in by calls that register callbacks; a test fails when the source of what it relies on changes.
 
-What it cannot do: keep a site from flooding the network, or from sending frames of up to 2 GiB, which FLARE's
-transport reads before anyone can look at them; and it does not stand before the server's *parent* process.
+What it cannot do: keep a site from flooding network and processors. FLARE counts messages by names that their
+senders make up, so its statistics grow with such a flood. Before this process has come to :class:`Guard`, some
+seconds after its start, it is as FLARE made it. Size of a frame, and the server's *parent* process: see
+:mod:`fedgram.flare.parent`.
 """
 
 from __future__ import annotations
