@@ -22,7 +22,7 @@ from rich.console import Console
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 _JOB = PROVISIONING.parent / "jobs" / "geodora"
-_ROUNDS = 6
+_ROUNDS = 4
 
 
 def run(folder: Path) -> None:
