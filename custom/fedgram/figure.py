@@ -88,10 +88,10 @@ def _main_metrics(axes: Axes, facts: dict[str, Any]) -> None:
     axes.set(
         title="test metric (↓: lower is better)",
         xticks=places,
-        ylim=(min([0, *heights.flat[~np.isnan(heights.flat)]]), 1),
+        ylim=(min([0, *heights.flat[~np.isnan(heights.flat)]]), 1.15),
     )
     axes.set_xticklabels(labels, fontsize=8)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper center", ncols=2)
 
 
 def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
