@@ -21,10 +21,9 @@ from typing import Any, Literal, TypeVar
 
 import psutil
 import yaml
-from fedgram.flare.submit import log_in
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.fuel.flare_api.api_spec import NoConnection, SessionClosed
-from nvflare.fuel.flare_api.flare_api import Session
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from nvflare.lighter.constants import CtxKey
 from nvflare.lighter.prov_utils import prepare_builders
 from nvflare.lighter.provision import prepare_project
@@ -194,13 +193,12 @@ class Federation:
     def ask(self, command: Callable[[Session], T], attempts: int = 5) -> T:
         """An admin command, in the open session or, when the server was away, in a new one."""
         try:
-            self._session = self._session or log_in(self.admin, self.kit(self.admin))
+            self._session = self._session or new_secure_session(self.admin, str(self.kit(self.admin)))
             return command(self._session)
         except (NoConnection, SessionClosed):
             self._log_out()
             if attempts == 1:
                 raise
-            time.sleep(1)  # between questions, as `fedgram submit` does it
             return self.ask(command, attempts - 1)
 
     def _log_out(self) -> None:

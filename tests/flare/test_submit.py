@@ -187,12 +187,3 @@ def test_refusals_are_one_clear_error(command, tmp_path: Path):
         submit.run(JOB, tmp_path, tmp_path / "results", Console())
     with pytest.raises(ConfigError, match="not a job folder"):
         submit.run(tmp_path, tmp_path / "kit", tmp_path / "results", Console())
-
-
-def test_a_server_that_answers_without_its_certificate_is_not_there_yet(monkeypatch, tmp_path: Path):
-    def answer(user: str, kit: str) -> None:
-        raise TypeError("'None' is not an instance of 'bytes'")
-
-    monkeypatch.setattr(submit, "new_secure_session", answer)
-    with pytest.raises(NoConnection, match="not ready"):
-        submit.log_in("admin", tmp_path)

@@ -91,18 +91,6 @@ def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
             say(f"the server lost the job ({status}); it goes on after the last saved round")
 
 
-def log_in(user: str, kit: Path) -> Session:
-    """An admin session.
-
-    Raises:
-        NoConnection: there is no server, or not yet.
-    """
-    try:
-        return new_secure_session(user, str(kit))
-    except TypeError as error:  # FLARE 2.9.0: a server that is just starting may answer without its certificate
-        raise NoConnection("the server is not ready") from error
-
-
 class _Hub:
     """An admin session that outlives the server: a question is asked again until there is an answer."""
 
@@ -126,7 +114,7 @@ class _Hub:
         while True:
             try:
                 with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # FLARE says when it connects
-                    self._session = self._session or log_in(self._user, self._kit)
+                    self._session = self._session or new_secure_session(self._user, str(self._kit))
                     return question(self._session)
             except (NoConnection, SessionClosed) as error:
                 self._drop()
