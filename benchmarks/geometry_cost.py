@@ -30,6 +30,7 @@ from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from fedgram.training.site import Site, open_site
+from fedgram.types import GlobalState
 from rich.console import Console
 from rich.table import Table
 
@@ -86,14 +87,15 @@ def alignment(job: JobConfig, sites: dict[str, SiteConfig], folder: Path) -> tup
 
 def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:
     """Seconds of a step with the loss in every n-th step over seconds without: median of interleaved blocks."""
-    consensus = torch.eye(site.job.anchors.slots)
+    slots = site.job.anchors.slots
+    state = GlobalState(0, site.anchors.sha256, site.spec.backbone, {}, {}, torch.eye(slots))
     block = max(jobs)
     seconds: dict[int, list[float]] = {every: [] for every in jobs}
     for _ in range(max(3, steps // block)):
         for every, job in jobs.items():
             timed = replace(site, job=job)
             start = time.perf_counter()
-            local.train(timed, 1, block, consensus)
+            local.train(timed, 1, block, state)
             seconds[every].append(time.perf_counter() - start)
     return {
         every: median(a / b for a, b in zip(times, seconds[0], strict=True)) for every, times in seconds.items()

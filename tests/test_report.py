@@ -25,7 +25,7 @@ def state() -> ServerState:
     sent = {"x": 5000, "y": 5000}
     refused = {"z": "z: Gram is not symmetric"}
     record = RoundRecord(1, {"x": 0.5, "y": 0.5}, metrics, sent, refused, ("w",), 1.0, {"x": 1.0, "y": 1.0}, 2.0)
-    return ServerState("run", shared, {}, ModelSpec({LAYER: (3, 16, 8)}, "f" * 64), (), (record,))
+    return ServerState("run", shared, {}, ModelSpec({LAYER: (3, 16, 8)}, "f" * 64, 8), {}, (), (record,))
 
 
 def printed(facts: dict) -> str:

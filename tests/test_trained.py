@@ -19,7 +19,6 @@ from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import BackboneError, CheckpointError, DataError, FedgramError
 from fedgram.reading.pixels import Picture
 from fedgram.trained import Trained
-from fedgram.training import local
 from fedgram.types import Sample
 from PIL import Image
 from toy import LENGTH, SITES, Toy
@@ -53,7 +52,7 @@ def test_a_loaded_model_is_the_trained_one(toy: Toy, finished: Path, models: dic
             assert right == pytest.approx(told[name]["accuracy"], abs=1e-6)
         assert right > 0.7
     tokens = fresh.anchors.tokens
-    assert (local.represent(models["red"].site, tokens) - local.represent(fresh, tokens)).abs().max() > 0.01
+    assert (models["red"].site.model.embed(tokens) - fresh.model.embed(tokens)).abs().max() > 0.01
 
 
 def own_samples(model: Trained) -> list[Sample]:
@@ -76,7 +75,7 @@ def test_files_and_contents_are_the_same(models: dict[str, Trained], tmp_path: P
     torch.testing.assert_close(model.embed(files), model.embed([s.content for s in asked]))
     assert model.embed(files).shape == (2, 32)
     mixed = model.coordinates([files[0], asked[1].content])
-    anchors = local.represent(model.site, model.site.anchors.tokens)
+    anchors = model.site.model.embed(model.site.anchors.tokens)
     torch.testing.assert_close(mixed, anchor_coordinates(model.embed(files), anchors))
 
 

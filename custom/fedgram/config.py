@@ -14,6 +14,7 @@ from typing import Literal
 
 from fedgram.core.aggregate import ConsensusRule
 from fedgram.core.cka import CkaVariant
+from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 from fedgram.settings import to_dict
@@ -23,6 +24,22 @@ METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
 )
+MethodName = Literal[
+    "geo",
+    "local",
+    "fedit",
+    "ffa",
+    "fedsa",
+    "flora",
+    "fedex",
+    "fedprox",
+    "fedproto",
+    "creamfl",
+    "fedcola",
+    "fedhenn",
+    "xflora",
+    "per_modality",
+]
 WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
@@ -101,6 +118,11 @@ class AdapterConfig:
         return "all-linear" if self.targets == ("all-linear",) else self.targets
 
     @property
+    def scale(self) -> float:
+        """s of eq. (4)."""
+        return self.alpha / self.rank
+
+    @property
     def shares_magnitude(self) -> bool:
         """Whether m leaves the site."""
         return self.dora and self.magnitude == "mean"
@@ -156,8 +178,10 @@ class AggregationConfig:
         weight_samples: at most so many training samples are used to estimate p_k.
         max_share: no site holds more of the sum of weights.
         consensus: how Ḡ is formed from the sites' Gram matrices.
-        server_learning_rate: η in B ← B + η v.
-        server_momentum: β in v ← β v + mean ΔB.
+        server_optimizer: what the server makes of the mean change, v its moments: ``momentum`` is
+            B ← B + η v with v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
+        server_learning_rate: η.
+        server_momentum: β; β₁ of ``adam``.
         min_sites: a round with fewer good replies fails the job.
         deadline_seconds: a round ends then, with who has replied; 0 is no deadline.
         setup_seconds: the same for reading and tokenising before the first round, and for the evaluation.
@@ -170,6 +194,7 @@ class AggregationConfig:
     weight_samples: int = 256
     max_share: float = 0.5
     consensus: ConsensusRule = "mean"
+    server_optimizer: ServerOptimizer = "momentum"
     server_learning_rate: float = 1.0
     server_momentum: float = 0.0
     min_sites: int = 2
@@ -195,13 +220,32 @@ class AggregationConfig:
 
 
 @dataclass(frozen=True)
+class MethodConfig:
+    """What is shared, and what the sites add to their loss; the methods are in :mod:`fedgram.methods`.
+
+    Attributes:
+        name: ``geo`` is GeoLoRA and GeoDoRA; the others are baselines, which a site's own file must allow.
+        strength: weight of the loss term that the method adds, if it adds one.
+        temperature: of that term, if it is a contrastive one.
+    """
+
+    name: MethodName = "geo"
+    strength: float = 1.0
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.strength >= 0, "method.strength", self.strength, "not negative")
+        _require(self.temperature > 0, "method.temperature", self.temperature, "positive")
+
+
+@dataclass(frozen=True)
 class JobConfig:
     """The algorithm of one job; the server sends it to the sites with every task.
 
     Attributes:
         anchors: the anchor set that trains.
         heldout: a disjoint anchor set for evaluation only.
-        backbone, adapter, training, aggregation: see there.
+        method, backbone, adapter, training, aggregation: see there.
         metrics: the numbers that sites send besides the contract, as far as their tasks have them; no other is
             sent.
         baseline: also train every site alone, with the same budget, for the report.
@@ -210,6 +254,7 @@ class JobConfig:
 
     anchors: AnchorPin
     heldout: AnchorPin | None = None
+    method: MethodConfig = field(default_factory=MethodConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

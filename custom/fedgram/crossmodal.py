@@ -17,7 +17,6 @@ from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, DataError
 from fedgram.evaluation import answerable, mean_average_precision, precision_at_1
 from fedgram.training.data import concepts_of, read_samples, split_samples
-from fedgram.training.local import represent
 from fedgram.training.site import Site
 from fedgram.types import Sample
 
@@ -88,7 +87,7 @@ def samples_of(site: Site, split: str) -> list[Sample]:
 def embed(site: Site, samples: Sequence[Sample]) -> Embedded:
     """Run samples through a site's tokenizer and model."""
     tokens = site.tokens_of([s.content for s in samples])
-    return Embedded(site, samples, represent(site, tokens), represent(site, site.anchors.tokens))
+    return Embedded(site, samples, site.model.embed(tokens), site.model.embed(site.anchors.tokens))
 
 
 def common_slots(a: Site, b: Site) -> list[int]:

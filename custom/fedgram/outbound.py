@@ -5,7 +5,7 @@ The README's table, the doctor and the tests of what is sent all read it here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedgram.config import JobConfig
@@ -60,11 +60,11 @@ NUMBERS = Part(
     ("weight", "samples", "restarts", "metrics"),
 )
 IDENTITY = Part(
-    "layer shapes, hash of the base weights, package version, anchor hash, round",
+    "layer shapes, modality, hash of the base weights, package version, anchor hash, round",
     "names and numbers",
     "round 0; anchor hash and round every round",
     "all sites must train the same model on the same anchors",
-    ("shapes", "backbone", "version", "anchors", "round"),
+    ("shapes", "width", "modality", "backbone", "version", "anchors", "round"),
 )
 ERROR = Part(
     "kind of an error (`DataError`), never its text",
@@ -79,7 +79,20 @@ FLARE = Part(
     "while the client runs",
     "who takes part; FLARE advertises settings of that file that it does not know",
 )
+EXTRA = Part(
+    "what another method than `geo` sends besides",
+    "see `fedgram.methods`",
+    "every round, only where the site's own file allows such a method",
+    "a baseline to compare with",
+    ("extra/",),
+)
 LEAVES = (DELTA, MAGNITUDE, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
+
+
+def leaves(methods: Sequence[str]) -> tuple[Part, ...]:
+    """The contract at a site whose own file allows these methods."""
+    return (*LEAVES, EXTRA) if set(methods) - {"geo"} else LEAVES
+
 
 STAYS = (
     "samples, their names, labels and tokens",

@@ -16,6 +16,7 @@ from fedgram.config import JobConfig
 from fedgram.evaluation import alignments
 from fedgram.figure import labelled, main_results
 from fedgram.files import write_tensors, write_text
+from fedgram.methods.fedit import factors_of
 from fedgram.model import lora
 from fedgram.model.tasks.metrics import gain
 from fedgram.modelcard import write_server_card
@@ -28,19 +29,25 @@ from fedgram.training.server import ServerState
 def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
     """The model after a round: ``adapter/`` (stock PEFT), ``consensus.safetensors`` and ``metrics.json``.
 
-    With private magnitudes the adapter is a LoRA checkpoint: a DoRA with m = ‖W + sBA‖_row is exactly that.
+    With private magnitudes the adapter is a LoRA checkpoint: a DoRA with m = ‖W + sBA‖_row is exactly that. It has
+    the layers whose B the method shares, and is missing when there is none. ``extra.safetensors`` holds what the
+    method shares besides.
     """
     shared, settings = state.state, job.adapter
-    lora.save_adapter(
-        folder / "adapter",
-        direction=shared.direction,
-        magnitude=shared.magnitude,
-        shapes=state.spec.shapes,
-        seed=job.seed,
-        rank=settings.rank,
-        alpha=settings.alpha,
-        base_model=hub_id(job.backbone.name),
-    )
+    if shared.direction:
+        lora.save_adapter(
+            folder / "adapter",
+            direction=shared.direction,
+            magnitude=shared.magnitude,
+            down=factors_of(shared.extra, "A"),
+            shapes={name: state.spec.shapes[name] for name in shared.direction},
+            seed=job.seed,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            base_model=hub_id(job.backbone.name),
+        )
+    if shared.extra:
+        write_tensors(folder / "extra.safetensors", shared.extra)
     write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})
     _write(folder, state, job, _facts(state, job))
 
@@ -78,9 +85,10 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
 def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, Any]) -> None:
     """The numbers for programs, and the card of the adapter."""
     write_text(folder / "metrics.json", json.dumps(facts, indent=1, allow_nan=False))
-    write_server_card(
-        folder / "adapter", job=job, backbone=state.spec.backbone, records=state.records, facts=facts
-    )
+    if state.state.direction:
+        write_server_card(
+            folder / "adapter", job=job, backbone=state.spec.backbone, records=state.records, facts=facts
+        )
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fedgram.config import MethodName
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict
 
@@ -96,6 +97,7 @@ class SiteConfig:
         window: lowest and highest intensity of images of more than 8 bits (CT in Hounsfield units, say).
         heldout: folder of the held-out anchor set.
         concepts: train on these labels only; all when empty.
+        methods: that a job may run here; what each sends is in :mod:`fedgram.methods`.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
         precision: of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
@@ -116,6 +118,7 @@ class SiteConfig:
     window: tuple[float, ...] | None = None
     heldout: str | None = None
     concepts: tuple[str, ...] = ()
+    methods: tuple[MethodName, ...] = ("geo",)
     backbones: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "fp32"

@@ -3,7 +3,7 @@ N samples, L tokens, d_m token width of modality m, d model width, r rank, B anc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,31 @@ class Tokens:
     def __getitem__(self, rows: Any) -> Tokens:
         return Tokens(self.values[rows], self.mask[rows])
 
+    def to(self, device: torch.device) -> Tokens:
+        """The same tokens on a device."""
+        return Tokens(self.values.to(device), self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class LabelledTokens:
+    """Tokens with one target per sample, and the concept, ``""`` where the data name none."""
+
+    tokens: Tokens
+    targets: Tensor
+    concepts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class AnchorTokens:
+    """The tokens of the anchor slots that a modality covers."""
+
+    slots: tuple[int, ...]
+    tokens: Tokens
+    sha256: str
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -73,10 +98,12 @@ class ModelSpec:
     Attributes:
         shapes: (d_out, r, d_in) of every adapted layer, by its PEFT name without the ``lora_B`` suffix.
         backbone: sha256 of the frozen base weights.
+        width: d.
     """
 
     shapes: Mapping[str, tuple[int, int, int]]
     backbone: str
+    width: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,7 @@ class SiteIntroduction:
         gram: (b, b) cosines of the initial model over the anchors it covers.
         slots: which anchor slots those are, ascending.
         samples: number of local training samples.
+        modality: of its data; some methods average within modalities.
     """
 
     site: str
@@ -100,6 +128,7 @@ class SiteIntroduction:
     gram: Tensor
     slots: tuple[int, ...]
     samples: int
+    modality: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +147,7 @@ class SiteUpdate:
         samples: number of local training samples.
         metrics: the numbers that the job names.
         restarts: how often the site's training process died in this round and was started again.
+        extra: what the job's method sends besides (:mod:`fedgram.methods`); nothing in GeoLoRA and GeoDoRA.
     """
 
     site: str
@@ -131,6 +161,7 @@ class SiteUpdate:
     samples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     restarts: int = 0
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,9 +172,10 @@ class GlobalState:
         round: number of completed rounds.
         anchors: sha256 of the anchor manifest.
         backbone: sha256 of the frozen base weights; a site with others must not train.
-        direction: B, (d_out, r) by layer name, float32.
+        direction: B, (d_out, r) by name of the layers whose B is shared, float32.
         magnitude: mean m, (d_out,) by layer name; empty while magnitudes are private.
         consensus: Ḡ, (B, B), float32; NaN where fewer than two sites cover the pair.
+        extra: what the job's method shares besides (:mod:`fedgram.methods`), float32.
     """
 
     round: int
@@ -152,6 +184,7 @@ class GlobalState:
     direction: Mapping[str, Tensor]
     magnitude: Mapping[str, Tensor]
     consensus: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

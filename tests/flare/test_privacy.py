@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +12,32 @@ from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.flare.privacy import OnlyTheContract
 from fedgram.training import local
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.workspace import Workspace
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
-from toy import Toy
+from toy import Toy, write_site_file
+
+Pass = Callable[[Shareable], Shareable]
 
 
-def passed(shareable: Shareable) -> Shareable:
-    return OnlyTheContract().process(shareable, FLContext())
+@pytest.fixture
+def context(toy: Toy, tmp_path: Path) -> FLContext:
+    """Of the site red, with its own file in place."""
+    for folder in ("local", "startup"):
+        (tmp_path / folder).mkdir()
+    write_site_file(tmp_path / "local/fedgram.toml", toy.sites["red"])
+    context = FLContext()
+    context.set_prop(FLContextKey.WORKSPACE_OBJECT, Workspace(str(tmp_path)), private=True)
+    context.set_prop(ReservedKey.IDENTITY_NAME, "red", private=False)
+    return context
+
+
+@pytest.fixture
+def passed(context: FLContext) -> Pass:
+    return lambda shareable: OnlyTheContract().process(shareable, context)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +45,7 @@ def introduction(toy: Toy) -> FLModel:
     return wire.encode_introduction(local.introduce(toy.open("red")))
 
 
-def test_a_listed_reply_passes_unchanged_and_nothing_beside_it(introduction: FLModel):
+def test_a_listed_reply_passes_unchanged_and_nothing_beside_it(introduction: FLModel, passed: Pass):
     shareable = FLModelUtils.to_shareable(introduction)
     shareable["notes"] = "the name of patient 7"
     shareable.set_header("notes", "the name of patient 7")
@@ -56,7 +74,7 @@ def _view(model: FLModel) -> None:
 
 
 @pytest.mark.parametrize("add", [_embeddings, _note, _parameter, _view])
-def test_anything_else_stays(introduction: FLModel, add: Callable[[FLModel], None]):
+def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None]):
     model = FLModel(
         params_type=introduction.params_type, params=dict(introduction.params), meta=dict(introduction.meta)
     )
@@ -65,7 +83,19 @@ def test_anything_else_stays(introduction: FLModel, add: Callable[[FLModel], Non
         passed(FLModelUtils.to_shareable(model))
 
 
-def test_of_an_error_only_its_kind_leaves():
+def test_what_a_baseline_sends_stays_unless_the_sites_own_file_allows_it(
+    introduction: FLModel, context: FLContext, toy: Toy, tmp_path: Path
+):
+    model = FLModel(params_type=introduction.params_type, params={"extra/public": torch.zeros(4, 8)}, meta={})
+    with pytest.raises(UpdateRejected, match="stays here"):
+        OnlyTheContract().process(FLModelUtils.to_shareable(model), context)
+    allowing = dataclasses.replace(toy.sites["red"], methods=("geo", "creamfl"))
+    write_site_file(tmp_path / "local/fedgram.toml", allowing)
+    sent = FLModelUtils.from_shareable(OnlyTheContract().process(FLModelUtils.to_shareable(model), context))
+    assert sent.params.keys() == {"extra/public"}
+
+
+def test_of_an_error_only_its_kind_leaves(passed: Pass):
     reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
     reply.set_header(wire.ERROR_HEADER, "DataError")
     reply["text"] = "the name of patient 7"

@@ -130,7 +130,7 @@ def test_a_site_with_a_quantised_base_takes_part(precision: str, toy: Toy, folde
     introductions[1] = dataclasses.replace(introductions[1], site="green")
     state = agree(introductions, job)[0].state
     update = local.local_round(sites[0], state)
-    contracts.check_update(update, state, job)
+    contracts.check_update(update, state, job, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta.values())
 
 

@@ -29,7 +29,7 @@ def trained(site: Site, state: GlobalState) -> SiteUpdate:
 def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
     state = first_state(toy)
     update = trained(toy.open("red"), state)
-    contracts.check_update(update, state, toy.job)
+    contracts.check_update(update, state, toy.job, {})
     assert all(delta.abs().max() > 0 for delta in update.delta.values())
     assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "macro_f1", "auroc", "seconds"}
     assert update.magnitude.keys() == update.delta.keys()
@@ -108,7 +108,7 @@ def test_the_evaluation_gram_covers_both_anchor_sets(toy: Toy):
     assert set(evaluation.metrics) == {"accuracy"}  # macro-F1 is computed, but this job does not name it
     b = len(site.anchors.slots)
     assert evaluation.slots == tuple(range(9))  # blue has no anchor of the fourth concept
-    torch.testing.assert_close(evaluation.gram[:b, :b], cosine_gram(local.represent(site, site.anchors.tokens)))
+    torch.testing.assert_close(evaluation.gram[:b, :b], cosine_gram(site.model.embed(site.anchors.tokens)))
 
 
 @pytest.mark.parametrize("rule", ["precision", "precision_sum", "samples", "uniform"])
@@ -131,7 +131,7 @@ def test_weights_follow_the_rule(toy: Toy, rule: str):
 
 
 def _anchors(site: Site) -> torch.Tensor:
-    return local.represent(site, site.anchors.tokens)
+    return site.model.embed(site.anchors.tokens)
 
 
 def test_another_base_model_does_not_train(toy: Toy):
@@ -150,6 +150,6 @@ def test_a_causal_language_model_is_as_good_a_backbone(toy: Toy, tmp_path: Path,
     introduction = local.introduce(site)
     state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
     update = trained(site, state)
-    contracts.check_update(update, state, toy.job)
+    contracts.check_update(update, state, toy.job, {})
     assert any("q_proj" in name for name in update.delta)
     assert not any("lm_head" in name for name in update.delta)

@@ -73,7 +73,7 @@ def test_a_finished_run_leaves_its_result_and_no_checkpoint(toy: Toy, uninterrup
     outcome, folder = uninterrupted
     assert checkpoint.load(folder / "server", toy.job) is None
     local = load_file(folder / "red" / "result" / "local.safetensors")
-    shared = {k.removeprefix("direction."): v for k, v in local.items() if k.startswith("direction.")}
+    shared = {k.removeprefix("update.B/"): v for k, v in local.items() if k.startswith("update.B/")}
     assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.direction.items())
 
 

@@ -11,7 +11,7 @@ import torch
 from fedgram.errors import RoundFailed, UpdateRejected
 from fedgram.training import contracts, local
 from fedgram.training.server import Round, ServerState, agree
-from fedgram.types import ModelSpec, SiteIntroduction, SiteUpdate
+from fedgram.types import SiteIntroduction, SiteUpdate
 from toy import Toy
 
 
@@ -44,7 +44,7 @@ def test_round_zero_starts_from_nothing(start: ServerState):
 
 
 def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[SiteIntroduction]):
-    odd = dataclasses.replace(introductions[0], spec=ModelSpec(introductions[0].spec.shapes, "f" * 64))
+    odd = dataclasses.replace(introductions[0], spec=dataclasses.replace(introductions[0].spec, backbone="f" * 64))
     state, rejected = agree([odd, *introductions[1:]], toy.job)
     assert list(rejected) == ["red"]
     assert "another shared transformer" in rejected["red"]
@@ -115,7 +115,7 @@ def test_the_record_says_who_sent_what(toy: Toy, start: ServerState, updates: li
     parameters = sum(delta.numel() for delta in updates[0].delta.values())
     magnitudes = sum(m.numel() for m in updates[0].magnitude.values())
     assert record.payload_bytes["red"] == 2 * parameters + 4 * magnitudes + 4 * 12 * 12
-    assert record.update_norms["red"] == pytest.approx(contracts.update_norm(updates[0].delta))
+    assert record.update_norms["red"] == pytest.approx(contracts.update_norm(updates[0].delta, {}))
     assert record.mean_update_norm <= max(record.update_norms.values())
 
 

@@ -48,7 +48,7 @@ def print_outbound(visit: Visit, console: Console) -> None:
     extent = extent_of(visit)
     amounts = outbound.amounts(extent) if extent else {}
     table = Table("what", "shape", "when", "here", title=f"what will leave {visit.kit.name}", show_lines=True)
-    for part in outbound.LEAVES:
+    for part in outbound.leaves(visit.config.methods if visit.config else ()):
         here = ", ".join(_advertised(visit)) if part is outbound.FLARE else ""
         if part in amounts:
             size = amounts[part].bytes

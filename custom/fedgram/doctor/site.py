@@ -15,6 +15,7 @@ from fedgram.datacheck import labels
 from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
+from fedgram.methods import METHODS
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import width
@@ -163,8 +164,9 @@ def backbone(visit: Visit) -> Iterator[Finding]:
         targets=settings.adapter.peft_targets,
         dora=settings.adapter.dora,
         seed=settings.seed,
+        train_a=METHODS[settings.method.name].trains_a,
     )
-    visit.spec = ModelSpec(lora.spec(adapted), digest)
+    visit.spec = ModelSpec(lora.spec(adapted), digest, d)
     if visit.token_shape is not None:
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + visit.token_shape[1] * d
         visit.state_bytes = _SNAPSHOTS * 3 * 4 * trained  # each value with its two moments, float32

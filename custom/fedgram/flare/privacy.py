@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
@@ -13,8 +16,7 @@ from torch import Tensor
 from fedgram import outbound
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
-
-_FIELDS = tuple(field for part in outbound.LEAVES for field in part.fields)
+from fedgram.sitefile import find_site_config
 
 
 class OnlyTheContract(Filter):
@@ -33,7 +35,10 @@ class OnlyTheContract(Filter):
             return reply
         model = FLModelUtils.from_shareable(shareable)
         params, meta = model.params or {}, model.meta or {}
-        unlisted = sorted(name for name in (*params, *meta) if not _is_listed(name))
+        local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
+        methods = find_site_config(local, str(fl_ctx.get_identity_name())).methods
+        fields = [field for part in outbound.leaves(methods) for field in part.fields]
+        unlisted = sorted(name for name in (*params, *meta) if not _is_listed(name, fields))
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram.outbound lists")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
@@ -43,5 +48,5 @@ class OnlyTheContract(Filter):
         )
 
 
-def _is_listed(name: str) -> bool:
-    return any(name.startswith(field) if field.endswith("/") else name == field for field in _FIELDS)
+def _is_listed(name: str, fields: Sequence[str]) -> bool:
+    return any(name.startswith(field) if field.endswith("/") else name == field for field in fields)

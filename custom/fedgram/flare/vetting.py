@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from nvflare.private.fed.server.server_runner import ServerRunner
 from fedgram.config import JobConfig
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
+from fedgram.methods import method_of
 from fedgram.types import WIRE_DTYPE, ModelSpec
 
 METRIC_EVENT = f"fed.{ANALYTIC_EVENT_TYPE}"
@@ -30,8 +32,9 @@ _SLACK = 4 * 2**20
 def reply_limit(job: JobConfig, spec: ModelSpec | None = None) -> int:
     """Bytes that a site may send in answer to one task: twice the tensors of the contract, and 4 MiB.
 
-    An update is ΔB (d_out, r) in bf16 and m (d_out,) in float32 a layer; every reply has one Gram matrix over at
-    most all anchors, float32. The rest is names, headers and chunks that were sent again.
+    An update is ΔB (d_out, r) in bf16 and m (d_out,) in float32 a layer, and what the method sends besides; every
+    reply has one Gram matrix over at most all anchors, float32. The rest is names, headers and chunks that were
+    sent again.
 
     Args:
         spec: of the shared transformer; without it the reply has a Gram matrix only (round 0, evaluation).
@@ -39,6 +42,7 @@ def reply_limit(job: JobConfig, spec: ModelSpec | None = None) -> int:
     shared = 4 * job.adapter.shares_magnitude
     layers = spec.shapes.values() if spec else ()
     update = sum(d_out * (rank * WIRE_DTYPE.itemsize + shared) for d_out, rank, _ in layers)
+    update += sum(4 * math.prod(shape) for shape in method_of(job).sends(spec).values()) if spec else 0
     anchors = job.anchors.slots + (job.heldout.slots if job.heldout else 0)
     return 2 * (update + 4 * anchors**2) + _SLACK
 

@@ -41,6 +41,7 @@ def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None)
     meta |= {"round": state.round, "anchors": state.anchors, "backbone": state.backbone}
     params = {f"direction/{k}": v for k, v in state.direction.items()}
     params |= {f"magnitude/{k}": v for k, v in state.magnitude.items()}
+    params |= {f"extra/{k}": v for k, v in state.extra.items()}
     params["consensus"] = state.consensus
     return _model(params, meta, state.round)
 
@@ -55,6 +56,7 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
         _part(params, "direction"),
         _part(params, "magnitude"),
         params["consensus"],
+        _part(params, "extra"),
     )
     return meta["run"], state
 
@@ -65,9 +67,11 @@ def encode_introduction(reply: SiteIntroduction) -> FLModel:
         "version": reply.version,
         "anchors": reply.anchors,
         "backbone": reply.spec.backbone,
+        "width": reply.spec.width,
         "shapes": {k: list(v) for k, v in reply.spec.shapes.items()},
         "slots": list(reply.slots),
         "samples": reply.samples,
+        "modality": reply.modality,
     }
     return _model({"gram": reply.gram}, meta, 0)
 
@@ -78,7 +82,7 @@ def decode_introduction(site: str, model: FLModel) -> SiteIntroduction:
     shapes = {str(k): tuple(map(int, v)) for k, v in fields.get("shapes", dict).items()}
     if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
         raise UpdateRejected("layer shapes", where=site, expected="(d_out, r, d_in) by layer")
-    spec = ModelSpec(shapes, fields.get("backbone", str))  # type: ignore[arg-type]
+    spec = ModelSpec(shapes, fields.get("backbone", str), fields.get("width", int))  # type: ignore[arg-type]
     return SiteIntroduction(
         site,
         fields.get("version", str),
@@ -87,6 +91,7 @@ def decode_introduction(site: str, model: FLModel) -> SiteIntroduction:
         fields.tensor("gram"),
         fields.slots("slots"),
         fields.get("samples", int),
+        fields.get("modality", str),
     )
 
 
@@ -94,6 +99,7 @@ def encode_update(reply: SiteUpdate) -> FLModel:
     """A round's result, from a site: exactly the contract's list and nothing else."""
     params = {f"delta/{k}": v for k, v in reply.delta.items()}
     params |= {f"magnitude/{k}": v for k, v in reply.magnitude.items()}
+    params |= {f"extra/{k}": v for k, v in reply.extra.items()}
     meta = {
         "round": reply.round,
         "anchors": reply.anchors,
@@ -109,7 +115,7 @@ def encode_update(reply: SiteUpdate) -> FLModel:
 def decode_update(site: str, model: FLModel) -> SiteUpdate:
     """A round's result, at the server."""
     fields = _Fields(site, model)
-    fields.only("delta/", "magnitude/", "gram")
+    fields.only("delta/", "magnitude/", "extra/", "gram")
     return SiteUpdate(
         site,
         fields.get("round", int),
@@ -122,6 +128,7 @@ def decode_update(site: str, model: FLModel) -> SiteUpdate:
         fields.get("samples", int),
         fields.get("metrics", dict),
         fields.get("restarts", int),
+        fields.part("extra"),
     )
 
 

@@ -49,6 +49,7 @@ class GeoLinear(Linear):
     norm_base: Tensor
     norm_mixing: Tensor
     magnitude_detached = False
+    untouched: Tensor | None = None  # W₀, once there is a residual
 
     @property
     def lora_variants(self) -> dict[tuple[str, ...], type[LoraVariant]]:
@@ -81,6 +82,29 @@ class GeoLinear(Linear):
         self.magnitude.data = constants.base.square().sum(0).sqrt()
 
     @property
+    def down(self) -> nn.Parameter:
+        """A: (r, d_in), frozen unless `attach` was told otherwise."""
+        return self.lora_A[ADAPTER].weight
+
+    @torch.no_grad()
+    def set_residual(self, residual: Tensor) -> None:
+        """W ← W₀ + R, R: (d_out, d_in): what a method has put into the base besides the adapter."""
+        base: Any = self.get_base_layer()
+        if self.magnitude is not None or not _is_dense(base):
+            raise BackboneError(
+                f"a residual on {'DoRA' if self.magnitude is not None else type(base).__name__}",
+                expected="LoRA on a dense nn.Linear",
+            )
+        before = self.untouched = base.weight.detach().clone() if self.untouched is None else self.untouched
+        base.weight.copy_(before + residual.to(before))
+
+    @property
+    def residual(self) -> Tensor | None:
+        """R as it was set last, (d_out, d_in); None while there is none."""
+        base: Any = self.get_base_layer()
+        return None if self.untouched is None else (base.weight - self.untouched).detach()
+
+    @property
     def direction(self) -> nn.Parameter:
         """B: (d_out, r)."""
         return self.lora_B[ADAPTER].weight
@@ -108,6 +132,7 @@ class GeoLinear(Linear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base: Any = self.get_base_layer()
         plain = not (args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER])
+        plain &= not self.down.requires_grad  # what follows takes A for a constant
         fits = x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)
         if plain and fits and _is_dense(base):
             return dora.adapted_linear(x, base.weight, base.bias, *self.factors())

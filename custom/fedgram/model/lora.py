@@ -45,11 +45,19 @@ def geo_config(*, rank: int, alpha: float, targets: str | Sequence[str], dora: b
 
 
 def attach(
-    backbone: nn.Module, *, rank: int, alpha: float, targets: str | Sequence[str], dora: bool, seed: int
+    backbone: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    targets: str | Sequence[str],
+    dora: bool,
+    seed: int,
+    train_a: bool = False,
 ) -> PeftModel:
     """Put adapters on a backbone: A from the seed, B = 0, m = ‖W‖_row, all else frozen; the output is unchanged.
 
-    Choose dtype and quantisation of the backbone before. Torch's global random state is left as it was.
+    Choose dtype and quantisation of the backbone before. Torch's global random state is left as it was. With
+    ``train_a``, which the row norm of DoRA does not allow, A trains too: plain LoRA.
 
     Raises:
         BackboneError: no module matches `targets`, or one that matches is not a linear layer.
@@ -67,6 +75,7 @@ def attach(
             ) from error
     for name, layer in adapted_layers(model).items():
         layer.fix_constants(seed, name)
+        layer.down.requires_grad_(train_a)
     return model  # pyright: ignore[reportReturnType]
 
 
@@ -114,6 +123,17 @@ def magnitude(model: nn.Module) -> dict[str, Tensor]:
     return {name: _copy(layer.magnitude) for name, layer in layers if layer.magnitude is not None}
 
 
+def down(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of A by layer name: (r, d_in), float32, contiguous, on the CPU."""
+    return {name: _copy(layer.down) for name, layer in adapted_layers(model).items()}
+
+
+def residual(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of R by layer name: (d_out, d_in); empty while nothing was added to the base."""
+    layers = adapted_layers(model).items()
+    return {name: _copy(layer.residual) for name, layer in layers if layer.residual is not None}
+
+
 def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
     """Set every B.
 
@@ -121,6 +141,54 @@ def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
         CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
     """
     _load({name: layer.direction for name, layer in adapted_layers(model).items()}, direction, "B")
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that trains: ``B/<layer>``, ``m/<layer>`` in GeoDoRA, ``A/<layer>`` where A trains."""
+    return {name: _copy(parameter) for name, parameter in _trained(model).items()}
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Undo :func:`state`.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape; nothing is changed then.
+    """
+    _load(_trained(model), tensors, "factor")
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    found = {}
+    for name, layer in adapted_layers(model).items():
+        found[f"B/{name}"] = layer.direction
+        if layer.magnitude is not None:
+            found[f"m/{name}"] = layer.magnitude
+        if layer.down.requires_grad:
+            found[f"A/{name}"] = layer.down
+    return found
+
+
+def load_a(model: nn.Module, down: Mapping[str, Tensor]) -> None:
+    """Set A of the layers given, in a model whose A trains.
+
+    Raises:
+        CheckpointError: an unknown layer, or one of another shape; nothing is changed then.
+    """
+    layers = {name: layer.down for name, layer in adapted_layers(model).items() if name in down}
+    _load(layers, down, "A")
+
+
+def load_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
+    """Set R, which is added to the base weights, of the layers given.
+
+    Raises:
+        CheckpointError: an unknown layer, or one of another shape; nothing is changed then.
+        BackboneError: the layer is one of DoRA, or not dense.
+    """
+    layers = {name: layer for name, layer in adapted_layers(model).items() if name in residual}
+    _check({k: (v.out_features, v.in_features) for k, v in layers.items()}, residual, "R")
+    for name, layer in layers.items():
+        layer.set_residual(residual[name])
 
 
 def load_magnitude(model: nn.Module, magnitude: Mapping[str, Tensor]) -> None:
@@ -161,6 +229,7 @@ def save_adapter(
     rank: int,
     alpha: float,
     base_model: str,
+    down: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a stock PEFT checkpoint without having the model: A is rebuilt from the seed.
 
@@ -171,6 +240,7 @@ def save_adapter(
         direction: B by layer name.
         magnitude: m by layer name: a DoRA checkpoint; or empty: a LoRA checkpoint.
         shapes: (d_out, r, d_in) by layer name, as `spec` gives them.
+        down: A by layer name, where it has been trained; those not given are rebuilt from the seed.
         base_model: the name or path that PEFT records as ``base_model_name_or_path``.
 
     Raises:
@@ -182,7 +252,9 @@ def save_adapter(
     _check({name: (d_out, r) for name, (d_out, r, _) in shapes.items()}, direction, "B")
     if magnitude:
         _check({name: (d_out,) for name, (d_out, _, _) in shapes.items()}, magnitude, "m")
-    tensors = {f"{name}.lora_A.weight": frozen_a(seed, name, r, d_in) for name, (_, r, d_in) in shapes.items()}
+    frozen = {name: frozen_a(seed, name, r, d_in) for name, (_, r, d_in) in shapes.items()}
+    _check({name: tuple(a.shape) for name, a in frozen.items() if name in (down or {})}, down or {}, "A")
+    tensors = {f"{name}.lora_A.weight": a for name, a in {**frozen, **(down or {})}.items()}
     tensors |= {f"{name}.lora_B.weight": _copy(b) for name, b in direction.items()}
     tensors |= {f"{name}.lora_magnitude_vector": _copy(m) for name, m in magnitude.items()}
     # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.

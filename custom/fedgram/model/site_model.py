@@ -8,6 +8,8 @@ from torch.nn.functional import pad
 
 from fedgram.types import Tokens
 
+EVALUATION_BATCH = 128
+
 
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     """Pool: the mean over the tokens that are there. (N, L, d), (N, L) → (N, d); no tokens give zeros."""
@@ -80,6 +82,13 @@ class SiteModel(nn.Module):
     def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
         """z, (N, d), float32."""
         return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns), tokens.mask)
+
+    @torch.no_grad()
+    def embed(self, tokens: Tokens) -> Tensor:
+        """z of many samples, in batches, without gradient: (N, d), float32, on the CPU."""
+        device = next(self.head.parameters()).device
+        rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
+        return torch.cat([self.represent(tokens[part].to(device)).cpu() for part in rows])
 
     def forward(self, tokens: Tokens) -> Tensor:
         """The head's output."""

@@ -28,13 +28,15 @@ def save(folder: Path, state: ServerState, job: JobConfig) -> None:
     shared = state.state
     tensors = {f"direction.{k}": v for k, v in shared.direction.items()}
     tensors |= {f"magnitude.{k}": v for k, v in shared.magnitude.items()}
-    tensors |= {f"velocity.{k}": v for k, v in state.velocity.items()}
+    tensors |= {f"extra.{k}": v for k, v in shared.extra.items()}
+    tensors |= {f"moments.{k}": v for k, v in state.moments.items()}
     facts = {
         "run": state.run,
         "round": shared.round,
         "anchors": shared.anchors,
         "spec": dataclasses.asdict(state.spec),
         "refused": list(state.refused),
+        "modalities": dict(state.modalities),
         "records": [dataclasses.asdict(r) for r in state.records],
         "job": job.fingerprint(),
     }
@@ -58,7 +60,8 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
         raise CheckpointError(f"damaged ({error})", where=path, remedy="delete it to start afresh") from error
     if facts["job"] != job.fingerprint():
         raise CheckpointError("saved by a job with other settings", where=path, remedy="delete it to start afresh")
-    spec = ModelSpec({k: tuple(v) for k, v in facts["spec"]["shapes"].items()}, facts["spec"]["backbone"])
+    shapes = {k: tuple(v) for k, v in facts["spec"]["shapes"].items()}
+    spec = ModelSpec(shapes, facts["spec"]["backbone"], facts["spec"]["width"])
     shared = GlobalState(
         facts["round"],
         facts["anchors"],
@@ -66,9 +69,18 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
         _part(tensors, "direction"),
         _part(tensors, "magnitude"),
         tensors["consensus"],
+        _part(tensors, "extra"),
     )
     records = tuple(_record(r) for r in facts["records"])
-    return ServerState(facts["run"], shared, _part(tensors, "velocity"), spec, tuple(facts["refused"]), records)
+    return ServerState(
+        facts["run"],
+        shared,
+        _part(tensors, "moments"),
+        spec,
+        facts["modalities"],
+        tuple(facts["refused"]),
+        records,
+    )
 
 
 def finish(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
@@ -23,15 +23,23 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
 
 
-def check_update(reply: SiteUpdate, state: GlobalState, job: JobConfig) -> None:
-    """Raises UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order."""
+def check_update(
+    reply: SiteUpdate, state: GlobalState, job: JobConfig, sends: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order.
+
+    Args:
+        sends: shapes of what the method sends besides B and m.
+    """
     if reply.round != state.round + 1:
         _reject(reply.site, f"a reply to round {reply.round}", f"round {state.round + 1}")
     _check_anchors(reply.site, reply.anchors, job)
-    _check_tensors(reply.site, "B", reply.delta, state.direction, WIRE_DTYPE)
-    rows = {k: b[:, 0] for k, b in state.direction.items()} if job.adapter.shares_magnitude else {}
-    _check_tensors(reply.site, "m", reply.magnitude, rows, torch.float32)
-    norm = update_norm(reply.delta)
+    shapes = {k: tuple(b.shape) for k, b in state.direction.items()}
+    _check_tensors(reply.site, "B", reply.delta, shapes, lambda _: WIRE_DTYPE)
+    rows = {k: shape[:1] for k, shape in shapes.items()} if job.adapter.shares_magnitude else {}
+    _check_tensors(reply.site, "m", reply.magnitude, rows, lambda _: torch.float32)
+    _check_tensors(reply.site, "extra", reply.extra, sends, wire_dtype)
+    norm = update_norm(reply.delta, reply.extra)
     if norm > job.aggregation.max_update_norm:
         _reject(reply.site, f"an update of norm {norm:.3g}", f"at most {job.aggregation.max_update_norm:.3g}")
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
@@ -49,9 +57,14 @@ def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
     _check_metrics(reply.site, reply.metrics, set(job.metrics))
 
 
-def update_norm(delta: Mapping[str, Tensor]) -> float:
-    """‖ΔB‖_F over all layers, accumulated in float64."""
-    return sum(t.double().square().sum().item() for t in delta.values()) ** 0.5
+def wire_dtype(name: str) -> torch.dtype:
+    """Of a tensor among the extras on its way to the server: bf16 for factors of LoRA, else float32."""
+    return WIRE_DTYPE if name.startswith(("A/", "B/")) else torch.float32
+
+
+def update_norm(delta: Mapping[str, Tensor], extra: Mapping[str, Tensor]) -> float:
+    """‖·‖_F of all that a site sends, m and G excepted, accumulated in float64; ‖ΔB‖_F in GeoLoRA and GeoDoRA."""
+    return sum(t.double().square().sum().item() for t in (*delta.values(), *extra.values())) ** 0.5
 
 
 def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:
@@ -60,15 +73,20 @@ def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:
 
 
 def _check_tensors(
-    site: str, symbol: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype
+    site: str,
+    symbol: str,
+    got: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    dtype_of: Callable[[str], torch.dtype],
 ) -> None:
     if got.keys() != expected.keys():
         names = sorted(got.keys() ^ expected.keys())
         _reject(site, f"{symbol}: {len(names)} layer names differ, among them {names[0]!r}", "the job's layers")
     for name, tensor in got.items():
-        if not isinstance(tensor, Tensor) or tensor.shape != expected[name].shape or tensor.dtype != dtype:
+        dtype = dtype_of(name)
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != expected[name] or tensor.dtype != dtype:
             shape, kind = getattr(tensor, "shape", None), getattr(tensor, "dtype", type(tensor).__name__)
-            _reject(site, f"{symbol} of {name!r}: {kind} {shape}", f"{dtype} {expected[name].shape}")
+            _reject(site, f"{symbol} of {name!r}: {kind} {shape}", f"{dtype} {expected[name]}")
         if not torch.isfinite(tensor).all():
             _reject(site, f"{symbol} of {name!r} has values that are not finite", "finite values")
 

@@ -16,11 +16,10 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
+from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
 from fedgram.training.site import LabelledTokens, Site, derive_generator
 from fedgram.training.state import restore
 from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
-
-_EVALUATION_BATCH = 128
 
 
 def introduce(site: Site) -> SiteIntroduction:
@@ -30,9 +29,10 @@ def introduce(site: Site) -> SiteIntroduction:
         version=__version__,
         anchors=site.anchors.sha256,
         spec=site.spec,
-        gram=cosine_gram(represent(site, site.anchors.tokens)),
+        gram=cosine_gram(site.model.embed(site.anchors.tokens)),
         slots=site.anchors.slots,
         samples=len(site.data["train"]),
+        modality=site.modality.name,
     )
 
 
@@ -44,22 +44,23 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
     settings, rules = site.job.training, site.job.aggregation
     adopt(site, state)
     started = time.perf_counter()
-    metrics = train(site, state.round + 1, settings.local_steps, state.consensus)
+    metrics = train(site, state.round + 1, settings.local_steps, state)
     seconds = time.perf_counter() - started
     trained = lora.direction(site.model.transformer)
-    anchors = represent(site, site.anchors.tokens)
+    anchors = site.model.embed(site.anchors.tokens)
     metrics |= evaluate(site, site.data["validation"]) | {"seconds": seconds}
     return SiteUpdate(
         site=site.name,
         round=state.round + 1,
         anchors=site.anchors.sha256,
-        delta={k: (b - state.direction[k]).to(WIRE_DTYPE).contiguous() for k, b in trained.items()},
+        delta={k: (trained[k] - b).to(WIRE_DTYPE).contiguous() for k, b in state.direction.items()},
         magnitude=lora.magnitude(site.model.transformer) if site.job.adapter.shares_magnitude else {},
         gram=cosine_gram(anchors),
         slots=site.anchors.slots,
         weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
         samples=len(site.data["train"]),
         metrics=_named(site, metrics),
+        extra=site.method.extra(site, state),
     )
 
 
@@ -68,18 +69,16 @@ def train_alone(site: Site) -> None:
     settings = site.job.training
     reset(site)
     for round in range(1, settings.rounds + 1):
-        train(site, round, settings.local_steps, consensus=None)
+        train(site, round, settings.local_steps)
 
 
 def reset(site: Site) -> None:
     """Make a site as it was when it was opened."""
-    zeros = {k: torch.zeros_like(b) for k, b in lora.direction(site.model.transformer).items()}
-    lora.load_direction(site.model.transformer, zeros)
     restore(site.model, site.optimizer, site.initial)
 
 
 def adopt(site: Site, state: GlobalState) -> None:
-    """Take over the global B and, where magnitudes are averaged, the global m.
+    """Take over the global B, where magnitudes are averaged the global m, and what else the method shares.
 
     Raises:
         BackboneError: the federation trains another base model than this site has.
@@ -91,21 +90,34 @@ def adopt(site: Site, state: GlobalState) -> None:
             expected=f"weights {state.backbone[:12]}… as the rest of the federation",
             remedy="install the same checkpoint as the other sites",
         )
-    lora.load_direction(site.model.transformer, state.direction)
+    lora.load_direction(site.model.transformer, {**lora.direction(site.model.transformer), **state.direction})
     if state.magnitude:
         lora.load_magnitude(site.model.transformer, state.magnitude)
+    site.method.adopt(site, state)
 
 
-def train(site: Site, round: int, steps: int, consensus: Tensor | None) -> dict[str, float]:
-    """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps that compute it."""
+def train(site: Site, round: int, steps: int, state: GlobalState | None = None) -> dict[str, float]:
+    """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps that compute it.
+
+    Args:
+        round: counted from 1.
+        state: what the others know: Ḡ, and what the method shares; None to train alone.
+    """
     settings = site.job.training
     every, aligned = settings.geometry_every, 0
     sums: dict[str, float] = defaultdict(float)
-    for step, (tokens, targets) in enumerate(_batches(site, round, steps), start=(round - 1) * steps):
-        loss = task_loss = site.task.loss(site.model(tokens), targets)
-        if consensus is not None and settings.geometry_weight and step % every == 0:
-            alignment = anchor_alignment(site, consensus)
-            loss = task_loss + settings.geometry_weight * every * (1.0 - alignment)
+    data = site.data["train"]
+    for step, rows in enumerate(_batches(site, round, steps), start=(round - 1) * steps):
+        tokens = data.tokens[rows].to(site.device)
+        hidden = site.model.hidden(tokens)
+        output = site.model.head(hidden, tokens.mask)
+        loss = task_loss = site.task.loss(output, data.targets[rows].to(site.device))
+        if state is not None:
+            penalty = site.method.penalty(site, state, masked_mean(hidden, tokens.mask), rows)
+            loss = loss if penalty is None else loss + penalty
+        if state is not None and settings.geometry_weight and step % every == 0:
+            alignment = anchor_alignment(site, state.consensus)
+            loss = loss + settings.geometry_weight * every * (1.0 - alignment)
             sums["cka"] += alignment.item()
             aligned += 1
         site.optimizer.zero_grad()
@@ -126,7 +138,7 @@ def anchor_alignment(site: Site, consensus: Tensor) -> Tensor:
     """
     adapter_learns = site.job.training.geometry_trains == "pipeline"
     with lora.detached_magnitude(site.model.transformer):
-        anchors = site.model.represent(_on(site, site.anchors.tokens), adapter_learns=adapter_learns)
+        anchors = site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
     gram = cosine_gram(anchors)
     return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
 
@@ -138,21 +150,9 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
         return float(len(data))
     order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
     chosen = order[: rules.weight_samples].sort().values
-    u = anchor_proximity(represent(site, data.tokens[chosen]), anchors, rules.lap)
+    u = anchor_proximity(site.model.embed(data.tokens[chosen]), anchors, rules.lap)
     mean = precision(u, u_min=rules.u_min)
     return mean * len(data) if rules.weights == "precision_sum" else mean
-
-
-@torch.no_grad()
-def represent(site: Site, tokens: Tokens) -> Tensor:
-    """z of many samples in batches, (N, d), float32, on the CPU."""
-    return torch.cat([site.model.represent(part).cpu() for part in _parts(site, tokens)])
-
-
-def _parts(site: Site, tokens: Tokens) -> Iterator[Tokens]:
-    """Many samples in batches, where the model computes."""
-    for rows in torch.arange(len(tokens)).split(_EVALUATION_BATCH):
-        yield _on(site, tokens[rows])
 
 
 @torch.no_grad()
@@ -166,7 +166,8 @@ def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
 @torch.no_grad()
 def outputs(site: Site, tokens: Tokens) -> Tensor:
     """What the head says of many samples, in batches, on the CPU."""
-    return torch.cat([site.model(part).cpu() for part in _parts(site, tokens)])
+    rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
+    return torch.cat([site.model(tokens[part].to(site.device)).cpu() for part in rows])
 
 
 def evaluation(site: Site) -> SiteEvaluation:
@@ -175,7 +176,7 @@ def evaluation(site: Site) -> SiteEvaluation:
     return SiteEvaluation(
         site=site.name,
         metrics=_named(site, evaluate(site, site.data["test"])),
-        gram=cosine_gram(torch.cat([represent(site, part) for part in tokens])),
+        gram=cosine_gram(torch.cat([site.model.embed(part) for part in tokens])),
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),
     )
@@ -186,8 +187,8 @@ def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
 
 
-def _batches(site: Site, round: int, steps: int) -> Iterator[tuple[Tokens, Tensor]]:
-    """Shuffled batches, epoch after epoch; the same for the same seed, site and round in any process."""
+def _batches(site: Site, round: int, steps: int) -> Iterator[Tensor]:
+    """Rows of shuffled batches, epoch after epoch; the same for the same seed, site and round in any process."""
     data, size = site.data["train"], site.job.training.batch_size
     generator = derive_generator(site.job.seed, site.name, "batches", round)
     order = torch.empty(0, dtype=torch.long)
@@ -195,8 +196,4 @@ def _batches(site: Site, round: int, steps: int) -> Iterator[tuple[Tokens, Tenso
         while len(order) < min(size, len(data)):
             order = torch.cat([order, torch.randperm(len(data), generator=generator)])
         rows, order = order[:size], order[size:]
-        yield _on(site, data.tokens[rows]), data.targets[rows].to(site.device)
-
-
-def _on(site: Site, tokens: Tokens) -> Tokens:
-    return Tokens(tokens.values.to(site.device), tokens.mask.to(site.device))
+        yield rows

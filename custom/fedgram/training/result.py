@@ -23,6 +23,7 @@ from fedgram.sitefile import SiteConfig
 from fedgram.training.site import Site, reopen
 from fedgram.training.state import restore, snapshot
 
+_RESIDUAL = "residual."  # of tensor names: what a method has added to the base
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
 
@@ -30,27 +31,27 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
     """Write a site's model as it is now.
 
     ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m, and a model card;
-    ``local.safetensors`` the linear adapter, the head and m; ``site.json`` what is needed to open the site again.
-    All of it stays here.
+    ``local.safetensors`` the linear adapter, the head and the update; ``site.json`` what is needed to open the
+    site again. All of it stays here.
 
     Args:
         metrics: on the site's test split, for the card.
     """
-    direction = lora.direction(site.model.transformer)
-    settings = site.job.adapter
+    transformer, settings = site.model.transformer, site.job.adapter
     lora.save_adapter(
         folder / "adapter",
-        direction=direction,
-        magnitude=lora.magnitude(site.model.transformer),
+        direction=lora.direction(transformer),
+        magnitude=lora.magnitude(transformer),
+        down=lora.down(transformer) if site.method.trains_a else {},
         shapes=site.spec.shapes,
         seed=site.job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
         base_model=hub_id(site.job.backbone.name),
     )
-    local = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}
-    shared = {f"direction.{k}": v for k, v in direction.items()}
-    write_tensors(folder / "local.safetensors", {**local, **shared})
+    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}
+    residual = {f"{_RESIDUAL}{k}": v for k, v in lora.residual(transformer).items()}
+    write_tensors(folder / "local.safetensors", {**trained, **residual})
     facts = {
         "fedgram": __version__,
         "site": site.name,
@@ -96,10 +97,10 @@ def load(folder: Path) -> Site:
             where=f"{name}: tokenizer {site.config.tokenizer!r}",
             remedy="restore its weights, and the training data if it is fitted on them, or run the job again",
         )
-    direction = {k.removeprefix("direction."): v for k, v in tensors.items() if k.startswith("direction.")}
-    lora.load_direction(site.model.transformer, direction)
+    residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
+    lora.load_residual(site.model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
     try:
-        restore(site.model, site.optimizer, {k: v for k, v in tensors.items() if not k.startswith("direction.")})
+        restore(site.model, site.optimizer, {k: v for k, v in tensors.items() if k not in residual})
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=folder) from error
     return site

@@ -16,9 +16,14 @@ from torch import Tensor
 
 from fedgram.config import JobConfig
 from fedgram.core.aggregate import GramConsensus, WeightedMean
+from fedgram.core.server_step import ServerStep
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
+from fedgram.methods import method_of
+from fedgram.methods.base import Closing
 from fedgram.training import contracts
 from fedgram.types import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate
+
+_B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,18 @@ class ServerState:
     Attributes:
         run: names this run; the sites keep their own state under it.
         state: what is broadcast.
-        velocity: v of the server's momentum, by layer name.
+        moments: of the server's optimiser, by tensor name.
         spec: of the shared transformer, as agreed in round 0.
+        modalities: by site that took part in round 0.
         refused: sites that may not take part, because of what they said in round 0.
         records: of the rounds so far.
     """
 
     run: str
     state: GlobalState
-    velocity: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
     spec: ModelSpec
+    modalities: Mapping[str, str]
     refused: tuple[str, ...] = ()
     records: tuple[RoundRecord, ...] = ()
 
@@ -75,9 +82,12 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
     consensus = GramConsensus(job.anchors.slots, job.aggregation.consensus)
     for reply in good.values():
         consensus.add(reply.site, reply.gram, reply.slots)
-    zeros = {name: torch.zeros(d_out, rank) for name, (d_out, rank, _) in spec.shapes.items()}
-    state = GlobalState(0, job.anchors.sha256, spec.backbone, zeros, {}, consensus.close())
-    return ServerState(uuid.uuid4().hex, state, dict(zeros), spec, tuple(sorted(rejected))), rejected
+    method = method_of(job)
+    zeros = {k: torch.zeros(d_out, r) for k, (d_out, r, _) in spec.shapes.items() if method.shares_b(k)}
+    anchors, backbone = job.anchors.sha256, spec.backbone
+    state = GlobalState(0, anchors, backbone, zeros, {}, consensus.close(), method.start(spec))
+    modalities = {site: reply.modality for site, reply in good.items()}
+    return ServerState(uuid.uuid4().hex, state, {}, spec, modalities, tuple(sorted(rejected))), rejected
 
 
 def _spec_key(spec: ModelSpec) -> str:
@@ -93,12 +103,10 @@ class Round:
     def __init__(self, before: ServerState, job: JobConfig, sites: Iterable[str]):
         self._before, self._job, self._asked = before, job, tuple(sites)
         self._started = time.perf_counter()
-        rules, layers = job.aggregation, before.state.direction
-        shapes = {f"B/{name}": tuple(b.shape) for name, b in layers.items()}
-        if job.adapter.shares_magnitude:
-            shapes |= {f"m/{name}": tuple(b.shape[:1]) for name, b in layers.items()}
-        self._mean = WeightedMean(shapes, rules.max_share)
-        self._consensus = GramConsensus(job.anchors.slots, rules.consensus)
+        self._method = method_of(job)
+        self._sends = self._method.sends(before.spec)
+        self._means: dict[str, WeightedMean] = {}  # by modality, or one under ""
+        self._consensus = GramConsensus(job.anchors.slots, job.aggregation.consensus)
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
         self._norms: dict[str, float] = {}
@@ -118,28 +126,41 @@ class Round:
             UpdateRejected: it breaks the contract; it then has left no trace but the reason.
         """
         try:
-            contracts.check_update(reply, self._before.state, self._job)
-            tensors = {f"B/{name}": delta for name, delta in reply.delta.items()}
-            tensors |= {f"m/{name}": m for name, m in reply.magnitude.items()}
-            self._mean.add(reply.site, tensors, reply.weight)
+            contracts.check_update(reply, self._before.state, self._job, self._sends)
+            self._add(reply)
         except FedgramError as error:
             self.reject(reply.site, str(error))
             raise UpdateRejected(error.problem, where=reply.site, expected=error.expected) from error
         self._consensus.add(reply.site, reply.gram, reply.slots)
-        sent = [*tensors.values(), reply.gram]
+        sent = [*reply.delta.values(), *reply.magnitude.values(), *reply.extra.values(), reply.gram]
         self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
-        self._norms[reply.site] = contracts.update_norm(reply.delta)
+        self._norms[reply.site] = contracts.update_norm(reply.delta, reply.extra)
         self._metrics[reply.site] = dict(reply.metrics)
         self._samples[reply.site] = reply.samples
         if reply.restarts:
             self._restarts[reply.site] = reply.restarts
+
+    def _add(self, reply: SiteUpdate) -> None:
+        tensors = {f"{_B}{name}": delta for name, delta in reply.delta.items()}
+        tensors |= {f"{_M}{name}": m for name, m in reply.magnitude.items()}
+        terms = self._method.terms(reply, self._before.state)
+        tensors |= {f"{_EXTRA}{name}": term for name, term in terms.items()}
+        group = ""
+        if self._method.by_modality:
+            if reply.site not in self._before.modalities:
+                raise UpdateRejected("a site that was not there in round 0", where=reply.site)
+            group = self._before.modalities[reply.site]
+        if group not in self._means:
+            shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            self._means[group] = WeightedMean(shapes, self._job.aggregation.max_share)
+        self._means[group].add(reply.site, tensors, reply.weight)
 
     def reject(self, site: str, reason: str) -> None:
         """Note that a site's reply does not count."""
         self.rejected.setdefault(site, reason)
 
     def close(self) -> ServerState:
-        """B ← B + η v with v ← β v + Σ p_k ΔB_k / Σ p_k; mean m; Ḡ; the record of the round.
+        """The server's step on Σ p_k ΔB_k / Σ p_k; mean m; Ḡ; what else is shared; the record of the round.
 
         Raises:
             RoundFailed: fewer than ``min_sites`` replies count.
@@ -153,26 +174,36 @@ class Round:
                 expected=f"at least {rules.min_sites}",
                 remedy="; ".join(self.rejected.values()) or "see why the sites did not answer",
             )
-        means = self._mean.close()
-        mean = {k.removeprefix("B/"): v for k, v in means.items() if k.startswith("B/")}
-        velocity = {k: (rules.server_momentum * before.velocity[k].double() + mean[k]).float() for k in mean}
-        direction = {k: b + rules.server_learning_rate * velocity[k] for k, b in before.state.direction.items()}
-        magnitude = {k.removeprefix("m/"): v.float() for k, v in means.items() if k.startswith("m/")}
+        shares = {group: mean.shares() for group, mean in sorted(self._means.items())}
+        means = {group: mean.close() for group, mean in sorted(self._means.items())}
+        totals = {group: sum(mean.weights.values()) for group, mean in sorted(self._means.items())}
+        parts = {group: total / sum(totals.values()) for group, total in totals.items()}
+        step = ServerStep(
+            rules.server_optimizer, rules.server_learning_rate, rules.server_momentum, before.moments
+        )
+        changes, magnitude = _part(means.get("", {}), _B), _part(means.get("", {}), _M)
+        direction = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.direction.items()}
+        extras = {group: _part(mean, _EXTRA) for group, mean in means.items()}
         state = replace(
             before.state,
             round=number,
             direction=direction,
-            magnitude=magnitude,
+            magnitude={k: v.float() for k, v in magnitude.items()},
             consensus=self._consensus.close(),
+            extra=self._method.finish(Closing(before.state, direction, extras, parts, step)),
         )
-        record = self._record(number, contracts.update_norm(mean))
-        return replace(before, state=state, velocity=velocity, records=(*before.records, record))
+        record = self._record(
+            number,
+            shares={site: parts[group] * share for group in shares for site, share in shares[group].items()},
+            mean_norm=contracts.update_norm(changes, extras.get("", {})),
+        )
+        return replace(before, state=state, moments=step.moments, records=(*before.records, record))
 
-    def _record(self, number: int, mean_norm: float) -> RoundRecord:
+    def _record(self, number: int, shares: Mapping[str, float], mean_norm: float) -> RoundRecord:
         heard = {*self.accepted, *self.rejected}
         return RoundRecord(
             round=number,
-            shares=self._mean.shares(),
+            shares=dict(sorted(shares.items())),
             metrics={site: self._metrics[site] for site in self.accepted},
             payload_bytes={site: self._bytes[site] for site in self.accepted},
             rejected=dict(sorted(self.rejected.items())),
@@ -183,3 +214,7 @@ class Round:
             restarts=dict(sorted(self._restarts.items())),
             samples=dict(sorted(self._samples.items())),
         )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -18,6 +18,7 @@ from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config import AnchorPin, JobConfig
 from fedgram.demo import locate
 from fedgram.errors import AnchorError, ConfigError
+from fedgram.methods import Method, method_of, require_allowed
 from fedgram.modalities.base import Modality, MovableTokenizer, Tokenizer
 from fedgram.modalities.cache import cached_tokens
 from fedgram.model import lora
@@ -28,29 +29,9 @@ from fedgram.model.tasks import Task, make_task
 from fedgram.sitefile import SPLIT, SiteConfig
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.state import make_optimizer, snapshot
-from fedgram.types import ModelSpec, Sample, Tokens
+from fedgram.types import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
 
 log = logging.getLogger("fedgram.site")
-
-
-@dataclass(frozen=True)
-class LabelledTokens:
-    """Tokens with one target per sample."""
-
-    tokens: Tokens
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-@dataclass(frozen=True)
-class AnchorTokens:
-    """The tokens of the anchor slots that a modality covers."""
-
-    slots: tuple[int, ...]
-    tokens: Tokens
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +45,7 @@ class Site:
         data: labelled tokens by split: ``train``, ``validation``, ``test``.
         anchors, heldout: anchor tokens.
         task: what the head does.
+        method: what is shared with the other sites.
         model: adapter, shared transformer and head.
         spec: of the shared transformer.
         optimizer: over everything that trains; kept across rounds.
@@ -79,6 +61,7 @@ class Site:
     anchors: AnchorTokens
     heldout: AnchorTokens | None
     task: Task
+    method: Method
     model: SiteModel
     spec: ModelSpec
     optimizer: torch.optim.Optimizer
@@ -105,8 +88,10 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     Raises:
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
+    require_allowed(name, config, job)
     if config.threads:
         torch.set_num_threads(config.threads)
+    method = method_of(job)
     modality = modalities.load(config.modality)
     cache = Path(config.cache).expanduser()
     parts = split_samples(name, read_samples(config, modality), config.concepts)
@@ -121,13 +106,12 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
             raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
         heldout = _anchor_tokens(name, config, config.heldout, job.heldout, modality, tokenizer)
     data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
-    model, spec = _build_model(name, config, job, data["train"].tokens, task)
+    model, spec = _build_model(name, config, job, data["train"].tokens, task, method)
     optimizer = make_optimizer(model, job)
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     initial = snapshot(model, optimizer)
-    return Site(
-        name, config, job, modality, tokenizer, data, anchors, heldout, task, model, spec, optimizer, initial
-    )
+    rest = (task, method, model, spec, optimizer, initial)
+    return Site(name, config, job, modality, tokenizer, data, anchors, heldout, *rest)
 
 
 def reopen(name: str, config: SiteConfig, job: JobConfig, task: Task) -> Site:
@@ -142,9 +126,12 @@ def reopen(name: str, config: SiteConfig, job: JobConfig, task: Task) -> Site:
     train = _OnDemand(lambda: split_samples(name, read_samples(config, modality), config.concepts)["train"])
     tokenizer = _tokenizer(config, modality, train)
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
-    model, spec = _build_model(name, config, job, anchors.tokens, task)
+    method = method_of(job)
+    model, spec = _build_model(name, config, job, anchors.tokens, task, method)
     optimizer = make_optimizer(model, job)
-    return Site(name, config, job, modality, tokenizer, {}, anchors, None, task, model, spec, optimizer, {})
+    return Site(
+        name, config, job, modality, tokenizer, {}, anchors, None, task, method, model, spec, optimizer, {}
+    )
 
 
 class _OnDemand(Sequence[Sample]):
@@ -177,7 +164,7 @@ def _labelled(
     modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], task: Task, config: SiteConfig
 ) -> LabelledTokens:
     tokens = tokens_of(modality, tokenizer, [s.content for s in samples], config)
-    return LabelledTokens(tokens, task.targets(samples, tokenizer))
+    return LabelledTokens(tokens, task.targets(samples, tokenizer), tuple(s.concept for s in samples))
 
 
 def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | None, modality: str) -> AnchorSet:
@@ -222,7 +209,7 @@ def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet
 
 
 def _build_model(
-    name: str, config: SiteConfig, job: JobConfig, tokens: Tokens, task: Task
+    name: str, config: SiteConfig, job: JobConfig, tokens: Tokens, task: Task, method: Method
 ) -> tuple[SiteModel, ModelSpec]:
     device = choose_device(config.device)
     place = SPLIT if config.device == SPLIT else str(device)
@@ -238,11 +225,12 @@ def _build_model(
         targets=job.adapter.peft_targets,
         dora=job.adapter.dora,
         seed=job.seed,
+        train_a=method.trains_a,
     )
     if config.gradient_checkpointing:
         recompute_layers(transformer)
     model = SiteModel(adapter.to(device), transformer, head.to(device)).eval()
-    return model, ModelSpec(lora.spec(transformer), base)
+    return model, ModelSpec(lora.spec(transformer), base, width(backbone))
 
 
 def choose_device(name: str) -> torch.device:

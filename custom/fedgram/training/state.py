@@ -1,4 +1,4 @@
-"""A site's own state between rounds: adapter, head, m and the optimiser's moments, on disk after every round."""
+"""A site's state between rounds: adapter, head, update and the optimiser's moments, on disk after every round."""
 
 from __future__ import annotations
 
@@ -34,12 +34,9 @@ def make_optimizer(model: SiteModel, job: JobConfig) -> torch.optim.Optimizer:
 
 
 def snapshot(model: SiteModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything local that changes while training, as CPU copies by name.
-
-    B is not part of it: every round starts from the B that the server sends.
-    """
+    """Everything that changes while training, as CPU copies by name; what is shared the next round overwrites."""
     tensors = {f"local.{k}": v.detach().cpu().clone() for k, v in model.local_state().items()}
-    tensors |= {f"magnitude.{k}": v for k, v in lora.magnitude(model.transformer).items()}
+    tensors |= {f"update.{k}": v for k, v in lora.state(model.transformer).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().clone() for k, v in moments.items()}
     return tensors
@@ -47,12 +44,12 @@ def snapshot(model: SiteModel, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 def restore(model: SiteModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Undo :func:`snapshot`."""
-    parts: dict[str, dict[str, Tensor]] = {"local": {}, "magnitude": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"local": {}, "update": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor.clone()
     model.load_local_state(parts["local"])
-    lora.load_magnitude(model.transformer, parts["magnitude"])
+    lora.load_state(model.transformer, parts["update"])
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")

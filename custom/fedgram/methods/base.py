@@ -1,0 +1,128 @@
+"""What a federated method is: what the sites share, what they add to their loss, what the server makes of it.
+
+Everything else is the same for every method: sites, tokens, backbone, budget, rounds, checks, transport. So a
+comparison between methods compares the methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from fedgram.config import JobConfig
+from fedgram.errors import ConfigError
+from fedgram.modalities.base import Modality
+from fedgram.model.site_model import SiteModel
+from fedgram.types import AnchorTokens, GlobalState, LabelledTokens, ModelSpec, SiteUpdate
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What the server has when a round ends.
+
+    Attributes:
+        before: the state that the sites started from.
+        direction: B after the round.
+        means: weighted means of :meth:`Method.terms`, float64, by modality; under ``""`` of all sites together.
+        shares: of each of these groups in the sum of all weights.
+        step: the server's optimiser: of a name and the mean change, what is added.
+    """
+
+    before: GlobalState
+    direction: Mapping[str, Tensor]
+    means: Mapping[str, Mapping[str, Tensor]]
+    shares: Mapping[str, float]
+    step: Callable[[str, Tensor], Tensor]
+
+    @property
+    def mean(self) -> Mapping[str, Tensor]:
+        """Over all sites."""
+        return self.means[""]
+
+
+class SiteView(Protocol):
+    """What a method sees of a site (:class:`fedgram.training.site.Site`)."""
+
+    @property
+    def model(self) -> SiteModel: ...
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+    @property
+    def spec(self) -> ModelSpec: ...
+    @property
+    def modality(self) -> Modality: ...
+    @property
+    def anchors(self) -> AnchorTokens: ...
+    @property
+    def data(self) -> Mapping[str, LabelledTokens]: ...
+
+
+class Method:
+    """The weighted mean of B over all sites: GeoLoRA and GeoDoRA (Eklund 2026), and where the others start from.
+
+    A method has no state of its own: what changes is in the server's state and in the site's model.
+
+    Args:
+        job: the settings.
+
+    Attributes:
+        trains_a: whether A of LoRA trains too.
+        sends_what: what leaves a site beyond B, m, G and one weight, in words; empty when nothing does.
+        by_modality: whether only sites of the same modality are averaged.
+
+    Raises:
+        ConfigError: settings that the method has no meaning for.
+    """
+
+    trains_a: ClassVar[bool] = False
+    by_modality: ClassVar[bool] = False
+    sends_what: ClassVar[str] = ""
+
+    def __init__(self, job: JobConfig):
+        if self.trains_a and job.adapter.dora:
+            raise ConfigError("adapter.dora", where=f"method {job.method.name!r}", expected="false: A trains too")
+        self.job = job
+
+    # at the server
+
+    def shares_b(self, layer: str) -> bool:
+        """Whether B of a layer is averaged; otherwise it stays at the site."""
+        return True
+
+    def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+        """Shapes of :attr:`SiteUpdate.extra` by name; names in ``A/`` and ``B/`` are bf16, all others float32."""
+        return {}
+
+    def start(self, spec: ModelSpec) -> dict[str, Tensor]:
+        """:attr:`GlobalState.extra` before the first round."""
+        return {}
+
+    def terms(self, update: SiteUpdate, state: GlobalState) -> Mapping[str, Tensor]:
+        """What of a site's extras the server averages, on arrival."""
+        return update.extra
+
+    def finish(self, round: Closing) -> dict[str, Tensor]:
+        """:attr:`GlobalState.extra` after a round."""
+        return {}
+
+    # at a site
+
+    def adopt(self, site: SiteView, state: GlobalState) -> None:
+        """Take over :attr:`GlobalState.extra`; the shared B and m are in place."""
+
+    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+        """What the method adds to the loss of one step, already weighted; None when nothing.
+
+        Args:
+            z: (N, d), of the batch, with gradient.
+            rows: of the batch in the site's training data.
+        """
+        return None
+
+    def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
+        """:attr:`SiteUpdate.extra` after the local steps."""
+        return {}

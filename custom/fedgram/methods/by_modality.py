@@ -1,0 +1,96 @@
+"""Averages within a modality: sites with the same kind of data train together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedgram.config import JobConfig
+from fedgram.core.dora import frozen_a
+from fedgram.errors import ConfigError
+from fedgram.methods.base import Closing, Method, SiteView
+from fedgram.methods.fedit import factors_of
+from fedgram.model import lora
+from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec
+
+
+class PerModality(Method):
+    """FedAvg on A and B among the sites of one modality: what federated learning does without fedgram.
+
+    With one site a modality it is training alone. :attr:`GlobalState.extra` holds ``<modality>/A/<layer>`` and
+    ``<modality>/B/<layer>``.
+    """
+
+    trains_a = True
+    by_modality = True
+    sends_what = "the change of A, (r, d_in), and of B, (d_out, r), a layer, bf16"
+
+    def shares_b(self, layer: str) -> bool:
+        return False
+
+    def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+        shapes = spec.shapes.items()
+        return {f"A/{k}": (r, d_in) for k, (_, r, d_in) in shapes} | {
+            f"B/{k}": (d_out, r) for k, (d_out, r, _) in shapes
+        }
+
+    def finish(self, round: Closing) -> dict[str, Tensor]:
+        after = dict(round.before.extra)
+        for modality, mean in round.means.items():
+            for name, change in mean.items():
+                moved = round.step(f"{modality}/{name}", change)
+                before = round.before.extra.get(f"{modality}/{name}", self._first(name, moved))
+                after[f"{modality}/{name}"] = before + moved
+        return after
+
+    def adopt(self, site: SiteView, state: GlobalState) -> None:
+        own = self._own(site, state)
+        lora.load_a(site.model.transformer, factors_of(own, "A"))
+        lora.load_direction(site.model.transformer, factors_of(own, "B"))
+
+    def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
+        model, own = site.model.transformer, self._own(site, state)
+        trained = {f"A/{k}": v for k, v in lora.down(model).items()}
+        trained |= {f"B/{k}": v for k, v in lora.direction(model).items()}
+        return {k: (v - own[k]).to(WIRE_DTYPE).contiguous() for k, v in trained.items()}
+
+    def _own(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
+        """A and B of the site's modality, as the last round of its sites left them."""
+        prefix = f"{site.modality.name}/"
+        own = {k.removeprefix(prefix): v for k, v in state.extra.items() if k.startswith(prefix)}
+        shapes = self.sends(site.spec)
+        return {k: own[k] if k in own else self._first(k, torch.empty(shape)) for k, shape in shapes.items()}
+
+    def _first(self, name: str, like: Tensor) -> Tensor:
+        factor, _, layer = name.partition("/")
+        return frozen_a(self.job.seed, layer, *like.shape) if factor == "A" else torch.zeros(like.shape)
+
+
+class ModalityExperts(PerModality):
+    """Experts by modality in the manner of X-FLoRA (2025): one part of the ranks is common, the other particular.
+
+    Kept: LoRA experts that only sites of the same modality train together. Changed: the original translates images
+    and routes between experts, which has no meaning for sites of one modality each; here one half of the ranks is
+    averaged over all sites, the other half within a modality, and their sum is the update.
+    """
+
+    def __init__(self, job: JobConfig):
+        super().__init__(job)
+        if job.adapter.rank < 2:
+            raise ConfigError(f"rank {job.adapter.rank}", where="method 'xflora'", expected="2 or more")
+
+    def finish(self, round: Closing) -> dict[str, Tensor]:
+        half = self.job.adapter.rank // 2
+        mixed = {modality: dict(mean) for modality, mean in round.means.items()}
+        for name in next(iter(round.means.values())):
+            common = torch.stack([round.shares[m] * mean[name] for m, mean in round.means.items()]).sum(0)
+            for mean in mixed.values():
+                part = mean[name].clone()
+                if name.startswith("A/"):
+                    part[:half] = common[:half]
+                else:
+                    part[:, :half] = common[:, :half]
+                mean[name] = part
+        return super().finish(replace(round, means=mixed))

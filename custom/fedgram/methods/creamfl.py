@@ -1,0 +1,52 @@
+"""Contrast of public representations in the manner of CreamFL (Yu et al. 2023), no weights shared.
+
+Kept: the sites send their representations of public data, the server combines them, and each site pulls its own
+representation of a public sample to the global one of the same sample and away from those of the others
+(inter-modal contrast, with the method's ``temperature`` and ``strength``). Changed: the public samples are the
+anchor slots, each in the site's own modality; the original also trains a large model at the server by
+distillation and contrasts with the site's own last model; both are left out, and the mean is over unit vectors.
+
+Representations leave the site: more than GeoLoRA's cosines between them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from fedgram.methods.alone import Local
+from fedgram.methods.base import Closing, SiteView
+from fedgram.methods.fedproto import mean_of_those_known
+from fedgram.types import GlobalState, ModelSpec
+
+
+class CreamFL(Local):
+    """Representations of the anchors are averaged: ``public`` (B, d) and ``covered`` (B,), 0 or 1."""
+
+    sends_what = "the representation of every public anchor, (B, d), float32"
+
+    def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+        return {"public": (self.job.anchors.slots, spec.width), "covered": (self.job.anchors.slots,)}
+
+    def start(self, spec: ModelSpec) -> dict[str, Tensor]:
+        return {name: torch.zeros(shape) for name, shape in self.sends(spec).items()}
+
+    def finish(self, round: Closing) -> dict[str, Tensor]:
+        return mean_of_those_known(round.before, round.mean, "public", "covered")
+
+    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+        if state.round == 0:  # nobody has sent anything yet
+            return None
+        slots = torch.tensor(site.anchors.slots)
+        public = normalize(state.extra["public"].to(z), dim=-1)
+        own = normalize(site.model.represent(site.anchors.tokens.to(z.device)), dim=-1)
+        similarity = own @ public[state.extra["covered"].bool().to(z.device)].T / self.job.method.temperature
+        place = state.extra["covered"].bool().cumsum(0)[slots] - 1
+        return self.job.method.strength * cross_entropy(similarity, place.to(z.device))
+
+    def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
+        slots = torch.tensor(site.anchors.slots)
+        public, covered = (torch.zeros(shape) for shape in self.sends(site.spec).values())
+        public[slots], covered[slots] = normalize(site.model.embed(site.anchors.tokens), dim=-1), 1.0
+        return {"public": public, "covered": covered}

@@ -1,0 +1,26 @@
+"""FedProx (Li et al. 2020) on LoRA: a site must not go far from where the round began.
+
+Kept: ½ μ ‖θ − θ_global‖² in the local loss, μ the ``strength`` of the method. Changed: θ are the shared factors A
+and B of LoRA; the linear adapter and the head are private and free.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedgram.methods.base import SiteView
+from fedgram.methods.fedit import FedIT, factors_of
+from fedgram.model import lora
+from fedgram.types import GlobalState
+
+
+class FedProx(FedIT):
+    """FedIT with a proximal term."""
+
+    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+        shared = factors_of(state.extra, "A")
+        distance = z.new_zeros(())
+        for name, layer in lora.adapted_layers(site.model.transformer).items():
+            distance += (layer.direction - state.direction[name].to(layer.direction)).square().sum()
+            distance += (layer.down - shared[name].to(layer.down)).square().sum()
+        return 0.5 * self.job.method.strength * distance
