@@ -191,6 +191,13 @@ def load_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
         layer.set_residual(residual[name])
 
 
+def drop_residual(model: nn.Module) -> None:
+    """Give the base its own weights back, where something was added to them."""
+    for layer in adapted_layers(model).values():
+        if layer.untouched is not None:
+            layer.set_residual(torch.zeros_like(layer.untouched))
+
+
 def load_magnitude(model: nn.Module, magnitude: Mapping[str, Tensor]) -> None:
     """Set every m; of a GeoLoRA model, which has none, only an empty mapping.
 

@@ -74,6 +74,7 @@ def train_alone(site: Site) -> None:
 
 def reset(site: Site) -> None:
     """Make a site as it was when it was opened."""
+    lora.drop_residual(site.model.transformer)
     restore(site.model, site.optimizer, site.initial)
 
 
