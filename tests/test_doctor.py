@@ -583,6 +583,12 @@ def test_a_backbone_that_cannot_be_adapted(red: Path, job: Path):
     assert_one(examine(red, job), "backbone", "failure", "no adapter can be attached", "choose targets")
 
 
+def test_a_method_that_the_site_does_not_allow(red: Path, job: Path):
+    edit_settings(job, method={"name": "creamfl"}, adapter={"dora": False})
+    text, remedy = "which sends the representation of every public anchor", "add 'creamfl' to methods"
+    assert_one(examine(red, job), "backbone", "failure", text, remedy)
+
+
 class Encoder:
     """A tokenizer with one fault."""
 

@@ -15,7 +15,7 @@ from fedgram.datacheck import labels
 from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
-from fedgram.methods import METHODS
+from fedgram.methods import METHODS, require_allowed
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import width
@@ -152,6 +152,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     if visit.job is None:
         yield from _folders(config)
         return
+    require_allowed(visit.kit.name, config, visit.job.settings)
     needed(visit.weights, "memory")
     settings = visit.job.settings
     place = SPLIT if config.device == SPLIT else str(needed(visit.device, "device"))
