@@ -103,3 +103,25 @@ def _require_distinct(anchors: AnchorSet, kinds: Mapping[str, Modality]) -> None
             expected="every anchor once",
             remedy=f"take out all but one of: {'; '.join(files)}",
         )
+
+
+def slots_of(anchors: AnchorSet) -> list[NewSlot]:
+    """The slots of a set as they are, for a copy."""
+    return [
+        NewSlot(
+            slot.id,
+            slot.concept,
+            {
+                modality: NewFile(
+                    content=(anchors.folder / file.path).read_bytes(),
+                    suffix=Path(file.path).name.removeprefix(slot.id),
+                    origin=file.origin,
+                    licence=file.licence,
+                    source=file.source,
+                    made=file.made,
+                )
+                for modality, file in slot.files.items()
+            },
+        )
+        for slot in anchors.slots
+    ]

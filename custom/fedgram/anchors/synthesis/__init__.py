@@ -15,7 +15,7 @@ from typing import Any
 
 from fedgram.anchors import AnchorSet
 from fedgram.anchors.coverage import find_modality, known_modalities
-from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
+from fedgram.anchors.writing import NewFile, slots_of, write_anchors
 from fedgram.errors import AnchorError
 from fedgram.modalities.base import Modality
 
@@ -98,7 +98,7 @@ def fill(
     new = {slot: NewFile(content, generator.suffix, *origin) for slot, content in made.items()}
     slots = [
         replace(slot, files={**slot.files, **({name: new[slot.id]} if slot.id in new else {})})
-        for slot in _as_new(anchors)
+        for slot in slots_of(anchors)
     ]
     return write_anchors(out, f"{anchors.name}+synthetic-{name}", slots, kinds)
 
@@ -130,25 +130,3 @@ def _fingerprint(kind: Modality, content: bytes, suffix: str) -> bytes:
         path = Path(folder, f"anchor{suffix}")
         path.write_bytes(content)
         return kind.fingerprint(kind.read_anchor(path))
-
-
-def _as_new(anchors: AnchorSet) -> list[NewSlot]:
-    """The slots of a set as they are, for a copy."""
-    return [
-        NewSlot(
-            slot.id,
-            slot.concept,
-            {
-                modality: NewFile(
-                    content=(anchors.folder / file.path).read_bytes(),
-                    suffix=Path(file.path).name.removeprefix(slot.id),
-                    origin=file.origin,
-                    licence=file.licence,
-                    source=file.source,
-                    made=file.made,
-                )
-                for modality, file in slot.files.items()
-            },
-        )
-        for slot in anchors.slots
-    ]
