@@ -67,6 +67,21 @@ def fewer_anchors(federation: Federation, folder: Path, slots: int) -> Federatio
     return _changed(federation, folder, f"{slots} anchors", lambda found: _first(found, slots))
 
 
+def halved_anchors(federation: Federation, folder: Path) -> Federation:
+    """For choosing settings: every other training anchor measures, and the held-out anchors are not there.
+
+    Raises:
+        AnchorError: a modality is left with fewer than 4 slots.
+    """
+    slots = slots_of(training_anchors(federation))
+    chosen = {slot.id for slot in _first(slots, len(slots) // 2)}
+    train = _changed(federation, folder, "half", lambda found: [s for s in found if s.id in chosen])
+    measure = _changed(federation, folder, "other half", lambda found: [s for s in found if s.id not in chosen])
+    named = {name: next(iter(measure.sites.values())).anchors for name in federation.sites}
+    sites = {name: replace(config, heldout=named[name]) for name, config in train.sites.items()}
+    return replace(train, name=federation.name, sites=sites, heldout=measure.anchors)
+
+
 def partial_anchors(federation: Federation, folder: Path) -> Federation:
     """Every modality lacks one concept's anchors, each another one as long as there are enough concepts."""
 

@@ -108,7 +108,7 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     every, aligned = settings.geometry_every, 0
     sums: dict[str, float] = defaultdict(float)
     data = site.data["train"]
-    for step, rows in enumerate(_batches(site, round, steps), start=(round - 1) * steps):
+    for step, rows in enumerate(batches(site, round, steps), start=(round - 1) * steps):
         tokens = data.tokens[rows].to(site.device)
         hidden = site.model.hidden(tokens)
         output = site.model.head(hidden, tokens.mask)
@@ -171,12 +171,12 @@ def outputs(site: Site, tokens: Tokens) -> Tensor:
     return torch.cat([site.model(tokens[part].to(site.device)).cpu() for part in rows])
 
 
-def evaluation(site: Site) -> SiteEvaluation:
-    """Test metrics and the geometry of public anchors, of the model as it is now."""
+def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
+    """Metrics on a split and the geometry of public anchors, of the model as it is now."""
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
         site=site.name,
-        metrics=_named(site, evaluate(site, site.data["test"])),
+        metrics=_named(site, evaluate(site, site.data[split])),
         gram=cosine_gram(torch.cat([site.model.embed(part) for part in tokens])),
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),
@@ -188,7 +188,7 @@ def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
 
 
-def _batches(site: Site, round: int, steps: int) -> Iterator[Tensor]:
+def batches(site: Site, round: int, steps: int) -> Iterator[Tensor]:
     """Rows of shuffled batches, epoch after epoch; the same for the same seed, site and round in any process."""
     data, size = site.data["train"], site.job.training.batch_size
     generator = derive_generator(site.job.seed, site.name, "batches", round)

@@ -1,0 +1,148 @@
+"""One run: a method on a federation with a seed, and what is measured of it."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import get_args
+
+import torch
+from fedgram.config import JobConfig, MethodName
+from fedgram.outcome import Outcome
+from fedgram.training import local
+from fedgram.training.loop import run_federation
+from fedgram.training.session import SiteSession
+from fedgram.training.site import Site, open_site
+from fedgram.types import GlobalState
+
+from benchmarks.evidence import central
+from benchmarks.evidence.federations import EVEN, Federation, anchorsets, damage, kind_of
+from benchmarks.evidence.federations.synthetic import NAME as SYNTHETIC
+from benchmarks.evidence.federations.synthetic import latents_of_anchors
+from benchmarks.evidence.measure import Row, measure, truth_alignment
+from benchmarks.evidence.methods import CENTRAL, job_of
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is run; its fields are the first columns of a table of results.
+
+    Attributes:
+        federation: one of the modules in :mod:`benchmarks.evidence.federations`.
+        sites: how many.
+        alpha: of the Dirichlet partition over concepts within a modality.
+        broken: what is wrong with the federation on purpose, or ``nothing``.
+        method: of :mod:`benchmarks.evidence.methods`.
+        seed: of the partition, the initial weights and the batches.
+        split: ``test`` with held-out anchors; ``validation`` with one half of the training anchors for the other.
+    """
+
+    federation: str
+    method: str
+    seed: int
+    sites: int = 4
+    alpha: float = EVEN
+    broken: str = "nothing"
+    split: str = "test"
+
+
+def run(experiment: Experiment, folder: Path) -> Row:
+    """Train and measure.
+
+    Args:
+        folder: of the federations' files, which are written where they are missing.
+    """
+    federation = federation_of(experiment, folder)
+    job = job_of(experiment.method, federation, experiment.seed)
+    allowed = get_args(MethodName)
+    configs = {name: replace(config, methods=allowed) for name, config in federation.sites.items()}
+    started = time.perf_counter()
+    opened = {name: open_site(name, config, job) for name, config in configs.items()}
+    ready = time.perf_counter()
+    costs: Row = {}
+    if experiment.method == CENTRAL:
+        opened = central.train(opened)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in opened.items()}
+            costs = _costs(run_federation(sessions, job, Path(temporary, "server")))
+    costs |= {"seconds": time.perf_counter() - ready, "seconds to open": ready - started}
+    row = measure(opened, experiment.split) | costs
+    if experiment.federation == SYNTHETIC:
+        row["truth"] = mean(_truth(federation, name, site, job) for name, site in opened.items())
+    return row
+
+
+def federation_of(experiment: Experiment, folder: Path) -> Federation:
+    """The federation of an experiment, broken as it says.
+
+    Raises:
+        ConfigError, AnchorError: what cannot be built.
+    """
+    module = importlib.import_module(f"benchmarks.evidence.federations.{experiment.federation}")
+    home, broken, seed = folder / experiment.federation, experiment.broken, experiment.seed
+    made = {"sites": experiment.sites, "alpha": experiment.alpha, "seed": seed}
+    if experiment.federation == SYNTHETIC and not broken.endswith(" anchors left"):
+        found = module.build(home, **made, broken=broken)
+    else:
+        found = _broken(module.build(home, **made), home, broken, seed)
+    return anchorsets.halved_anchors(found, home) if experiment.split == "validation" else found
+
+
+def _broken(federation: Federation, home: Path, broken: str, seed: int) -> Federation:
+    victim = next(iter(federation.sites))
+    if broken == "nothing":
+        return federation
+    if broken.endswith(" anchors left"):
+        return anchorsets.fewer_anchors(federation, home, int(broken.split()[0]))
+    if broken == "shuffled anchors":
+        return anchorsets.shuffle_anchors(federation, home, seed)
+    if broken == "partial anchors":
+        return anchorsets.partial_anchors(federation, home)
+    if broken == "wrong concept anchors":
+        return anchorsets.misplace_anchors(federation, home, kind_of(victim))
+    if broken == "noisy site":
+        return damage.noisy_site(federation, home, victim, seed)
+    if broken == "mislabelled site":
+        return damage.mislabelled_site(federation, home, victim, seed)
+    raise KeyError(broken)
+
+
+def _costs(outcome: Outcome) -> Row:
+    """Bytes of tensors a site and round, how much of the updates the mean keeps, and who weighs how much."""
+    records = outcome.server.records
+    sites = sorted({name for record in records for name in record.shares})
+    row = {
+        "bytes up": mean(sent for r in records for sent in r.payload_bytes.values()),
+        "bytes down": float(state_bytes(outcome.server.state)),
+    }
+    norms = [(r.mean_update_norm, mean(r.update_norms.values())) for r in records]
+    if all(own > 0 for _, own in norms):
+        row["kept by the mean"] = mean(together / own for together, own in norms)
+    for kind in sorted({kind_of(name) for name in sites}):
+        own = [name for name in sites if kind_of(name) == kind]
+        row[f"share/{kind}"] = mean(sum(r.shares.get(name, 0.0) for name in own) / len(own) for r in records)
+    first = sites[0]
+    row["share of the first site"] = mean(r.shares.get(first, 0.0) for r in records)
+    return row
+
+
+def state_bytes(state: GlobalState) -> int:
+    """Bytes of the tensors that the server sends to a site in a round."""
+    tensors = (*state.direction.values(), *state.magnitude.values(), *state.extra.values(), state.consensus)
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _truth(federation: Federation, name: str, site: Site, job: JobConfig) -> float:
+    latents = latents_of_anchors(federation, name, heldout=job.heldout is not None)
+    return truth_alignment(local.evaluation(site), latents)
+
+
+def quiet() -> None:
+    """One core a run: several of them run at once, and results do not depend on how many."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
