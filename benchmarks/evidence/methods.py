@@ -58,6 +58,21 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: 8 rounds of 12": ("geodora", {"training": {"rounds": 8, "local_steps": 12}}),
     "geodora: rank 4": ("geodora", {"adapter": {"rank": 4, "alpha": 8.0}}),
     "geodora: rank 64": ("geodora", {"adapter": {"rank": 64, "alpha": 128.0}}),
+    "geodora: after 8 rounds": ("geodora", {"training": {"geometry_after": 8}}),
+    "geodora: Ḡ of concepts": ("geodora", {"training": {"geometry_of": "concepts"}}),
+    "geodora: concept loss": ("geodora", {"training": {"concept_weight": 0.3}}),
+    "geodora: concept loss, λ=0": ("geodora", {"training": {"concept_weight": 0.3, "geometry_weight": 0.0}}),
+    "geodora: concept loss 1": ("geodora", {"training": {"concept_weight": 1.0}}),
+    "geodora: concept loss 1, λ=0": ("geodora", {"training": {"concept_weight": 1.0, "geometry_weight": 0.0}}),
+    "geodora: concept loss 1, Ḡ of concepts": (
+        "geodora",
+        {"training": {"concept_weight": 1.0, "geometry_of": "concepts"}},
+    ),
+    "geodora: concept loss 1, all": (
+        "geodora",
+        {"training": {"concept_weight": 1.0, "geometry_trains": "pipeline"}},
+    ),
+    "local: concept loss 1": ("local", {"training": {"concept_weight": 1.0}}),
     "geodora: B not shared": ("geodora", {"method": {"name": "fedhenn"}}),
 }
 

@@ -142,6 +142,11 @@ class TrainingConfig:
         geometry_weight: λ of eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
             at a fraction of its cost.
+        geometry_after: the geometry loss begins after so many rounds, when there is a geometry to agree on.
+        geometry_of: what G and Ḡ are compared by: every pair of ``anchors``, as in the paper, or the means over
+            the anchors of two ``concepts``.
+        concept_weight: of a loss that names a sample's concept by its place among the anchors, where Ḡ says which
+            place that is (:mod:`fedgram.core.concepts`); 0 is the paper.
         cka: variant of eq. (2) in the loss.
         geometry_trains: what R_geo may change: the shared ``direction`` B alone, or the whole ``pipeline``, the
             site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
@@ -155,6 +160,9 @@ class TrainingConfig:
     weight_decay: float = 0.01
     geometry_weight: float = 0.3
     geometry_every: int = 1
+    geometry_after: int = 0
+    geometry_of: Literal["anchors", "concepts"] = "anchors"
+    concept_weight: float = 0.0
     cka: CkaVariant = "debiased"
     geometry_trains: Literal["direction", "pipeline"] = "direction"
 
@@ -163,7 +171,7 @@ class TrainingConfig:
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
-        for name in ("weight_decay", "geometry_weight"):
+        for name in ("weight_decay", "geometry_weight", "geometry_after", "concept_weight"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
 
 

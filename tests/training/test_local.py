@@ -60,7 +60,7 @@ def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy, trains: str):
     generator = torch.Generator().manual_seed(0)
     b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.direction.items()}
     lora.load_direction(site.model.transformer, b)
-    local.anchor_alignment(site, state.consensus).backward()
+    local.anchor_alignment(site, local.represent_anchors(site), state.consensus).backward()
     grads = {name: p.grad for name, p in site.model.transformer.named_parameters() if p.requires_grad}
     magnitudes = [grad for name, grad in grads.items() if "magnitude" in name]
     directions = [grad for name, grad in grads.items() if "lora_B" in name]
@@ -77,7 +77,7 @@ def test_the_geometry_loss_aligns(toy: Toy):
     for weight, run in ((20.0, strong), (0.0, strong.with_job(training={"geometry_weight": 0.0}))):
         site = run.open("green")
         trained(site, state)
-        alignment[weight] = local.anchor_alignment(site, state.consensus).item()
+        alignment[weight] = local.anchor_alignment(site, local.represent_anchors(site), state.consensus).item()
     assert alignment[20.0] > alignment[0.0] + 0.02
 
 

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fedgram import __version__
 from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
+from fedgram.core.concepts import concept_gram, concept_logits
 from fedgram.core.gram import cosine_gram
+from fedgram.core.relative import anchor_coordinates
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
@@ -20,6 +23,8 @@ from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
 from fedgram.training.site import LabelledTokens, Site, derive_generator
 from fedgram.training.state import restore
 from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
+
+_TEMPERATURE = 0.1  # of the concept loss: cosines of ±1 become logits of ±10
 
 
 def introduce(site: Site) -> SiteIntroduction:
@@ -106,6 +111,7 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     """
     settings = site.job.training
     every, aligned = settings.geometry_every, 0
+    geometry = state is not None and settings.geometry_weight > 0 and round > settings.geometry_after
     sums: dict[str, float] = defaultdict(float)
     data = site.data["train"]
     for step, rows in enumerate(batches(site, round, steps), start=(round - 1) * steps):
@@ -113,14 +119,20 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
         hidden = site.model.hidden(tokens)
         output = site.model.head(hidden, tokens.mask)
         loss = task_loss = site.task.loss(output, data.targets[rows].to(site.device))
+        z = masked_mean(hidden, tokens.mask)
         if state is not None:
-            penalty = site.method.penalty(site, state, masked_mean(hidden, tokens.mask), rows)
+            penalty = site.method.penalty(site, state, z, rows)
             loss = loss if penalty is None else loss + penalty
-        if state is not None and settings.geometry_weight and step % every == 0:
-            alignment = anchor_alignment(site, state.consensus)
+        now = step % every == 0
+        anchors = represent_anchors(site) if now and (geometry or settings.concept_weight) else None
+        if anchors is not None and geometry and state is not None:
+            alignment = anchor_alignment(site, anchors, state.consensus)
             loss = loss + settings.geometry_weight * every * (1.0 - alignment)
             sums["cka"] += alignment.item()
             aligned += 1
+        if anchors is not None and settings.concept_weight:
+            near = concept_loss(site, z, rows, anchors, None if state is None else state.consensus)
+            loss = loss + settings.concept_weight * every * near
         site.optimizer.zero_grad()
         loss.backward()
         site.optimizer.step()
@@ -131,17 +143,55 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     return dict(sums)
 
 
-def anchor_alignment(site: Site, consensus: Tensor) -> Tensor:
-    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers.
+def represent_anchors(site: Site) -> Tensor:
+    """z of the anchors that the site covers, (b, d), as the geometry may change it.
 
     No gradient reaches m: the paper applies R_geo "exclusively to the directional component D". Nor does any
     reach the local adapter W_m, unless the job lets the geometry loss train the whole pipeline.
     """
     adapter_learns = site.job.training.geometry_trains == "pipeline"
     with lora.detached_magnitude(site.model.transformer):
-        anchors = site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
-    gram = cosine_gram(anchors)
-    return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
+        return site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
+
+
+def anchor_alignment(site: Site, anchors: Tensor, consensus: Tensor) -> Tensor:
+    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers, or between their means over the concepts."""
+    settings, gram = site.job.training, cosine_gram(anchors)
+    target = target_gram(consensus, gram, site.anchors.slots)
+    if settings.geometry_of == "concepts":
+        concepts = anchor_concepts(site)
+        gram, target = concept_gram(gram, concepts), concept_gram(target, concepts)
+    return cka(gram, target, settings.cka)
+
+
+def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:
+    """Cross-entropy of naming a sample's concept by where it lies among the anchors: :func:`concept_logits`.
+
+    What the coordinates of a concept are is the consensus; a site that trains alone takes its own geometry.
+    Samples of a concept that the site's anchors do not have count for nothing.
+    """
+    gram = cosine_gram(anchors).detach()
+    if consensus is not None:
+        gram = target_gram(consensus, gram, site.anchors.slots)
+    names = _anchor_names(site)
+    index = {name: i for i, name in enumerate(sorted(set(names)))}
+    own = site.data["train"].concepts
+    targets = torch.tensor([index.get(str(own[i]), -100) for i in rows.tolist()], device=z.device)
+    if (targets < 0).all():
+        return z.new_zeros(())
+    logits = concept_logits(anchor_coordinates(z, anchors), gram, anchor_concepts(site), _TEMPERATURE)
+    return cross_entropy(logits, targets)
+
+
+def anchor_concepts(site: Site) -> Tensor:
+    """Index of the concept of each anchor that the site covers, in the alphabetical order of concepts, (b,)."""
+    names = _anchor_names(site)
+    index = {name: i for i, name in enumerate(sorted(set(names)))}
+    return torch.tensor([index[name] for name in names], device=site.device)
+
+
+def _anchor_names(site: Site) -> list[str]:
+    return [site.job.anchors.concepts[slot] for slot in site.anchors.slots]
 
 
 def site_weight(site: Site, anchors: Tensor, round: int) -> float:
