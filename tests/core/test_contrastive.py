@@ -66,7 +66,7 @@ def test_by_hand():
 
 
 def test_one_way_can_find_what_the_other_does_not():
-    """Cosines 0.95 and −0.71, 0.82 and 0.14: both rows are nearest to the first column, each column to its own row."""
+    """Cosines 0.95 and −0.71, 0.82 and 0.14: rows both take column 1, each column its own."""
     z, other = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[3.0, 1.0], [-1.0, 1.0]])
     assert pair_recall(z, other) == (1 / 2 + 1) / 2
 
