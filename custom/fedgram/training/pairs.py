@@ -67,27 +67,26 @@ class Bridge:
     pairs: Mapping[str, PairedTokens]
 
 
-def read_pairs(
-    name: str, config: SiteConfig, modality: Modality, parts: Mapping[str, Sequence[Sample]]
-) -> dict[str, list[Pair]]:
-    """The pairs of a site by split; samples of one modality alone are in none.
+def read_pairs(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]) -> dict[str, list[Pair]]:
+    """The pairs of a site by split, if it has a bridge; samples of one modality alone are in none.
 
     A pair is on the side of its first sample. Samples of the second modality that belong to one group must end up
     on one side: else something of a patient would be trained on and something tested.
 
     Args:
         name: of the site, for messages.
-        config: with a bridge.
-        modality: the second.
+        config: its site file.
         parts: samples of the first modality by split.
 
     Raises:
+        ConfigError: there is no such modality.
         DataError: the second modality cannot be read, fewer than 2 pairs train, or its own groups or its own split
             contradict the split of the first.
     """
     settings = config.bridge
     if settings is None:
         return {}
+    modality = modalities.load(settings.modality)
     samples = modality.read(locate(settings.data, Path(config.cache).expanduser()), settings.reading)
     second = {sample.id: sample for sample in samples}
     pairs = {
@@ -149,7 +148,7 @@ def open_bridge(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Samp
     if settings is None:
         return None
     modality = modalities.load(settings.modality)
-    pairs = read_pairs(name, config, modality, parts)
+    pairs = read_pairs(name, config, parts)
     tokenizer = make_tokenizer(settings.tokenizer, modality, [pair.sample for pair in pairs["train"]], config)
     tokens = {
         part: PairedTokens(
@@ -175,6 +174,6 @@ def reopen_bridge(name: str, config: SiteConfig, first: Modality) -> Bridge | No
 
     def trained() -> list[Sample]:
         parts = split_samples(name, read_samples(config, first), config.concepts)
-        return [pair.sample for pair in read_pairs(name, config, modality, parts)["train"]]
+        return [pair.sample for pair in read_pairs(name, config, parts)["train"]]
 
     return Bridge(settings, modality, make_tokenizer(settings.tokenizer, modality, OnDemand(trained), config), {})
