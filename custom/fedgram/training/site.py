@@ -235,7 +235,6 @@ def _build_model(
         recompute_layers(transformer)
     bridge = None
     if paired is not None:
-        generator = derive_generator(job.seed, name, "bridge")
         bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
     model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
     return model, ModelSpec(lora.spec(transformer), base, width(backbone))
