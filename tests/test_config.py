@@ -13,11 +13,12 @@ from fedgram.anchors import load_anchors
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import Columns, SiteConfig, read_server_config, read_site_config
+from fedgram.sitefile import BridgeConfig, Columns, SiteConfig, read_server_config, read_site_config
 from toy import ROOT
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
 JOBS = sorted(path.parent for path in (ROOT / "jobs").glob("*/meta.json"))
+BRIDGE = '[bridge]\nmodality = "text"\ndata = "d"\ntokenizer = "t"'
 PATHS = ("a/b/c", "a/..", "../b", ".", "~/b", "a\\b", "C:\\b", "a/b\n", "", "a b", "file://a", "-a", "ä/b")
 
 
@@ -117,6 +118,10 @@ def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
     assert config.columns.categories == ("stage",)
     assert set(tomllib.loads(everything)) == {f.name for f in dataclasses.fields(SiteConfig)}
     assert {"targets", *tomllib.loads(everything)["columns"]} == {f.name for f in dataclasses.fields(Columns)}
+    assert set(tomllib.loads(everything)["bridge"]) == {f.name for f in dataclasses.fields(BridgeConfig)}
+    shown = config.bridge
+    assert shown is not None
+    assert (shown.weight, shown.temperature) == (BridgeConfig.weight, BridgeConfig.temperature)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +134,16 @@ def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
         ('task = "telepathy"', "segmentation"),
         ("window = [3, 2]", r"\[lowest, highest\]"),
         ("window = [3]", r"\[lowest, highest\]"),
+        ('[bridge]\nmodality = "text"\ndata = "d"', "bridge: missing setting 'tokenizer'"),
+        (f"{BRIDGE}\nweight = -0.1", r"bridge\.weight: -0\.1\n.*not negative"),
+        (f"{BRIDGE}\nweight = inf", r"bridge\.weight: inf"),
+        (f"{BRIDGE}\nweight = nan", r"bridge\.weight: nan"),
+        (f"{BRIDGE}\ntemperature = 0", r"bridge\.temperature: 0\.0\n.*within 0\.01"),
+        (f"{BRIDGE}\ntemperature = nan", r"bridge\.temperature: nan"),
+        (f"{BRIDGE}\nwindow = [3, 2]", r"bridge\.window"),
+        (f"{BRIDGE}\nwieght = 1", "did you mean 'weight'"),
+        (f"{BRIDGE}\nstate = 's'", r"(?s)'state' stands below \[bridge\].*above the first"),
+        (f"{BRIDGE}\n[bridge.columns]\ncache = 's'", r"'cache' stands below \[columns\]"),
     ],
 )
 def test_wrong_site_files(text: str, message: str, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -160,3 +161,37 @@ def test_images_and_masks_that_cannot_be_used(tmp_path: Path):
 def test_the_demo_s_own_data():
     for modality in ("image", "text", "genomics", "tabular"):
         assert not check(ROOT / "provisioning/simulator/local/fedgram" / f"hosp-{modality}.toml").failed
+
+
+def paired(folder: Path, ids: list[str], reports: list[str] | None = None) -> Path:
+    """Good texts with a second modality: texts again, so that no image encoder is needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reports = reports or [f"report {name}" for name in ids]
+    lines = [f"{name},{report},{name}" for name, report in zip(ids, reports, strict=True)]
+    (folder / "reports.csv").write_text("\n".join(["id,text,group", *lines]) + "\n")
+    bridge = f'[bridge]\nmodality = "text"\ndata = "{folder / "reports.csv"}"\ntokenizer = "minilm"\n'
+    return texts(folder, good_rows(), bridge)
+
+
+def test_pairs_are_counted(tmp_path: Path):
+    path = paired(tmp_path, [row.split(",")[0] for row in good_rows()])
+    assert found(path) == {}
+    output = CliRunner().invoke(app, ["data", "check", str(path)]).output
+    assert "paired with text" in output
+    assert re.search(r"pairs\W+56\W+8\W+16\b", output)
+
+
+def test_pairs_that_say_little_or_are_copies(tmp_path: Path):
+    ids = [row.split(",")[0] for row in good_rows()]
+    parts = check(paired(tmp_path / "all", ids)).parts
+    trained, tested = ([s.id for s in parts[part]] for part in ("train", "test"))
+    few = found(paired(tmp_path / "few", trained[:5] + tested[:3]))
+    assert few == {"3 test pairs: pair_recall says little": "warning"}
+    same = found(paired(tmp_path / "same", ids, ["one report"] * len(ids)))
+    assert any("in more than one split" in text for text in same)
+
+
+def test_tables_without_pairs_end_with_1(tmp_path: Path):
+    done = CliRunner().invoke(app, ["data", "check", str(paired(tmp_path, ["x", "y"]))])
+    assert done.exit_code == 1
+    assert "no pairs" in done.output

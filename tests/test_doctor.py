@@ -40,6 +40,7 @@ from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
 from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
+from paired_data import bridged
 from toy import ROOT, Toy
 from typer.testing import CliRunner
 
@@ -116,6 +117,32 @@ def test_a_good_site_without_a_job(red: Path):
 def test_a_good_server(hub: Path, job: Path):
     assert troubles(examine(hub, job), "failure", "warning", "skipped") == []
     assert troubles(examine(hub)) == []
+
+
+def test_a_good_bridge_site(toy: Toy, red: Path, job: Path, tmp_path: Path):
+    paired = bridged(toy, tmp_path / "paired").sites["red"]
+    bridge = paired.bridge
+    assert bridge is not None
+    edit_site(red, data=paired.data)
+    with (red / "local" / "fedgram.toml").open("a") as file:
+        file.write(f'\n[bridge]\nmodality = "{bridge.modality}"\ndata = "{bridge.data}"\ntokenizer = "patches"\n')
+    report = doctor.visit(red, job)
+    findings = list(doctor.examine(report))
+    assert troubles(findings, "failure", "warning", "skipped") == []
+    assert "pairs with 'toy_modalities:BLUE': 1" in dict(findings)["data"].text
+    assert [f.text for name, f in findings if name == "tokenizer"] == [
+        "patches: 4 tokens of 16 numbers a sample",
+        "patches: 4 tokens of 16 numbers a sample, paired",
+    ]
+    samples, pairs, anchors = 240, 238, 24
+    assert site._token_bytes(report) == (samples + pairs + anchors) * 4 * (4 * 16 + 1)
+
+
+def test_a_bridge_without_pairs(toy: Toy, red: Path, job: Path):
+    with (red / "local" / "fedgram.toml").open("a") as file:
+        data = toy.sites["red"].data + ".nowhere"
+        file.write(f'\n[bridge]\nmodality = "text"\ndata = "{data}"\ntokenizer = "patches"\n')
+    assert_one(examine(red, job), "data", "failure", "no such file", "correct the path")
 
 
 def test_nothing_is_written(red: Path, hub: Path, job: Path):

@@ -90,7 +90,7 @@ def test_images_are_seen_through_the_sites_own_window(models: dict[str, Trained]
     site = models["red"].site
     config = dataclasses.replace(site.config, window=(0.0, 3000.0))
     model = Trained(dataclasses.replace(site, modality=modalities.load("image"), config=config))
-    monkeypatch.setattr(crossmodal, "embed", lambda site, samples: samples)
+    monkeypatch.setattr(crossmodal, "embed", lambda site, samples, **_: samples)
     picture = Picture(tmp_path / "ct.png", (0.0, 3000.0))
     assert [s.content for s in model.gallery([picture.path, Picture(picture.path)])] == [picture, picture]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -36,13 +37,29 @@ def readme_block(marker: str) -> str:
     return found[1]
 
 
-def signals(site: str, concepts: list[str], seed: int) -> np.ndarray:
-    """(N, LENGTH) signals: hidden concept vectors, noisy, seen through this site's own random mixing."""
+def latents(concepts: list[str], seed: list[int], noise: float = 0.3) -> np.ndarray:
+    """(N, 8): hidden concept vectors, noisy."""
     hidden = np.random.default_rng(7).normal(size=(len(CONCEPTS), 8))
-    mixing = np.random.default_rng(100 + SITES[site]).normal(size=(8, LENGTH)) / 8**0.5
-    noise = np.random.default_rng([seed, SITES[site]])
     latent = np.stack([hidden[CONCEPTS.index(c)] for c in concepts])
-    return ((latent + 0.3 * noise.normal(size=latent.shape)) @ mixing).astype(np.float32)
+    return latent + noise * np.random.default_rng(seed).normal(size=latent.shape)
+
+
+def seen_at(site: str, latent: np.ndarray) -> np.ndarray:
+    """(N, LENGTH): through this site's own random mixing."""
+    mixing = np.random.default_rng(100 + SITES[site]).normal(size=(8, LENGTH)) / 8**0.5
+    return (latent @ mixing).astype(np.float32)
+
+
+def signals(site: str, concepts: list[str], seed: int) -> np.ndarray:
+    """(N, LENGTH) signals of a site, paired with no other's."""
+    return seen_at(site, latents(concepts, [seed, SITES[site]]))
+
+
+def write_signals(path: Path, rows: np.ndarray, labels: dict[str, list[str]]) -> None:
+    """A table of signals; ``labels`` are its other columns by name."""
+    header = [*labels, *(f"v{i}" for i in range(LENGTH))]
+    lines = [",".join([*names, *map(str, row)]) for *names, row in zip(*labels.values(), rows, strict=True)]
+    path.write_text("\n".join([",".join(header), *lines]) + "\n")
 
 
 def write_anchors(folder: Path, seed: int, per_concept: int, missing: dict[str, str]) -> AnchorPin:
@@ -72,13 +89,19 @@ def write_anchors(folder: Path, seed: int, per_concept: int, missing: dict[str, 
 
 def write_site_file(path: Path, config: SiteConfig) -> None:
     """A site's own file (TOML)."""
-    settings = {key: value for key, value in to_dict(config).items() if value is not None}
-    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if key not in tables]
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(_toml(to_dict(config))) + "\n")
+
+
+def _toml(settings: dict[str, object], name: str = "") -> Iterator[str]:
+    """Lines of a table and of those in it."""
+    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    yield from [f"[{name}]"] if name else []
+    for key, value in settings.items():
+        if value is not None and key not in tables:
+            yield f"{json.dumps(key)} = {json.dumps(value)}"
+    for key, table in tables.items():
+        yield from _toml(table, f"{name}.{key}".lstrip("."))
 
 
 @dataclass(frozen=True)
@@ -120,12 +143,9 @@ def make(root: Path) -> Toy:
     sites = {}
     for site in SITES:
         concepts = [c for c in CONCEPTS for _ in range(20) if (site, c) != ("blue", "moss")]
-        rows = signals(site, concepts, seed=3)
-        header = ",".join(["id", "concept", "group", *(f"v{i}" for i in range(LENGTH))])
-        body = [
-            f"{i},{c},g{i}," + ",".join(map(str, r)) for i, (c, r) in enumerate(zip(concepts, rows, strict=True))
-        ]
-        (root / f"{site}.csv").write_text("\n".join([header, *body]) + "\n")
+        count = range(len(concepts))
+        labels = {"id": [f"{i}" for i in count], "concept": concepts, "group": [f"g{i}" for i in count]}
+        write_signals(root / f"{site}.csv", signals(site, concepts, seed=3), labels)
         sites[site] = SiteConfig(
             modality=f"toy_modalities:{site.upper()}",
             data=str(root / f"{site}.csv"),

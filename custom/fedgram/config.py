@@ -19,10 +19,11 @@ from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 from fedgram.settings import to_dict
 
-# Training, and the metrics of every task: a site sends those that its own task has.
+# Training, the metrics of every task, and those of pairs: a site sends those that its own task and data have.
 METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
+    *("bridge_loss", "pair_recall"),
 )
 MethodName = Literal[
     "geo",

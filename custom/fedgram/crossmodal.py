@@ -84,10 +84,18 @@ def samples_of(site: Site, split: str) -> list[Sample]:
     return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
 
 
-def embed(site: Site, samples: Sequence[Sample]) -> Embedded:
-    """Run samples through a site's tokenizer and model."""
-    tokens = site.tokens_of([s.content for s in samples])
-    return Embedded(site, samples, site.model.embed(tokens), site.model.embed(site.anchors.tokens))
+def embed(site: Site, samples: Sequence[Sample], *, bridge: bool = False) -> Embedded:
+    """Run samples through a site's tokenizer and model.
+
+    Args:
+        bridge: they are of the site's second modality, which shares the space, and so the anchors, of the first.
+
+    Raises:
+        ConfigError: the site has none.
+    """
+    tokens = site.tokens_of([s.content for s in samples], bridge=bridge)
+    z = site.model.embed(tokens, bridge=bridge)
+    return Embedded(site, samples, z, site.model.embed(site.anchors.tokens))
 
 
 def common_slots(a: Site, b: Site) -> list[int]:

@@ -97,6 +97,7 @@ def leaves(methods: Sequence[str]) -> tuple[Part, ...]:
 STAYS = (
     "samples, their names, labels and tokens",
     "the linear adapter W and the head, with the optimiser's moments",
+    "the second modality of a bridge site: its data, which samples are pairs, its adapter and anything it gives",
     "m, unless the job averages it",
     "representations of any sample: only cosines between public anchors are sent",
     "paths, settings and logs of the site, the text of errors",

@@ -5,6 +5,7 @@ A job can neither read nor change them. These and :mod:`fedgram.config` hold the
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,24 +62,62 @@ class Reading:
 
     Attributes:
         columns: of its table.
-        task: what the targets are.
+        task: what the targets are; None where there are none: the second modality of pairs, which has to have ids.
         labels: the table of labels, where it is not ``data`` itself nor beside it.
         window: lowest and highest intensity of images of more than 8 bits.
     """
 
     columns: Columns = field(default_factory=Columns)
-    task: TaskName = "classification"
+    task: TaskName | None = "classification"
     labels: str | None = None
     window: tuple[float, ...] | None = None
 
     @property
     def target(self) -> str:
         """The column of the target."""
-        own = {"classification": self.columns.concept, "segmentation": "mask"}
+        own = {None: self.columns.concept, "classification": self.columns.concept, "segmentation": "mask"}
         return self.columns.target or own.get(self.task, "target")
 
 
+def _require_window(window: tuple[float, ...] | None, setting: str) -> None:
+    if window is not None and not (len(window) == 2 and window[0] < window[1]):
+        raise ConfigError(f"{window!r}", where=setting, expected="[lowest, highest] intensity")
+
+
 PLAIN = Reading()  # a table with the columns id, concept and group
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """A second modality at the site, paired by sample id with the first.
+
+    Attributes:
+        modality, data, tokenizer, labels, columns, window: of the second modality, as :class:`SiteConfig` has them
+            for the first. It has no task: the head stays the first modality's.
+        weight: of the contrastive loss beside the task loss.
+        temperature: τ of the contrastive loss; the smaller, the more the nearest wrong pairs count.
+    """
+
+    modality: str
+    data: str
+    tokenizer: str
+    labels: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    window: tuple[float, ...] | None = None
+    weight: float = 1.0
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_window(self.window, "bridge.window")
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"{self.weight!r}", where="bridge.weight", expected="not negative")
+        if not 0.01 <= self.temperature <= 10:
+            raise ConfigError(f"{self.temperature!r}", where="bridge.temperature", expected="within 0.01 … 10")
+
+    @property
+    def reading(self) -> Reading:
+        """How the second modality's files are to be understood."""
+        return Reading(self.columns, None, self.labels, self.window)
 
 
 @dataclass(frozen=True)
@@ -98,6 +137,7 @@ class SiteConfig:
         heldout: folder of the held-out anchor set.
         concepts: train on these labels only; all when empty.
         methods: that a job may run here; what each sends is in :mod:`fedgram.methods`.
+        bridge: a second modality, where samples of the site have one.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
         precision: of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
@@ -119,6 +159,7 @@ class SiteConfig:
     heldout: str | None = None
     concepts: tuple[str, ...] = ()
     methods: tuple[MethodName, ...] = ("geo",)
+    bridge: BridgeConfig | None = None
     backbones: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "fp32"
@@ -130,8 +171,7 @@ class SiteConfig:
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
-        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
-            raise ConfigError(f"{self.window!r}", where="window", expected="[lowest, highest] intensity")
+        _require_window(self.window, "window")
         if self.columns.targets and self.task != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
@@ -185,16 +225,24 @@ def read_site_config(path: Path) -> SiteConfig:
             "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
         )
     settings = _toml(path)
-    below = settings.get("columns")
-    swallowed = below.keys() & SiteConfig.__dataclass_fields__.keys() if isinstance(below, dict) else ()
-    if swallowed:
+    bridge = settings.get("bridge")
+    _refuse_swallowed(settings, "columns", Columns, path)
+    _refuse_swallowed(settings, "bridge", BridgeConfig, path)
+    _refuse_swallowed(bridge if isinstance(bridge, dict) else {}, "columns", Columns, path)
+    return from_dict(SiteConfig, settings, str(path))
+
+
+def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path: Path) -> None:
+    """Raises ConfigError where a setting of the site stands below a table that does not have it."""
+    below = settings.get(table)
+    swallowed = set(below if isinstance(below, dict) else ()) & SiteConfig.__dataclass_fields__.keys()
+    for name in sorted(swallowed - kind.__dataclass_fields__.keys()):
         raise ConfigError(
-            f"{min(swallowed)!r} stands below [columns]",
+            f"{name!r} stands below [{table}]",
             where=path,
-            expected="only names of columns there",
+            expected=f"only settings of [{table}] there",
             remedy="move the site's settings above the first [table]: TOML takes all below it for the table's own",
         )
-    return from_dict(SiteConfig, settings, str(path))
 
 
 def _toml(path: Path) -> dict[str, Any]:

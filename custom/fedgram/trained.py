@@ -28,33 +28,41 @@ class Trained:
     """A site's model as it was at the end of its run.
 
     Contents are what the site's modality takes (a text, a sequence, a row, a picture), or paths of files that hold
-    one sample each.
+    one sample each. With ``bridge`` they are of the second modality of a site that has one: it shares the space of
+    the first, so cosines between the two mean something, and the anchors of the first serve both.
     """
 
     site: Site
 
-    def embed(self, contents: Sequence[Any]) -> Tensor:
+    def embed(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
         """z, (N, d), float32. Cosines mean something within this site only; see :meth:`coordinates`."""
-        return self.gallery(contents).z
+        return self.gallery(contents, bridge=bridge).z
 
-    def coordinates(self, contents: Sequence[Any]) -> Tensor:
+    def coordinates(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
         """Anchor coordinates, (N, b): what can be compared with another site's over the slots of both."""
-        return self.gallery(contents).coordinates(self.site.anchors.slots)
+        return self.gallery(contents, bridge=bridge).coordinates(self.site.anchors.slots)
 
     def predict(self, contents: Sequence[Any]) -> list[Prediction]:
         """The answer of the site's own head to each content."""
         tokens = self.site.tokens_of(self._read(contents))
         return self.site.task.predictions(local.outputs(self.site, tokens))
 
-    def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None) -> Embedded:
+    def gallery(
+        self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, bridge: bool = False
+    ) -> Embedded:
         """Contents to search in.
 
         Args:
             ids: names them in the answers; by default they are numbered.
+            bridge: the contents are of the second modality.
+
+        Raises:
+            ConfigError: the site has no second modality.
         """
         names = [str(i) for i in range(len(contents))] if ids is None else ids
-        samples = [Sample(n, "", "", content) for n, content in zip(names, self._read(contents), strict=True)]
-        return crossmodal.embed(self.site, samples)
+        found = self._read(contents, bridge)
+        samples = [Sample(n, "", "", content) for n, content in zip(names, found, strict=True)]
+        return crossmodal.embed(self.site, samples, bridge=bridge)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
         """For each content the k nearest of another modality, in anchor coordinates.
@@ -68,11 +76,14 @@ class Trained:
         """The concept of each content, by the labels of a site of another modality (its training samples)."""
         return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
 
-    def _read(self, contents: Sequence[Any]) -> list[Any]:
+    def _read(self, contents: Sequence[Any], bridge: bool = False) -> list[Any]:
         """Files are read; images of more than 8 bits are seen through the window of the site file."""
         if not contents:
             raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
         window, modality = self.site.config.window, self.site.modality
+        if bridge:
+            second = self.site.require_bridge()
+            window, modality = second.settings.window, second.modality
         if window is not None:
             return [Picture(item if isinstance(item, Path) else item.path, window) for item in contents]
         return [modality.read_anchor(item) if isinstance(item, Path) else item for item in contents]

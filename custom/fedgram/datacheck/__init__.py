@@ -14,6 +14,7 @@ from fedgram.modalities.base import Modality
 from fedgram.model.tasks import make_task
 from fedgram.sitefile import SiteConfig, read_site_config
 from fedgram.training.data import read_samples, split_samples
+from fedgram.training.pairs import Pair, read_pairs
 from fedgram.types import Sample
 
 
@@ -25,12 +26,14 @@ class Understood:
         config: the site file.
         modality: of the data.
         parts: samples by split.
+        pairs: of a bridge site, by split.
         findings: what may be wrong.
     """
 
     config: SiteConfig
     modality: Modality
     parts: Mapping[str, Sequence[Sample]]
+    pairs: Mapping[str, Sequence[Pair]]
     findings: Sequence[Finding]
 
     @property
@@ -49,7 +52,23 @@ def check(site_file: Path) -> Understood:
     config = read_site_config(site_file)
     modality = modalities.load(config.modality)
     parts = split_samples(site_file.stem, read_samples(config, modality), config.concepts)
-    return Understood(config, modality, parts, [*_findings(config, modality, parts)])
+    pairs = read_pairs(site_file.stem, config, parts)
+    findings = [*_findings(config, modality, parts), *_about_pairs(config, pairs)]
+    return Understood(config, modality, parts, pairs, findings)
+
+
+def _about_pairs(config: SiteConfig, pairs: Mapping[str, Sequence[Pair]]) -> Iterator[Finding]:
+    """What may be wrong with the second modality of a bridge site."""
+    if config.bridge is None:
+        return
+    seconds = {part: [pair.sample for pair in found] for part, found in pairs.items()}
+    unreadable = [*content.unreadable(seconds)]
+    yield from unreadable
+    if not unreadable:
+        yield from content.duplicates(modalities.load(config.bridge.modality), seconds)
+    if len(pairs["test"]) < labels.FEW:
+        text = f"{len(pairs['test'])} test pairs: pair_recall says little"
+        yield Finding("warning", text, "add pairs or groups; ids must be spelled alike in both modalities")
 
 
 def _findings(config: SiteConfig, modality: Modality, parts: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:

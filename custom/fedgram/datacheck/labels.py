@@ -16,7 +16,7 @@ from fedgram.training.data import concepts_of
 from fedgram.types import Sample
 
 Parts = Mapping[str, Sequence[Sample]]
-_FEW = 10  # training samples of a class, test samples of a site
+FEW = 10  # training samples of a class, test samples or pairs of a site
 _UNEVEN = 10  # times as many samples in one class as in another
 
 
@@ -28,10 +28,10 @@ def counts(parts: Parts) -> dict[str, Counter[str]]:
 def few(parts: Parts) -> Iterator[Finding]:
     """Classes that training sees too little of."""
     trained = counts(parts)["train"]
-    rare = sorted(label for label, count in trained.items() if count < _FEW)
+    rare = sorted(label for label, count in trained.items() if count < FEW)
     if rare:
         yield Finding(
-            "warning", f"fewer than {_FEW} training samples of {', '.join(rare)}", "add some, or leave it out"
+            "warning", f"fewer than {FEW} training samples of {', '.join(rare)}", "add some, or leave it out"
         )
 
 
@@ -44,7 +44,7 @@ def unmeasured(parts: Parts) -> Iterator[Finding]:
     """Classes that the validation lacks, and a test that says little."""
     if parts["validation"]:
         yield from _lacking(parts, "validation", "validated")
-    if len(parts["test"]) < _FEW:
+    if len(parts["test"]) < FEW:
         yield Finding(
             "warning", f"{len(parts['test'])} test samples: a test metric says little", "add samples or groups"
         )

@@ -26,6 +26,8 @@ def show(found: Understood, console: Console) -> None:
     """Counts, columns, the first samples, and the findings."""
     config = found.config
     console.print(f"{config.modality}, {config.task}, {config.data}", markup=False)
+    if config.bridge is not None:
+        console.print(f"paired with {config.bridge.modality}, {config.bridge.data}", markup=False)
     console.print(_splits(found))
     features = next((s.content for s in found.parts["train"] if isinstance(s.content, Row)), None)
     if features is not None:
@@ -45,6 +47,8 @@ def _splits(found: Understood) -> Table:
     for part in PARTS:
         table.add_column(part, justify="right")
     table.add_row("samples", *(str(len(found.parts[part])) for part in PARTS))
+    if found.pairs:
+        table.add_row("pairs", *(str(len(found.pairs[part])) for part in PARTS))
     table.add_row("groups", *(str(len({s.group for s in found.parts[part]})) for part in PARTS), end_section=True)
     labels = counts(found.parts)
     for label in sorted({label for part in labels.values() for label in part}):

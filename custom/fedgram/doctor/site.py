@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from fedgram.doctor.room import SPARE, enough, free_memory, room
 from fedgram.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.errors import ConfigError, DataError
 from fedgram.methods import METHODS, require_allowed
+from fedgram.modalities.base import Modality
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import width
@@ -23,8 +24,9 @@ from fedgram.model.tasks import make_task
 from fedgram.sitefile import SPLIT, SiteConfig, find_site_config
 from fedgram.splits import PARTS
 from fedgram.training.data import concepts_of, read_samples, split_samples
+from fedgram.training.pairs import read_pairs
 from fedgram.training.site import choose_device, find_anchors, require_common_concept
-from fedgram.types import ModelSpec
+from fedgram.types import ModelSpec, Sample
 
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
 _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or "nf4" in the site file'
@@ -54,13 +56,17 @@ def data(visit: Visit) -> Iterator[Finding]:
     counts = labels.counts(parts)
     groups = {label: len({s.group for s in samples if label in s.labels}) for label in counts["train"]}
     make_task(config, parts["train"])
-    visit.samples = parts
+    pairs = read_pairs(visit.kit.name, config, parts)
+    visit.samples, visit.pairs = parts, pairs
     lines = [
         f"{concept}: "
         + ", ".join(f"{counts[part][concept]} {part}" for part in PARTS)
         + f" of {groups[concept]} groups"
         for concept in sorted(groups)
     ]
+    if config.bridge is not None:
+        counted = ", ".join(f"{len(pairs[part])} {part}" for part in PARTS)
+        lines.append(f"pairs with {config.bridge.modality!r}: {counted}")
     yield Finding("ok", "\n".join([f"{sum(map(len, parts.values()))} samples", *lines]))
     yield from labels.few(parts)
     yield from labels.untested(parts)
@@ -102,18 +108,24 @@ def _about(anchors: AnchorSet, modality: str) -> Finding:
 
 
 def tokenizer(visit: Visit) -> Iterator[Finding]:
-    """The frozen encoder loads, and makes finite tokens of one sample."""
+    """The frozen encoders load, and make finite tokens of one sample."""
     config, parts = needed(visit.config, "site file"), needed(visit.samples, "data")
-    encoder = needed(visit.modality, "site file").tokenizer(config.tokenizer, parts["train"])
-    tokens = encoder([parts["train"][0].content])
+    modality, train = needed(visit.modality, "site file"), parts["train"]
+    visit.token_shape = _token_shape(modality, config.tokenizer, train)
+    yield Finding("ok", "{}: {} tokens of {} numbers a sample".format(config.tokenizer, *visit.token_shape))
+    if config.bridge is not None:
+        seconds = [pair.sample for pair in needed(visit.pairs, "data")["train"]]
+        second, name = modalities.load(config.bridge.modality), config.bridge.tokenizer
+        visit.paired_shape = _token_shape(second, name, seconds)
+        yield Finding("ok", "{}: {} tokens of {} numbers a sample, paired".format(name, *visit.paired_shape))
+
+
+def _token_shape(modality: Modality, name: str, samples: Sequence[Sample]) -> tuple[int, int]:
+    """L and d_m."""
+    tokens = modality.tokenizer(name, samples)([samples[0].content])
     if not torch.isfinite(tokens.values).all():
-        raise DataError(
-            "tokens that are not finite", where=f"tokenizer {config.tokenizer!r}", remedy="use another"
-        )
-    visit.token_shape = (tokens.values.shape[1], tokens.values.shape[2])
-    yield Finding(
-        "ok", f"{config.tokenizer}: {tokens.values.shape[1]} tokens of {tokens.values.shape[2]} numbers a sample"
-    )
+        raise DataError("tokens that are not finite", where=f"tokenizer {name!r}", remedy="use another")
+    return tokens.values.shape[1], tokens.values.shape[2]
 
 
 def device(visit: Visit) -> Iterator[Finding]:
@@ -169,7 +181,8 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     )
     visit.spec = ModelSpec(lora.spec(adapted), digest, d)
     if visit.token_shape is not None:
-        trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + visit.token_shape[1] * d
+        inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)
+        trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + inputs * d
         visit.state_bytes = _SNAPSHOTS * 3 * 4 * trained  # each value with its two moments, float32
     yield Finding(
         "ok", f"{settings.backbone.name}: {len(visit.spec.shapes)} adapted layers; weights sha256 {digest}"
@@ -200,10 +213,11 @@ def disk(visit: Visit) -> Iterator[Finding]:
 
 
 def _token_bytes(visit: Visit) -> int:
-    """Of all samples and anchors of this site, float32 with their mask; 0 while unknown."""
+    """Of all samples, pairs and anchors of this site, float32 with their mask; 0 while unknown."""
     if visit.token_shape is None or visit.samples is None or visit.modality is None:
         return 0
     sets = [found for found in (visit.anchors, visit.heldout) if found is not None]
     count = sum(map(len, visit.samples.values())) + sum(len(found.covered(visit.modality.name)) for found in sets)
-    length, width = visit.token_shape
-    return count * length * (4 * width + 1)
+    paired = sum(map(len, visit.pairs.values())) if visit.pairs else 0
+    shapes = [(count, visit.token_shape), (paired, visit.paired_shape or (0, 0))]
+    return sum(number * length * (4 * width + 1) for number, (length, width) in shapes)

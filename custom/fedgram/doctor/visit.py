@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedgram.config import JobConfig
     from fedgram.modalities.base import Modality
     from fedgram.sitefile import SiteConfig
+    from fedgram.training.pairs import Pair
     from fedgram.types import ModelSpec, Sample
 
 T = TypeVar("T")
@@ -76,7 +77,9 @@ class Visit:
     samples: Mapping[str, Sequence[Sample]] | None = None
     anchors: AnchorSet | None = None
     heldout: AnchorSet | None = None
+    pairs: Mapping[str, Sequence[Pair]] | None = None
     token_shape: tuple[int, int] | None = None
+    paired_shape: tuple[int, int] | None = None  # of the second modality's tokens
     device: torch.device | None = None
     weights: int | None = None  # bytes of the backbone, once they are known to fit
     spec: ModelSpec | None = None

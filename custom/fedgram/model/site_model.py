@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from fedgram.errors import FedgramError
 from fedgram.types import Tokens
 
 EVALUATION_BATCH = 128
@@ -57,14 +58,19 @@ class SiteModel(nn.Module):
         adapter: W_m, local.
         transformer: the PEFT-wrapped shared transformer.
         head: maps token representations (N, L, d) and mask (N, L) to the task's outputs, local.
+        bridge: the adapter of a second modality into the same transformer, local; None where there is none.
     """
 
-    def __init__(self, adapter: TokenAdapter, transformer: nn.Module, head: nn.Module):
+    def __init__(
+        self, adapter: TokenAdapter, transformer: nn.Module, head: nn.Module, bridge: TokenAdapter | None = None
+    ):
         super().__init__()
-        self.adapter, self.transformer, self.head = adapter, transformer, head
+        self.adapter, self.transformer, self.head, self.bridge = adapter, transformer, head, bridge
 
-    def hidden(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
+    def hidden(self, tokens: Tokens, *, adapter_learns: bool = True, bridge: bool = False) -> Tensor:
         """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns.
+
+        ``bridge`` says that the tokens are those of the second modality.
 
         What stands at a masked token means nothing. Tokens at the end that no sample of the batch has are not
         computed: they are 0.
@@ -72,36 +78,47 @@ class SiteModel(nn.Module):
         dtype = _embeddings(self.transformer).weight.dtype
         length = tokens.mask.shape[1]
         filled = int(tokens.mask.any(0).nonzero().max()) + 1
-        embedded = self.adapter(tokens.values[:, :filled])
+        embedded = self._adapter(bridge)(tokens.values[:, :filled])
         if not adapter_learns:
             embedded = embedded.detach()
         mask = tokens.mask[:, :filled].long()
         hidden = self.transformer(inputs_embeds=embedded.to(dtype), attention_mask=mask).last_hidden_state
         return pad(hidden.float(), (0, 0, 0, length - filled))
 
-    def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
+    def _adapter(self, bridge: bool) -> TokenAdapter:
+        if not bridge:
+            return self.adapter
+        if self.bridge is None:
+            raise FedgramError("no adapter of a second modality", remedy="name the modality under [bridge]")
+        return self.bridge
+
+    def represent(self, tokens: Tokens, *, adapter_learns: bool = True, bridge: bool = False) -> Tensor:
         """z, (N, d), float32."""
-        return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns), tokens.mask)
+        return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns, bridge=bridge), tokens.mask)
 
     @torch.no_grad()
-    def embed(self, tokens: Tokens) -> Tensor:
+    def embed(self, tokens: Tokens, *, bridge: bool = False) -> Tensor:
         """z of many samples, in batches, without gradient: (N, d), float32, on the CPU."""
         device = next(self.head.parameters()).device
         rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
-        return torch.cat([self.represent(tokens[part].to(device)).cpu() for part in rows])
+        return torch.cat([self.represent(tokens[part].to(device), bridge=bridge).cpu() for part in rows])
 
     def forward(self, tokens: Tokens) -> Tensor:
         """The head's output."""
         return self.head(self.hidden(tokens), tokens.mask)
 
-    def local_state(self) -> dict[str, Tensor]:
-        """Adapter and head by name, for the site's own files."""
+    def local(self) -> dict[str, nn.Module]:
+        """What is the site's own: trained at the local rate, never sent."""
         parts = {"adapter": self.adapter, "head": self.head}
-        return {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
+        return parts if self.bridge is None else {**parts, "bridge": self.bridge}
+
+    def local_state(self) -> dict[str, Tensor]:
+        """Adapters and head by name, for the site's own files."""
+        return {f"{part}.{k}": v for part, module in self.local().items() for k, v in module.state_dict().items()}
 
     def load_local_state(self, state: dict[str, Tensor]) -> None:
         """Undo :meth:`local_state`."""
-        for part, module in {"adapter": self.adapter, "head": self.head}.items():
+        for part, module in self.local().items():
             own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
             module.load_state_dict(own)
 

@@ -36,7 +36,8 @@ def read_images(path: Path, reading: Reading = PLAIN) -> list[Sample]:
         raise DataError("no such file or folder", where=path, remedy="correct the path in the site file")
     if reading.task == "segmentation":
         return _with_masks(path, reading)
-    if reading.task != "classification" or reading.target != reading.columns.concept:
+    classified = reading.task == "classification" and reading.target == reading.columns.concept
+    if not classified and reading.task is not None:
         raise DataError(
             f"a folder has no target for {reading.task}", where=path, remedy="name a table under `labels`"
         )

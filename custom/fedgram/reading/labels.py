@@ -35,7 +35,7 @@ def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | 
     """
     columns, count = reading.columns, len(table)
     ids = [f"row {i + 1}" for i in range(count)]
-    if columns.id in table.columns or columns.id != Columns.id:
+    if columns.id in table.columns or columns.id != Columns.id or reading.task is None:
         ids = require_filled(require_column(table, columns.id, path, "id"), path).tolist()
     table = table.assign(**{columns.id: ids})
     require_unique(ids, path, "row")
@@ -71,7 +71,7 @@ def _group(table: pd.DataFrame, path: Path, columns: Columns) -> pd.Series:
 def _concepts(table: pd.DataFrame, path: Path, reading: Reading) -> list[str]:
     """May be missing or blank where the head learns something else."""
     name = reading.columns.concept
-    if reading.target == name:
+    if reading.target == name and reading.task is not None:
         return require_filled(require_column(table, name, path, "concept"), path).tolist()
     if name not in table.columns and name == Columns.concept:
         return [""] * len(table)
@@ -79,6 +79,8 @@ def _concepts(table: pd.DataFrame, path: Path, reading: Reading) -> list[str]:
 
 
 def _targets(table: pd.DataFrame, path: Path, reading: Reading, files: Path) -> list[Target]:
+    if reading.task is None:
+        return [None] * len(table)
     if reading.task == "multilabel" and reading.columns.targets:
         return _one_column_each(table, path, reading.columns.targets)
     column = require_column(table, reading.target, path, "target")

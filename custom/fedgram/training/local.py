@@ -14,13 +14,14 @@ from fedgram import __version__
 from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
 from fedgram.core.concepts import concept_gram, concept_logits
+from fedgram.core.contrastive import info_nce, pair_recall
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
-from fedgram.training.site import LabelledTokens, Site, derive_generator
+from fedgram.training.site import Site, derive_generator
 from fedgram.training.state import restore
 from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
 
@@ -53,7 +54,7 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
     seconds = time.perf_counter() - started
     trained = lora.direction(site.model.transformer)
     anchors = site.model.embed(site.anchors.tokens)
-    metrics |= evaluate(site, site.data["validation"]) | {"seconds": seconds}
+    metrics |= evaluate(site, "validation") | {"seconds": seconds}
     return SiteUpdate(
         site=site.name,
         round=state.round + 1,
@@ -113,7 +114,7 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     every, aligned = settings.geometry_every, 0
     geometry = state is not None and settings.geometry_weight > 0 and round > settings.geometry_after
     sums: dict[str, float] = defaultdict(float)
-    data = site.data["train"]
+    data, pairs = site.data["train"], _pair_batches(site, round, steps)
     for step, rows in enumerate(batches(site, round, steps), start=(round - 1) * steps):
         tokens = data.tokens[rows].to(site.device)
         hidden = site.model.hidden(tokens)
@@ -133,6 +134,10 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
         if anchors is not None and settings.concept_weight:
             near = concept_loss(site, z, rows, anchors, None if state is None else state.consensus)
             loss = loss + settings.concept_weight * every * near
+        if site.bridge is not None:
+            contrast = bridge_loss(site, *next(pairs), site.bridge.settings.temperature)
+            loss = loss + site.bridge.settings.weight * contrast
+            sums["bridge_loss"] += contrast.item() / steps
         site.optimizer.zero_grad()
         loss.backward()
         site.optimizer.step()
@@ -194,6 +199,11 @@ def _anchor_names(site: Site) -> list[str]:
     return [site.job.anchors.concepts[slot] for slot in site.anchors.slots]
 
 
+def bridge_loss(site: Site, first: Tokens, second: Tokens, temperature: float) -> Tensor:
+    """Symmetric InfoNCE over a batch of pairs; it trains B, m and both adapters, as the task loss does."""
+    return info_nce(site.model.represent(first), site.model.represent(second, bridge=True), temperature)
+
+
 def site_weight(site: Site, anchors: Tensor, round: int) -> float:
     """p_k before normalisation, by the job's rule, from at most ``weight_samples`` training samples."""
     rules, data = site.job.aggregation, site.data["train"]
@@ -207,11 +217,21 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
 
 
 @torch.no_grad()
-def evaluate(site: Site, data: LabelledTokens) -> dict[str, float]:
-    """The task's metrics on one split; none where the split is empty."""
+def evaluate(site: Site, split: str) -> dict[str, float]:
+    """The task's metrics on one split, and how well its pairs find each other; none where the split is empty."""
+    data = site.data[split]
     if len(data) == 0:
         return {}
-    return site.task.metrics(outputs(site, data.tokens), data.targets)
+    return site.task.metrics(outputs(site, data.tokens), data.targets) | _evaluate_pairs(site, split)
+
+
+def _evaluate_pairs(site: Site, split: str) -> dict[str, float]:
+    """R@1 between the two modalities of a bridge site; a single pair finds itself, which says nothing."""
+    if site.bridge is None or len(site.bridge.pairs[split]) < 2:
+        return {}
+    pairs = site.bridge.pairs[split]
+    first = site.model.embed(site.data[split].tokens[pairs.rows])
+    return {"pair_recall": pair_recall(first, site.model.embed(pairs.tokens, bridge=True))}
 
 
 @torch.no_grad()
@@ -226,7 +246,7 @@ def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
         site=site.name,
-        metrics=_named(site, evaluate(site, site.data[split])),
+        metrics=_named(site, evaluate(site, split)),
         gram=cosine_gram(torch.cat([site.model.embed(part) for part in tokens])),
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),
@@ -248,3 +268,21 @@ def batches(site: Site, round: int, steps: int) -> Iterator[Tensor]:
             order = torch.cat([order, torch.randperm(len(data), generator=generator)])
         rows, order = order[:size], order[size:]
         yield rows
+
+
+def _pair_batches(site: Site, round: int, steps: int) -> Iterator[tuple[Tokens, Tokens]]:
+    """Shuffled batches of pairs, the same in any process as those of :func:`batches`; none without a bridge.
+
+    A batch holds at least two pairs, and none twice: a pair is told from the others.
+    """
+    if site.bridge is None:
+        return
+    tokens, pairs = site.data["train"].tokens, site.bridge.pairs["train"]
+    size = min(max(site.job.training.batch_size, 2), len(pairs))
+    generator = derive_generator(site.job.seed, site.name, "pairs", round)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.randperm(len(pairs), generator=generator)
+        rows, order = order[:size], order[size:]
+        yield tokens[pairs.rows[rows]].to(site.device), pairs.tokens[rows].to(site.device)

@@ -16,6 +16,7 @@ from fedgram import __version__, modelcard
 from fedgram.config import JobConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.files import write_tensors, write_text
+from fedgram.modalities.base import Tokenizer
 from fedgram.model import lora, tasks
 from fedgram.pretrained import hub_id
 from fedgram.settings import from_dict, to_dict
@@ -31,7 +32,7 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
     """Write a site's model as it is now.
 
     ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m, and a model card;
-    ``local.safetensors`` the linear adapter, the head and the update; ``site.json`` what is needed to open the
+    ``local.safetensors`` the linear adapters, the head and the update; ``site.json`` what is needed to open the
     site again. All of it stays here.
 
     Args:
@@ -58,7 +59,8 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
         "site_config": dataclasses.asdict(site.config),
         "job": to_dict(site.job),
         "backbone": site.spec.backbone,
-        "tokenizer": _print(site),
+        "tokenizer": _print(site.tokenizer),
+        "bridge_tokenizer": _print(site.bridge.tokenizer) if site.bridge else None,
         "task": tasks.to_facts(site.task),
     }
     write_text(folder / "site.json", json.dumps(facts, indent=2))
@@ -66,7 +68,9 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
         folder / "adapter",
         job=site.job,
         backbone=site.spec.backbone,
-        modality=site.modality.name,
+        modality=f"{site.modality.name} with pairs in {site.bridge.modality.name}"
+        if site.bridge
+        else site.modality.name,
         task=site.config.task,
         counts={split: len(data) for split, data in site.data.items()},
         classes=getattr(site.task, "classes", ()),
@@ -91,12 +95,10 @@ def load(folder: Path) -> Site:
     job, where = from_dict(JobConfig, facts["job"], str(path)), str(path)
     site = reopen(name, from_dict(SiteConfig, config, where), job, tasks.from_facts(task, where))
     require_base(site.spec.backbone, facts, job)
-    if _print(site) != facts["tokenizer"]:
-        raise CheckpointError(
-            "the tokenizer gives other tokens than in the run",
-            where=f"{name}: tokenizer {site.config.tokenizer!r}",
-            remedy="restore its weights, and the training data if it is fitted on them, or run the job again",
-        )
+    _require_tokens(site.tokenizer, facts["tokenizer"], f"{name}: tokenizer {site.config.tokenizer!r}")
+    if site.bridge is not None:
+        of_bridge = f"{name}: tokenizer {site.bridge.settings.tokenizer!r} of the bridge"
+        _require_tokens(site.bridge.tokenizer, facts["bridge_tokenizer"], of_bridge)
     residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
     lora.load_residual(site.model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
     try:
@@ -134,5 +136,14 @@ def require_base(found: str, facts: Mapping[str, Any], job: JobConfig) -> None:
         )
 
 
-def _print(site: Site) -> str:
-    return sha256(site.tokenizer.identity.encode()).hexdigest()
+def _require_tokens(tokenizer: Tokenizer, expected: str, where: str) -> None:
+    if _print(tokenizer) != expected:
+        raise CheckpointError(
+            "the tokenizer gives other tokens than in the run",
+            where=where,
+            remedy="restore its weights, and the training data if it is fitted on them, or run the job again",
+        )
+
+
+def _print(tokenizer: Tokenizer) -> str:
+    return sha256(tokenizer.identity.encode()).hexdigest()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from fedgram.config import AnchorPin, JobConfig
 from fedgram.demo import locate
 from fedgram.errors import AnchorError, ConfigError
 from fedgram.methods import Method, method_of, require_allowed
-from fedgram.modalities.base import Modality, MovableTokenizer, Tokenizer
-from fedgram.modalities.cache import cached_tokens
+from fedgram.modalities.base import Modality, Tokenizer
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone
 from fedgram.model.recompute import recompute_layers
@@ -28,7 +26,9 @@ from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, w
 from fedgram.model.tasks import Task, make_task
 from fedgram.sitefile import SPLIT, SiteConfig
 from fedgram.training.data import concepts_of, read_samples, split_samples
+from fedgram.training.pairs import Bridge, open_bridge, reopen_bridge
 from fedgram.training.state import make_optimizer, snapshot
+from fedgram.training.tokens import OnDemand, choose_device, make_tokenizer, tokens_of
 from fedgram.types import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
 
 log = logging.getLogger("fedgram.site")
@@ -50,6 +50,8 @@ class Site:
         spec: of the shared transformer.
         optimizer: over everything that trains; kept across rounds.
         initial: the local state before any training.
+        bridge: its second modality, if it has one. Only the contrastive loss knows of it: anchors, Gram matrix,
+            head and weight are those of the first modality, as at any other site.
     """
 
     name: str
@@ -66,10 +68,30 @@ class Site:
     spec: ModelSpec
     optimizer: torch.optim.Optimizer
     initial: Mapping[str, Tensor]
+    bridge: Bridge | None = None
 
-    def tokens_of(self, contents: Sequence[Any]) -> Tokens:
-        """Frozen tokens of raw contents, from the site's cache where they are there."""
-        return tokens_of(self.modality, self.tokenizer, contents, self.config)
+    def tokens_of(self, contents: Sequence[Any], *, bridge: bool = False) -> Tokens:
+        """Frozen tokens of raw contents, from the site's cache where they are there.
+
+        Args:
+            bridge: they are of the second modality.
+
+        Raises:
+            ConfigError: the site has none.
+        """
+        second = self.require_bridge() if bridge else None
+        modality, tokenizer = (second.modality, second.tokenizer) if second else (self.modality, self.tokenizer)
+        return tokens_of(modality, tokenizer, contents, self.config)
+
+    def require_bridge(self) -> Bridge:
+        """The second modality.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.bridge is None:
+            raise ConfigError("no second modality", where=self.name, expected="a [bridge] in its site file")
+        return self.bridge
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +120,7 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     task = make_task(config, parts["train"])
     trained = concepts_of(parts["train"])
     require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
-    tokenizer = _tokenizer(config, modality, parts["train"])
+    tokenizer = make_tokenizer(config.tokenizer, modality, parts["train"], config)
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
     if job.heldout is not None:
@@ -106,11 +128,13 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
             raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
         heldout = _anchor_tokens(name, config, config.heldout, job.heldout, modality, tokenizer)
     data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
-    model, spec = _build_model(name, config, job, data["train"].tokens, task, method)
+    bridge = open_bridge(name, config, parts)
+    paired = bridge.pairs["train"].tokens if bridge else None
+    model, spec = _build_model(name, config, job, data["train"].tokens, task, method, paired)
     optimizer = make_optimizer(model, job)
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     initial = snapshot(model, optimizer)
-    rest = (task, method, model, spec, optimizer, initial)
+    rest = (task, method, model, spec, optimizer, initial, bridge)
     return Site(name, config, job, modality, tokenizer, data, anchors, heldout, *rest)
 
 
@@ -123,41 +147,15 @@ def reopen(name: str, config: SiteConfig, job: JobConfig, task: Task) -> Site:
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
     modality = modalities.load(config.modality)
-    train = _OnDemand(lambda: split_samples(name, read_samples(config, modality), config.concepts)["train"])
-    tokenizer = _tokenizer(config, modality, train)
+    train = OnDemand(lambda: split_samples(name, read_samples(config, modality), config.concepts)["train"])
+    tokenizer = make_tokenizer(config.tokenizer, modality, train, config)
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
-    method = method_of(job)
-    model, spec = _build_model(name, config, job, anchors.tokens, task, method)
+    method, bridge = method_of(job), reopen_bridge(name, config, modality)
+    paired = Tokens(torch.zeros(2, 1, bridge.tokenizer.width), torch.ones(2, 1).bool()) if bridge else None
+    model, spec = _build_model(name, config, job, anchors.tokens, task, method, paired)
     optimizer = make_optimizer(model, job)
-    return Site(
-        name, config, job, modality, tokenizer, {}, anchors, None, task, method, model, spec, optimizer, {}
-    )
-
-
-class _OnDemand(Sequence[Sample]):
-    """Samples that are read when somebody looks at them."""
-
-    def __init__(self, read: Callable[[], Sequence[Sample]]):
-        self._read = cache(read)
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._read()[index]
-
-
-def _tokenizer(config: SiteConfig, modality: Modality, fit_on: Sequence[Sample]) -> Tokenizer:
-    tokenizer = modality.tokenizer(config.tokenizer, fit_on)
-    if isinstance(tokenizer, MovableTokenizer):
-        tokenizer.to(choose_device(config.device))
-    return tokenizer
-
-
-def tokens_of(modality: Modality, tokenizer: Tokenizer, contents: Sequence[Any], config: SiteConfig) -> Tokens:
-    """Frozen tokens φ_m(x) of raw contents, (N, L, d_m), from the site's cache where they are there."""
-    prints = [modality.fingerprint(content) for content in contents]
-    return cached_tokens(tokenizer, contents, prints, Path(config.cache).expanduser())
+    rest = (task, method, model, spec, optimizer, {}, bridge)
+    return Site(name, config, job, modality, tokenizer, {}, anchors, None, *rest)
 
 
 def _labelled(
@@ -209,7 +207,13 @@ def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet
 
 
 def _build_model(
-    name: str, config: SiteConfig, job: JobConfig, tokens: Tokens, task: Task, method: Method
+    name: str,
+    config: SiteConfig,
+    job: JobConfig,
+    tokens: Tokens,
+    task: Task,
+    method: Method,
+    paired: Tokens | None,
 ) -> tuple[SiteModel, ModelSpec]:
     device = choose_device(config.device)
     place = SPLIT if config.device == SPLIT else str(device)
@@ -229,23 +233,8 @@ def _build_model(
     )
     if config.gradient_checkpointing:
         recompute_layers(transformer)
-    model = SiteModel(adapter.to(device), transformer, head.to(device)).eval()
+    bridge = None
+    if paired is not None:
+        bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
+    model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
     return model, ModelSpec(lora.spec(transformer), base, width(backbone))
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU if there is one, else the CPU; ``split`` begins at the first GPU.
-
-    Raises:
-        ConfigError: the device is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device("cuda" if name == SPLIT else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"{name!r} ({error})", where="device", expected="auto, cpu, cuda, cuda:N or split"
-        ) from None
-    return device

@@ -21,10 +21,10 @@ _KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has
 
 
 def make_optimizer(model: SiteModel, job: JobConfig) -> torch.optim.Optimizer:
-    """AdamW over the shared update and, at its own rate, over the local adapter and head."""
+    """AdamW over the shared update and, at its own rate, over the local adapters and head."""
     settings = job.training
     shared = [p for p in model.transformer.parameters() if p.requires_grad]
-    local = [*model.adapter.parameters(), *model.head.parameters()]
+    local = [p for module in model.local().values() for p in module.parameters()]
     return torch.optim.AdamW(
         [
             {"params": shared, "lr": settings.learning_rate, "weight_decay": 0.0},
