@@ -13,7 +13,7 @@ from fedgram.cli import app
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.merge import merge
-from fedgram.model import lora
+from fedgram.model import lora, peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import hub_id
 from fedgram.training.site import Site
@@ -83,7 +83,7 @@ def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> 
     pin = {"sha256": "0" * 64, "concepts": ["a"] * 4}
     job = {"anchors": pin, "backbone": {"name": backbone.name, "layers": backbone.layers}}
     (folder / "metrics.json").write_text(json.dumps({"job": job, "backbone": weights}))
-    lora.save_adapter(
+    peft_checkpoint.save_adapter(
         folder / "adapter",
         direction=lora.direction(model),
         magnitude=lora.magnitude(model),

@@ -15,8 +15,8 @@ from fedgram.training.state import make_optimizer
 def train(sites: Mapping[str, Site]) -> dict[str, Site]:
     """One shared update (LoRA, A and B), a linear adapter and a head a site; every step sees a batch of each site.
 
-    The optimiser takes as many steps as a site of a federation does, on the sum of the sites' losses, so that every
-    site's data are seen as often, and no step waits for a round to be averaged.
+    The optimiser takes as many steps as a site of a federation does, on the sum of the sites' losses, so that
+    every site's data are seen as often, and no step waits for a round to be averaged.
 
     Args:
         sites: opened with a job in which A trains. Their models are used up.

@@ -1,6 +1,6 @@
 """What is measured after a run, on samples and anchors that no training has seen.
 
-Everything is averaged over the sites, or over the pairs of sites of different modalities, so that a run is one row.
+Everything is averaged over the sites, or over the pairs of sites of different modalities: a run is one row.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure(sites: Mapping[str, Site], split: str) -> Row:
     row |= _mean([alignment(evaluations[a], evaluations[b]) for a, b in pairs])
     both_ways = [pair for a, b in pairs for pair in ((a, b), (b, a))]
     row |= _mean([retrieval(embedded[a], embedded[b]) for a, b in both_ways])
-    row |= zero_shot(sites, embedded, [(a, b) for a, b in both_ways])
+    row |= zero_shot(sites, embedded, both_ways)
     return row
 
 
@@ -125,8 +125,10 @@ def zero_shot(
     for query, teacher in pairs:
         if unseen[teacher] - unseen[query]:
             taught = crossmodal.embed(sites[teacher], crossmodal.samples_of(sites[teacher], "train"))
-            for found in crossmodal.transfers(embedded[query], taught):
-                rows.append({"zero-shot": found.accuracy, "zero-shot chance": found.chance})
+            rows += [
+                {"zero-shot": found.accuracy, "zero-shot chance": found.chance}
+                for found in crossmodal.transfers(embedded[query], taught)
+            ]
     return _mean(rows)
 
 

@@ -72,6 +72,29 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "geodora",
         {"training": {"concept_weight": 1.0, "geometry_trains": "pipeline"}},
     ),
+    "geodora: all, λ=3": ("geodora", {"training": {"geometry_trains": "pipeline", "geometry_weight": 3.0}}),
+    "geodora: all, λ=1, Ḡ of concepts": (
+        "geodora",
+        {"training": {"geometry_trains": "pipeline", "geometry_weight": 1.0, "geometry_of": "concepts"}},
+    ),
+    "geodora: all, λ=1, concept loss 1": (
+        "geodora",
+        {"training": {"geometry_trains": "pipeline", "geometry_weight": 1.0, "concept_weight": 1.0}},
+    ),
+    "geodora: all, λ=1, concept loss 1, Ḡ of concepts": (
+        "geodora",
+        {
+            "training": {
+                "geometry_trains": "pipeline",
+                "geometry_weight": 1.0,
+                "concept_weight": 1.0,
+                "geometry_of": "concepts",
+            }
+        },
+    ),
+    "fedhenn: concept loss 1": ("fedhenn", {"training": {"concept_weight": 1.0}}),
+    "geodora: small step": ("geodora", {"training": {"learning_rate": 5e-4}}),
+    "geodora: server step ½": ("geodora", {"aggregation": {"server_learning_rate": 0.5}}),
     "local: concept loss 1": ("local", {"training": {"concept_weight": 1.0}}),
     "geodora: B not shared": ("geodora", {"method": {"name": "fedhenn"}}),
 }

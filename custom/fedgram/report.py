@@ -17,7 +17,7 @@ from fedgram.evaluation import alignments
 from fedgram.figure import labelled, main_results
 from fedgram.files import write_tensors, write_text
 from fedgram.methods.fedit import factors_of
-from fedgram.model import lora
+from fedgram.model import peft_checkpoint
 from fedgram.model.tasks.metrics import gain
 from fedgram.modelcard import write_server_card
 from fedgram.outcome import Outcome
@@ -35,7 +35,7 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
     """
     shared, settings = state.state, job.adapter
     if shared.direction:
-        lora.save_adapter(
+        peft_checkpoint.save_adapter(
             folder / "adapter",
             direction=shared.direction,
             magnitude=shared.magnitude,

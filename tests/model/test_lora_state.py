@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from fedgram.errors import CheckpointError
-from fedgram.model import lora
+from fedgram.model import lora, peft_checkpoint
 from lora_models import SEED, attached, bert, llama
 from safetensors.torch import load_file
 
@@ -65,7 +65,7 @@ def save(model, folder, **changes):
         "alpha": 6.0,
         "base_model": "tiny",
     }
-    lora.save_adapter(folder, **(given | changes))
+    peft_checkpoint.save_adapter(folder, **(given | changes))
 
 
 @pytest.mark.parametrize("with_m", [False, True])

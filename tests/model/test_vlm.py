@@ -12,7 +12,7 @@ import torch
 import vlms
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
-from fedgram.model import lora
+from fedgram.model import lora, peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.training import contracts, local
@@ -149,7 +149,7 @@ assert "fedgram" not in sys.modules
 @pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
 def test_the_checkpoint_loads_in_stock_peft_on_the_tower(family: str, folders: dict[str, str], tmp_path: Path):
     model = attached(load(family, folders))
-    lora.save_adapter(
+    peft_checkpoint.save_adapter(
         tmp_path / "adapter",
         direction=lora.direction(model),
         magnitude=lora.magnitude(model),

@@ -1,4 +1,4 @@
-"""GeoLoRA and GeoDoRA on a transformer: attach, read and set B and m, and write the checkpoint.
+"""GeoLoRA and GeoDoRA on a transformer: attach, read and set B, m and what else a method trains.
 
 The checkpoint is stock PEFT LoRA or DoRA, and `PeftModel.from_pretrained` loads it without this package. A layer
 is named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this module.
@@ -12,16 +12,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from fedgram.core.dora import frozen_a
 from fedgram.errors import BackboneError, CheckpointError
-from fedgram.files import write_tensors
 from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
 
 PREFIX = "base_model.model."
@@ -64,7 +60,7 @@ def attach(
     """
     config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=dora)
     register(config)
-    with torch.random.fork_rng(devices=[]), _quiet_peft():
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         try:
             model = get_peft_model(backbone, config)
         except ValueError as error:
@@ -79,14 +75,8 @@ def attach(
     return model  # pyright: ignore[reportReturnType]
 
 
-def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
-    """The backbone with a PEFT checkpoint in its weights, by stock PEFT: W + s B A, with m and norm for DoRA."""
-    with _quiet_peft():
-        return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()  # type: ignore[operator]
-
-
 @contextmanager
-def _quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """PEFT 0.21 still asks transformers 5 for a property that it renamed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
@@ -114,24 +104,24 @@ def spec(model: nn.Module) -> dict[str, tuple[int, int, int]]:
 
 def direction(model: nn.Module) -> dict[str, Tensor]:
     """A copy of B by layer name: (d_out, r), float32, contiguous, on the CPU."""
-    return {name: _copy(layer.direction) for name, layer in adapted_layers(model).items()}
+    return {name: plain_copy(layer.direction) for name, layer in adapted_layers(model).items()}
 
 
 def magnitude(model: nn.Module) -> dict[str, Tensor]:
     """A copy of m by layer name: (d_out,), float32, contiguous, on the CPU; empty for GeoLoRA."""
     layers = adapted_layers(model).items()
-    return {name: _copy(layer.magnitude) for name, layer in layers if layer.magnitude is not None}
+    return {name: plain_copy(layer.magnitude) for name, layer in layers if layer.magnitude is not None}
 
 
 def down(model: nn.Module) -> dict[str, Tensor]:
     """A copy of A by layer name: (r, d_in), float32, contiguous, on the CPU."""
-    return {name: _copy(layer.down) for name, layer in adapted_layers(model).items()}
+    return {name: plain_copy(layer.down) for name, layer in adapted_layers(model).items()}
 
 
 def residual(model: nn.Module) -> dict[str, Tensor]:
     """A copy of R by layer name: (d_out, d_in); empty while nothing was added to the base."""
     layers = adapted_layers(model).items()
-    return {name: _copy(layer.residual) for name, layer in layers if layer.residual is not None}
+    return {name: plain_copy(layer.residual) for name, layer in layers if layer.residual is not None}
 
 
 def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
@@ -145,7 +135,7 @@ def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
 
 def state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of all that trains: ``B/<layer>``, ``m/<layer>`` in GeoDoRA, ``A/<layer>`` where A trains."""
-    return {name: _copy(parameter) for name, parameter in _trained(model).items()}
+    return {name: plain_copy(parameter) for name, parameter in _trained(model).items()}
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -186,7 +176,7 @@ def load_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
         BackboneError: the layer is one of DoRA, or not dense.
     """
     layers = {name: layer for name, layer in adapted_layers(model).items() if name in residual}
-    _check({k: (v.out_features, v.in_features) for k, v in layers.items()}, residual, "R")
+    check_shapes({k: (v.out_features, v.in_features) for k, v in layers.items()}, residual, "R")
     for name, layer in layers.items():
         layer.set_residual(residual[name])
 
@@ -226,71 +216,18 @@ def detached_magnitude(model: nn.Module) -> Iterator[None]:
             layer.magnitude_detached = value
 
 
-def save_adapter(
-    folder: str | Path,
-    *,
-    direction: Mapping[str, Tensor],
-    magnitude: Mapping[str, Tensor],
-    shapes: Mapping[str, tuple[int, int, int]],
-    seed: int,
-    rank: int,
-    alpha: float,
-    base_model: str,
-    down: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write a stock PEFT checkpoint without having the model: A is rebuilt from the seed.
-
-    The files replace those of an earlier checkpoint one by one, each at once, so that a reader never sees half a
-    file. Other files in the folder stay.
-
-    Args:
-        direction: B by layer name.
-        magnitude: m by layer name: a DoRA checkpoint; or empty: a LoRA checkpoint.
-        shapes: (d_out, r, d_in) by layer name, as `spec` gives them.
-        down: A by layer name, where it has been trained; those not given are rebuilt from the seed.
-        base_model: the name or path that PEFT records as ``base_model_name_or_path``.
-
-    Raises:
-        CheckpointError: `direction` or `magnitude` does not fit `shapes`, or `shapes` does not have rank `rank`.
-    """
-    for name, shape in shapes.items():
-        if shape[1] != rank or not name.startswith(PREFIX):
-            raise CheckpointError(f"shape {shape}", where=name, expected=f"rank {rank}, a name in {PREFIX}")
-    _check({name: (d_out, r) for name, (d_out, r, _) in shapes.items()}, direction, "B")
-    if magnitude:
-        _check({name: (d_out,) for name, (d_out, _, _) in shapes.items()}, magnitude, "m")
-    frozen = {name: frozen_a(seed, name, r, d_in) for name, (_, r, d_in) in shapes.items()}
-    _check({name: tuple(a.shape) for name, a in frozen.items() if name in (down or {})}, down or {}, "A")
-    tensors = {f"{name}.lora_A.weight": a for name, a in {**frozen, **(down or {})}.items()}
-    tensors |= {f"{name}.lora_B.weight": _copy(b) for name, b in direction.items()}
-    tensors |= {f"{name}.lora_magnitude_vector": _copy(m) for name, m in magnitude.items()}
-    # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.
-    targets = sorted(name.removeprefix(PREFIX) for name in shapes)
-    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=bool(magnitude))
-    config.base_model_name_or_path, config.inference_mode = base_model, True
-    _write(Path(folder), config, tensors)
-
-
-def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as temporary:
-        config.save_pretrained(temporary)
-        Path(temporary, "adapter_config.json").replace(folder / "adapter_config.json")
-    write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
-
-
-def _copy(tensor: Tensor) -> Tensor:
+def plain_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
 @torch.no_grad()
 def _load(target: Mapping[str, Tensor], source: Mapping[str, Tensor], symbol: str) -> None:
-    _check({name: tuple(value.shape) for name, value in target.items()}, source, symbol)
+    check_shapes({name: tuple(value.shape) for name, value in target.items()}, source, symbol)
     for name, value in target.items():
         value.copy_(source[name])
 
 
-def _check(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, Tensor], symbol: str) -> None:
+def check_shapes(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, Tensor], symbol: str) -> None:
     """Raise unless `got` has exactly the layers and shapes of `expected`."""
     for problem, names in (("no", expected.keys() - got.keys()), ("unknown", got.keys() - expected.keys())):
         if names:

@@ -17,7 +17,7 @@ from fedgram.config import JobConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.files import write_tensors, write_text
 from fedgram.modalities.base import Tokenizer
-from fedgram.model import lora, tasks
+from fedgram.model import lora, peft_checkpoint, tasks
 from fedgram.pretrained import hub_id
 from fedgram.settings import from_dict, to_dict
 from fedgram.sitefile import SiteConfig
@@ -39,7 +39,7 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
         metrics: on the site's test split, for the card.
     """
     transformer, settings = site.model.transformer, site.job.adapter
-    lora.save_adapter(
+    peft_checkpoint.save_adapter(
         folder / "adapter",
         direction=lora.direction(transformer),
         magnitude=lora.magnitude(transformer),
