@@ -1,0 +1,68 @@
+"""Which experiments answer which question; every study is one table of results in `benchmarks/results`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import get_args
+
+from benchmarks.evidence.experiment import Experiment
+from benchmarks.evidence.federations import EVEN
+from benchmarks.evidence.federations.synthetic import Broken
+from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS
+
+SEEDS = range(5)
+REAL = ("carnivora", "pathogens", "digits")
+MADE = "synthetic"
+# local training: the floor; weights by modality, and by everybody: what federated learning does; ours with and
+# without its geometry.
+CORE = ("local", "per_modality", "fedit", "geodora: λ=0", "geodora")
+
+
+def grid(
+    federations: Sequence[str], methods: Sequence[str], seeds: Sequence[int] = SEEDS, **fixed: object
+) -> list[Experiment]:
+    """Every method on every federation with every seed; the first seed of all of them comes first."""
+    return [
+        Experiment(federation, method, seed, **fixed)  # pyright: ignore[reportArgumentType]
+        for seed, federation, method in product(seeds, federations, methods)
+    ]
+
+
+def partitions() -> list[Experiment]:
+    """More sites, and sites that see some concepts more than others."""
+    found = []
+    for sites, alpha in product((4, 8, 16), (EVEN, 0.5, 0.1)):
+        if sites > 4:  # with one site a modality there is nothing to deal
+            found += grid((MADE, "digits"), CORE, sites=sites, alpha=alpha)
+    return found
+
+
+def controls() -> list[Experiment]:
+    """What must not work, and what must not break it."""
+    weights = ("geodora", "geodora: uniform weights", "geodora: LAP as printed")
+    found = []
+    for broken in get_args(Broken):
+        found += grid((MADE,), (*CORE, *weights[1:]), broken=broken)
+    for broken in ("nothing", "shuffled anchors", "noisy site", "mislabelled site"):
+        found += grid(("carnivora",), ("local", *weights), broken=broken)
+    return found
+
+
+def anchors() -> list[Experiment]:
+    """How many anchors are enough."""
+    found = []
+    for count in (6, 12, 18, 24):
+        found += grid((MADE,), ("local", "geodora: λ=0", "geodora"), broken=f"{count} anchors left")
+    return found
+
+
+STUDIES = {
+    "quick": lambda: grid((MADE,), ("local", "fedit", "geodora: λ=0", "geodora", CENTRAL), range(3)),
+    "tuning": lambda: grid((MADE, "carnivora"), ("local", *OURS, *ABLATIONS), range(3), split="validation"),
+    "methods": lambda: grid((MADE, *REAL), (*BASELINES, *OURS, CENTRAL)),
+    "ablations": lambda: grid((MADE, "carnivora"), tuple(ABLATIONS)),
+    "controls": controls,
+    "anchors": anchors,
+    "partitions": partitions,
+}
