@@ -2,9 +2,9 @@
 
     python benchmarks/token_cache.py [--repeats 5]
 
-All samples of the demo's four sites, through their own tokenizers: what a site pays when it is opened first, and when
-it is opened again. (Within a run the tokens stay in memory.) Medians of interleaved repeats; reading the files'
-fingerprints counts, opening the encoder does not. Goal: 10. Prints JSON.
+All samples of the demo's four sites, through their own tokenizers: what a site pays when it is opened for the
+first time, and when it is opened again. (Within a run the tokens stay in memory.) Medians of interleaved repeats;
+reading the files' fingerprints counts, opening the encoder does not. Goal: 10. Prints JSON.
 """
 
 from __future__ import annotations
