@@ -88,6 +88,7 @@ def opened(family: str, folders: dict[str, str], toy: Toy) -> Site:
 def test_a_round_of_training_changes_every_layer(family: str, folders: dict[str, str], toy: Toy):
     site = opened(family, folders, toy)
     introduction = local.introduce(site)
+    assert introduction.spec.width == 32
     state = agree([introduction, dataclasses.replace(introduction, site="green")], site.job)[0].state
     update = local.local_round(site, state)
     contracts.check_update(update, state, site.job, {})

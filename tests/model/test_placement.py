@@ -278,7 +278,7 @@ def test_real_weights_in_every_precision(toy: Toy):
             introduction = local.introduce(site)
             state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
         update = local.local_round(site, state)
-        contracts.check_update(update, state, job)
+        contracts.check_update(update, state, job, {})
         moved[name] = torch.cat([update.delta[k].float().flatten() for k in sorted(update.delta)])
     likeness = {name: torch.cosine_similarity(v, moved["fp32"], dim=0).item() for name, v in moved.items()}
     assert torch.equal(moved["again"], moved["fp32"])

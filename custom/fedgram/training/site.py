@@ -189,8 +189,7 @@ def _anchor_tokens(
 ) -> AnchorTokens:
     anchors = find_anchors(name, config, folder, pin, modality.name)
     tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
-    device = choose_device(config.device)
-    there = Tokens(tokens.values.to(device), tokens.mask.to(device))  # once: every step needs all of them
+    there = tokens.to(choose_device(config.device))  # once: every step needs all of them
     return AnchorTokens(anchors.covered(modality.name), there, anchors.manifest_sha256)
 
 
@@ -239,4 +238,4 @@ def _build_model(
     if paired is not None:
         bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
     model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
-    return model, ModelSpec(lora.spec(transformer), base, width(backbone))
+    return model, ModelSpec(lora.spec(transformer), base, hidden_width(backbone))
