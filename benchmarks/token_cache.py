@@ -21,7 +21,7 @@ import torch
 from fedgram import modalities
 from fedgram.sitefile import read_site_config
 from fedgram.training.data import read_samples
-from fedgram.training.site import tokens_of
+from fedgram.training.tokens import tokens_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE_FILES = sorted((ROOT / "provisioning/simulator/local/fedgram").glob("hosp-*.toml"))
