@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -150,6 +151,35 @@ def test_check_prints_the_settings_of_a_job():
     assert "Mustelidae" in both.stderr
 
 
+def test_check_writes_the_sets_into_a_job_and_nothing_else(sources, tmp_path):
+    shutil.copytree(ROOT / "jobs/geodora", tmp_path / "job")
+    path = tmp_path / "job/app_server/config/config_fed_server.json"
+    before = json.loads(path.read_text())
+    train, heldout = (str(ROOT / "anchors/carnivora" / part) for part in ("train", "heldout"))
+    same = CliRunner().invoke(app, ["anchors", "check", train, heldout, "--job", str(tmp_path / "job")])
+    assert same.exit_code == 0, same.stderr
+    assert json.loads(path.read_text()) == before
+    assert path.read_text() == (ROOT / "jobs/geodora/app_server/config/config_fed_server.json").read_text()
+    make(sources, tmp_path / "set")
+    command = ["anchors", "check", str(tmp_path / "set")]
+    printed = CliRunner().invoke(app, command)
+    assert CliRunner().invoke(app, [*command, "--job", str(tmp_path / "job")]).exit_code == 0
+    settings = before["workflows"][0]["args"]["job"]
+    settings["heldout"] = None  # no longer the one that goes with the set before
+    settings["anchors"] = json.loads(printed.stdout)
+    assert json.loads(path.read_text()) == before
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"workflows": []}', '{"workflows": [{"args": {}}]}'])
+def test_anchors_are_not_written_into_what_is_no_job(content, tmp_path):
+    if content is not None:
+        put(tmp_path, "app_server/config/config_fed_server.json", content)
+    train = str(ROOT / "anchors/carnivora/train")
+    refused = CliRunner().invoke(app, ["anchors", "check", train, "--job", str(tmp_path)])
+    assert refused.exit_code == 1
+    assert "not a job of fedgram" in refused.stderr
+
+
 def test_check_finds_an_anchor_that_is_in_training_and_held_out(sources, tmp_path):
     make(sources, tmp_path / "train")
     put(sources, "text/dog/0.txt", "another dog")
@@ -162,8 +192,13 @@ def test_check_finds_an_anchor_that_is_in_training_and_held_out(sources, tmp_pat
     for empty in ("image/cat", "image/dog", "image", "tabular/cat", "tabular"):
         (sources / empty).rmdir()
     make(sources, tmp_path / "heldout")
-    done = CliRunner().invoke(app, ["anchors", "check", str(tmp_path / "train"), str(tmp_path / "heldout")])
+    shutil.copytree(ROOT / "jobs/geodora", tmp_path / "job")
+    path = tmp_path / "job/app_server/config/config_fed_server.json"
+    before = path.read_text()
+    sets = [str(tmp_path / "train"), str(tmp_path / "heldout")]
+    done = CliRunner().invoke(app, ["anchors", "check", *sets, "--job", str(tmp_path / "job")])
     assert done.exit_code == 1
+    assert path.read_text() == before
     assert "the same genomics: anchors dog-1, heldout dog-1" in done.stderr
     assert "the same text: anchors cat-1, heldout cat-1" in done.stderr
     assert "anchors dog-1, heldout dog-1" not in done.stderr.replace("genomics: anchors dog-1", "")

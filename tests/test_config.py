@@ -18,7 +18,7 @@ from toy import ROOT
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
 JOBS = sorted(path.parent for path in (ROOT / "jobs").glob("*/meta.json"))
-BRIDGE = '[bridge]\nmodality = "text"\ndata = "d"\ntokenizer = "t"'
+BRIDGE = '[bridge]\nmodality = "text"\ndata = "/d"\ntokenizer = "t"'
 PATHS = ("a/b/c", "a/..", "../b", ".", "~/b", "a\\b", "C:\\b", "a/b\n", "", "a b", "file://a", "-a", "ä/b")
 
 
@@ -144,10 +144,17 @@ def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
         (f"{BRIDGE}\nwieght = 1", "did you mean 'weight'"),
         (f"{BRIDGE}\nstate = 's'", r"(?s)'state' stands below \[bridge\].*above the first"),
         (f"{BRIDGE}\n[bridge.columns]\ncache = 's'", r"'cache' stands below \[columns\]"),
+        ('state = "states/here"', "(?s)state is a relative path.*realpath"),
+        ('labels = "labels.csv"', "labels is a relative path"),
+        ('[backbones]\nsmall = "models/small"', "backbones: small is a relative path"),
+        (BRIDGE.replace('"/d"', '"d"'), r"bridge\.data is a relative path"),
+        (f'{BRIDGE}\nlabels = "l.csv"', r"bridge\.labels is a relative path"),
     ],
 )
 def test_wrong_site_files(text: str, message: str, tmp_path: Path):
-    required = 'modality = "text"\ndata = "a"\ntokenizer = "b"\nanchors = "c"\n'
+    required = 'modality = "text"\ndata = "/a"\ntokenizer = "b"\nanchors = "demo:carnivora/anchors/train"\n'
+    (tmp_path / "site.toml").write_text(f'{required}cache = "~/tokens"\n')
+    assert read_site_config(tmp_path / "site.toml").tokenizer == "b"
     (tmp_path / "site.toml").write_text(required + text)
     with pytest.raises(ConfigError, match=message):
         read_site_config(tmp_path / "site.toml")
@@ -157,4 +164,7 @@ def test_the_server_file_is_optional_and_strict(tmp_path: Path):
     assert read_server_config(tmp_path / "server.toml").state is None
     (tmp_path / "server.toml").write_text('stat = "/data"')
     with pytest.raises(ConfigError, match="did you mean 'state'"):
+        read_server_config(tmp_path / "server.toml")
+    (tmp_path / "server.toml").write_text('state = "data"')
+    with pytest.raises(ConfigError, match="state is a relative path"):
         read_server_config(tmp_path / "server.toml")

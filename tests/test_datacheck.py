@@ -118,6 +118,8 @@ def test_data_without_concepts(tmp_path: Path):
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output
     assert "days" in output
     assert "(0.5 … 6.5)" in output
+    path.write_text(path.read_text().replace("carnivora/train", "carnivora/nowhere"))
+    assert list(found(path).values()) == ["failure"]  # anchors are needed all the same
 
 
 def test_columns_of_a_table(tmp_path: Path):

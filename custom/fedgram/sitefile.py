@@ -18,6 +18,7 @@ from fedgram.settings import from_dict
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 SPLIT = "split"  # the device that is all GPUs
+_PATHS = ("data", "anchors", "heldout", "labels", "cache", "state")
 
 TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
 
@@ -209,16 +210,21 @@ def read_server_config(path: Path) -> ServerConfig:
     """Read the server's own file (TOML); all defaults when there is none.
 
     Raises:
-        ConfigError: it is not TOML, or holds an unknown or wrong setting.
+        ConfigError: it is not TOML, holds an unknown or wrong setting, or a relative path.
     """
-    return from_dict(ServerConfig, _toml(path), str(path)) if path.exists() else ServerConfig()
+    if not path.exists():
+        return ServerConfig()
+    config = from_dict(ServerConfig, _toml(path), str(path))
+    _require_whole_paths({"state": config.state}, path)
+    return config
 
 
 def read_site_config(path: Path) -> SiteConfig:
     """Read a site's own file (TOML).
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting.
+        ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting, or a
+            relative path.
     """
     if not path.exists():
         raise ConfigError(
@@ -229,7 +235,13 @@ def read_site_config(path: Path) -> SiteConfig:
     _refuse_swallowed(settings, "columns", Columns, path)
     _refuse_swallowed(settings, "bridge", BridgeConfig, path)
     _refuse_swallowed(bridge if isinstance(bridge, dict) else {}, "columns", Columns, path)
-    return from_dict(SiteConfig, settings, str(path))
+    config = from_dict(SiteConfig, settings, str(path))
+    paths = {name: getattr(config, name) for name in _PATHS}
+    paths |= {f"backbones: {name}": folder for name, folder in config.backbones.items()}
+    if config.bridge is not None:
+        paths |= {"bridge.data": config.bridge.data, "bridge.labels": config.bridge.labels}
+    _require_whole_paths(paths, path)
+    return config
 
 
 def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path: Path) -> None:
@@ -243,6 +255,18 @@ def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path:
             expected=f"only settings of [{table}] there",
             remedy="move the site's settings above the first [table]: TOML takes all below it for the table's own",
         )
+
+
+def _require_whole_paths(named: Mapping[str, str | None], path: Path) -> None:
+    """A job's processes run in a folder of their own, where a relative path would lead somewhere else."""
+    for name, value in named.items():
+        if value is not None and not value.startswith(("/", "~", "demo:")):
+            raise ConfigError(
+                f"{name} is a relative path",
+                where=path,
+                expected="a whole path, from / or ~",
+                remedy="write it as `realpath` prints it: a job runs in a folder of its own",
+            )
 
 
 def _toml(path: Path) -> dict[str, Any]:

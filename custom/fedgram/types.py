@@ -84,7 +84,7 @@ class LabelledTokens:
 
 @dataclass(frozen=True)
 class AnchorTokens:
-    """The tokens of the anchor slots that a modality covers."""
+    """The tokens of the anchor slots that a modality covers, where the site computes."""
 
     slots: tuple[int, ...]
     tokens: Tokens
@@ -98,7 +98,7 @@ class ModelSpec:
     Attributes:
         shapes: (d_out, r, d_in) of every adapted layer, by its PEFT name without the ``lora_B`` suffix.
         backbone: sha256 of the frozen base weights.
-        width: d.
+        width: d, of its hidden states.
     """
 
     shapes: Mapping[str, tuple[int, int, int]]

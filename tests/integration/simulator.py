@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from fedgram.flare.provision import SERVER_CLASSES, SITE_CLASSES
 from fedgram.settings import to_dict
 from toy import ROOT, Toy, write_site_file
 
@@ -35,9 +36,8 @@ def prepare(toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] | N
     deploy_map = {"app_server": ["server"], **{f"app_{name}": [name] for name in executors}}
     write_json(folder / "job/meta.json", {"name": "toy", "min_clients": 1, "deploy_map": deploy_map})
     local = folder / "workspace" / "local"
-    write_json(
-        local / "resources.json", {"format_version": 2, "class_allow_list": ["fedgram.", "nvflare.", "faulty."]}
-    )
+    allowed = sorted({*SITE_CLASSES, *SERVER_CLASSES, *(path for path, _ in executors.values())})
+    write_json(local / "resources.json", {"format_version": 2, "class_allow_list": allowed})
     (local / "fedgram").mkdir()
     (local / "fedgram" / "server.toml").write_text(f'state = "{folder}/server-state"\n')
     for name, (path, site) in executors.items():

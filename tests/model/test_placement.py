@@ -107,6 +107,25 @@ def test_weights_are_dequantised_when_adapters_are_attached_and_not_in_a_step(
     torch.testing.assert_close(scale, layer.magnitude / norm, rtol=1e-4, atol=1e-5)
 
 
+# Dettmers 2023, appendix E: the 16 values of NormalFloat.
+NORMAL_FLOAT = [
+    *(-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0),
+    *(0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0),
+]
+
+
+def test_nf4_is_that_of_qlora(folders: dict[str, str]):
+    """Each block of 64 weights holds multiples of those 16 values, and the multiples are quantised themselves."""
+    for module in lora.adapted_layers(attached(load(folders, "nf4"))).values():
+        weight = module.get_base_layer().weight
+        blocks = dequantize_module_weight(module.get_base_layer()).float().reshape(-1, 64)
+        values = blocks / blocks.abs().amax(1, keepdim=True)
+        nearest = (values[..., None] - torch.tensor(NORMAL_FLOAT)).abs().amin(-1)
+        assert nearest.max() < 0.01  # dequantised to bf16
+        assert weight.quant_state.nested
+        assert weight.quant_state.absmax.dtype == torch.uint8
+
+
 def test_sites_agree_on_a_checkpoint_however_they_store_it(folders: dict[str, str]):
     config, prints, sizes = BackboneConfig("llama"), set(), []
     for precision in ("fp32", "bf16", "int8", "nf4"):
@@ -242,3 +261,27 @@ def test_split_needs_a_gpu(monkeypatch: pytest.MonkeyPatch):
         return
     with pytest.raises(ConfigError, match=r"(?s)'split'.*cuda:N or split"):
         choose_device("split")
+
+
+def test_real_weights_in_every_precision(toy: Toy):
+    """MiniLM as it is shipped: sites that store it differently train together, and nearly alike."""
+    job = toy.with_job(backbone={"name": "minilm", "layers": 2}, training={"local_steps": 4}).job
+    how = {
+        "fp32": {},
+        "again": {"gradient_checkpointing": True},
+        **{precision: {"precision": precision} for precision in ("bf16", "int8", "nf4")},
+    }
+    state, moved = None, {}
+    for name, settings in how.items():
+        site = open_site("red", dataclasses.replace(toy.sites["red"], **settings), job)
+        if state is None:
+            introduction = local.introduce(site)
+            state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
+        update = local.local_round(site, state)
+        contracts.check_update(update, state, job, {})
+        moved[name] = torch.cat([update.delta[k].float().flatten() for k in sorted(update.delta)])
+    likeness = {name: torch.cosine_similarity(v, moved["fp32"], dim=0).item() for name, v in moved.items()}
+    assert torch.equal(moved["again"], moved["fp32"])
+    assert likeness["bf16"] > 0.95
+    assert likeness["int8"] > 0.8
+    assert likeness["nf4"] > 0.5

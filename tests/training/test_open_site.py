@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fedgram import modalities
 from fedgram.errors import AnchorError, BackboneError, ConfigError, DataError
 from fedgram.sitefile import SiteConfig, read_site_config
+from fedgram.training import site as opening
 from fedgram.training.site import choose_device, open_site
 from toy import Toy
 from transformers import ResNetConfig, ResNetModel
@@ -51,6 +53,16 @@ def test_an_edited_anchor(toy: Toy, tmp_path: Path):
     edited.write_text(edited.read_text().replace("e", "e", 1) + " ")
     with pytest.raises(AnchorError, match=r"red/0\.csv: edited anchor file"):
         open_site("red", site(toy, anchors=str(folder)), toy.job)
+
+
+def test_anchors_lie_where_the_site_computes(toy: Toy):
+    """No machine of the tests has a GPU: ``meta`` stands for one."""
+    modality = modalities.load(toy.sites["red"].modality)
+    config, folder = site(toy, device="meta"), toy.sites["red"].anchors
+    tokens = opening._anchor_tokens(
+        "red", config, folder, toy.job.anchors, modality, modality.tokenizer("", [])
+    ).tokens
+    assert tokens.values.device.type == tokens.mask.device.type == "meta"
 
 
 def test_another_anchor_set_than_the_job_names(toy: Toy):

@@ -64,16 +64,18 @@ def build(
 def check(
     anchors: SetFolder,
     heldout: Annotated[Path | None, typer.Argument(help="the held-out set: no anchor may be in both")] = None,
+    job: Annotated[Path | None, typer.Option(help="job folder that is to use them: write it there")] = None,
     modality: Declared = None,
 ) -> None:
-    """Verify one or two sets, show what they cover, and print how a job names them.
+    """Verify one or two sets, show what they cover, and print how a job names them, or write it into a job.
 
     The tables go to standard error, and the settings of the job (`anchors` and `heldout`) to standard output. Exit
-    code 1 when an anchor is there twice.
+    code 1 when an anchor is there twice: then no job is written.
     """
     with plain_errors():
         from fedgram.anchors import load_anchors
         from fedgram.anchors.coverage import duplicates, known_modalities
+        from fedgram.jobfolder import pin_anchors
 
         sets = {"anchors": load_anchors(anchors)} | ({"heldout": load_anchors(heldout)} if heldout else {})
         for found in sets.values():
@@ -85,7 +87,11 @@ def check(
         pins = {
             k: {"sha256": s.manifest_sha256, "concepts": [x.concept for x in s.slots]} for k, s in sets.items()
         }
-        typer.echo(json.dumps(pins if heldout else pins["anchors"]))
+        if job is None or twice:
+            typer.echo(json.dumps(pins if heldout else pins["anchors"]))
+        else:
+            pin_anchors(job, pins)
+            notes().print(f"written into {job}", markup=False)
         if twice:
             raise typer.Exit(1)
 

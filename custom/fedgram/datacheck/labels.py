@@ -83,14 +83,18 @@ def groups(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
 
 def without_anchors(config: SiteConfig, modality: Modality, parts: Parts) -> Iterator[Finding]:
     """Concepts that no anchor of this modality has."""
-    concepts = concepts_of(parts["train"])
-    if not concepts:
-        yield Finding("ok", "the data name no concepts: this site trains, but nothing can be named by its labels")
-        return
     try:
         anchored = load_anchors(locate(config.anchors, Path(config.cache).expanduser())).concepts(modality.name)
     except FedgramError as error:
         yield from_error(error)
+        return
+    concepts = concepts_of(parts["train"])
+    if not concepts:
+        yield Finding(
+            "ok",
+            "the data name no concepts: this site trains, but nothing can be named by its labels",
+            'say `concept = "…"` under [columns] if a column has the concepts of the anchors',
+        )
         return
     lacking = [concept for concept in concepts if concept not in anchored]
     if lacking:

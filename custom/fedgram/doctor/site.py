@@ -19,7 +19,7 @@ from fedgram.methods import METHODS, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
-from fedgram.model.site_model import width
+from fedgram.model.site_model import hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.sitefile import SPLIT, SiteConfig, find_site_config
 from fedgram.splits import PARTS
@@ -179,7 +179,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
         seed=settings.seed,
         train_a=METHODS[settings.method.name].trains_a,
     )
-    visit.spec = ModelSpec(lora.spec(adapted), digest, d)
+    visit.spec = ModelSpec(lora.spec(adapted), digest, hidden_width(base))
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + inputs * d

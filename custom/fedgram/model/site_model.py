@@ -141,5 +141,10 @@ def width(transformer: nn.Module) -> int:
     return _embeddings(transformer).weight.shape[1]
 
 
+def hidden_width(transformer: nn.Module) -> int:
+    """Width of the hidden states; some models (ALBERT, small ELECTRA) project narrower embeddings to it."""
+    return transformer.config.hidden_size  # type: ignore[union-attr]
+
+
 def _embeddings(transformer: nn.Module) -> nn.Embedding:
     return transformer.get_input_embeddings()  # type: ignore[operator]

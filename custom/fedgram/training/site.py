@@ -22,7 +22,7 @@ from fedgram.modalities.base import Modality, Tokenizer
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone
 from fedgram.model.recompute import recompute_layers
-from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
+from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, hidden_width, width
 from fedgram.model.tasks import Task, make_task
 from fedgram.sitefile import SPLIT, SiteConfig
 from fedgram.training.data import concepts_of, read_samples, split_samples
@@ -189,7 +189,8 @@ def _anchor_tokens(
 ) -> AnchorTokens:
     anchors = find_anchors(name, config, folder, pin, modality.name)
     tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
-    return AnchorTokens(anchors.covered(modality.name), tokens, anchors.manifest_sha256)
+    there = tokens.to(choose_device(config.device))  # once: every step needs all of them
+    return AnchorTokens(anchors.covered(modality.name), there, anchors.manifest_sha256)
 
 
 def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
@@ -221,7 +222,7 @@ def _build_model(
     base = base_fingerprint(backbone, job.backbone, config.backbones)
     generator = derive_generator(job.seed, name, "local")
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
-    head = task.head(width(backbone), tokens.values.shape[1], generator)
+    head = task.head(hidden_width(backbone), tokens.values.shape[1], generator)
     transformer = lora.attach(
         backbone,
         rank=job.adapter.rank,
@@ -237,4 +238,4 @@ def _build_model(
     if paired is not None:
         bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
     model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
-    return model, ModelSpec(lora.spec(transformer), base, width(backbone))
+    return model, ModelSpec(lora.spec(transformer), base, hidden_width(backbone))

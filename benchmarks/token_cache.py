@@ -1,0 +1,65 @@
+"""Tokens from the cache against tokenising again.
+
+    python benchmarks/token_cache.py [--repeats 5]
+
+All samples of the demo's four sites, through their own tokenizers: what a site pays when it is opened for the
+first time, and when it is opened again. (Within a run the tokens stay in memory.) Medians of interleaved repeats;
+reading the files' fingerprints counts, opening the encoder does not. Goal: 10. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from fedgram import modalities
+from fedgram.sitefile import read_site_config
+from fedgram.training.data import read_samples
+from fedgram.training.tokens import tokens_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE_FILES = sorted((ROOT / "provisioning/simulator/local/fedgram").glob("hosp-*.toml"))
+GOAL = 10
+
+
+def measure(site_file: Path, repeats: int) -> dict[str, float | int | str]:
+    """Seconds without and with the cache, for all samples of a site."""
+    config = read_site_config(site_file)
+    modality = modalities.load(config.modality)
+    samples = read_samples(config, modality)
+    tokenizer = modality.tokenizer(config.tokenizer, samples)
+    contents = [sample.content for sample in samples]
+    empty, found = [], []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            there = replace(config, cache=folder)
+            for seconds in (empty, found):
+                start = time.perf_counter()
+                tokens_of(modality, tokenizer, contents, there)
+                seconds.append(time.perf_counter() - start)
+    return {
+        "tokenizer": config.tokenizer,
+        "samples": len(samples),
+        "tokenising": round(median(empty), 4),
+        "from the cache": round(median(found), 4),
+        "times faster": round(median(a / b for a, b in zip(empty, found, strict=True)), 1),
+    }
+
+
+def main() -> None:
+    """Measure every site and print JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    print(json.dumps({**{file.stem: measure(file, repeats) for file in SITE_FILES}, "goal": GOAL}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
