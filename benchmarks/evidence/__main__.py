@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -81,23 +81,29 @@ def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: fl
             progress.advance(task)
 
 
-def read(path: Path) -> pd.DataFrame:
-    """The rows of a study; none before its first run."""
-    return pd.read_csv(path, dtype={"broken": str}, keep_default_na=True) if path.exists() else pd.DataFrame()
+Rows = list[dict[str, Any]]
+
+
+def read(path: Path) -> Rows:
+    """The rows of a study, without the measures that a row does not have; none before its first run."""
+    if not path.exists():
+        return []
+    rows: Rows = pd.read_csv(path).to_dict("records")  # pyright: ignore[reportAssignmentType]
+    return [{name: value for name, value in row.items() if value == value} for row in rows]
 
 
 def done(path: Path) -> set[Experiment]:
     """The experiments that have a row."""
-    rows: Iterable[dict] = read(path).to_dict("records")
-    return {Experiment(**{name: row[name] for name in KEYS}) for row in rows}
+    return {Experiment(**{name: row[name] for name in KEYS}) for row in read(path)}
 
 
 def append(path: Path, experiment: Experiment, row: Row) -> None:
     """Add a row, in order; the file is replaced at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = pd.DataFrame([{**asdict(experiment), **{name: round(value, 6) for name, value in row.items()}}])
-    table = pd.concat([read(path), fresh], ignore_index=True) if path.exists() else fresh
-    table = table.sort_values(["split", "federation", "sites", "alpha", "broken", "method", "seed"])
+    fresh = {**asdict(experiment), **{name: round(value, 6) for name, value in row.items()}}
+    table = pd.DataFrame([*read(path), fresh]).sort_values(
+        ["split", "federation", "sites", "alpha", "broken", "method", "seed"]
+    )
     part = path.with_suffix(".part")
     table.to_csv(part, index=False, lineterminator="\n")
     part.replace(path)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
+import numpy as np
 from scipy import stats
 
-from benchmarks.evidence.__main__ import RESULTS, read
+from benchmarks.evidence.__main__ import RESULTS, Rows, read
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
 
 PAGE = RESULTS.parent / "RESULTS.md"
@@ -35,43 +36,62 @@ _TITLES = {
     "seconds": "seconds",
     "kept by the mean": "norm kept",
 }
+_BYTES = ("bytes up", "bytes down")
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def interval(values: pd.Series) -> tuple[float, float]:
+def values(rows: Rows, measure: str) -> list[float]:
+    """Of one measure, in the rows that have it."""
+    return [row[measure] for row in rows if measure in row]
+
+
+def groups(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Rows]:
+    """The rows by the values of some columns, in the order of their first rows."""
+    found: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def interval(found: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval over seeds (Student's t); NaN for a single seed."""
-    n = len(values)
-    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
-    return float(values.mean()), float(half)
+    n = len(found)
+    half = float(stats.t.ppf(0.975, n - 1)) * float(np.std(found, ddof=1)) / n**0.5 if n > 1 else float("nan")
+    return float(np.mean(found)), half
 
 
-def cell(values: pd.Series) -> str:
+def cell(rows: Rows, measure: str) -> str:
     """Mean ± half of the interval, or a dash."""
-    values = values.dropna()
-    if values.empty:
+    found = values(rows, measure)
+    if not found:
         return "–"
-    average, half = interval(values)
+    average, half = interval(found)
     return f"{average:.3f} ± {half:.3f}" if half == half else f"{average:.3f}"
 
 
-def paired(rows: pd.DataFrame, method: str, baseline: str, measure: str) -> tuple[float, float] | None:
+def paired(rows: Rows, method: str, baseline: str, measure: str) -> tuple[float, float] | None:
     """Mean difference to a baseline over the same seeds, and p of a paired t-test; None for one seed."""
-    wide = rows.pivot_table(index="seed", columns="method", values=measure)
-    if not {method, baseline} <= set(wide.columns):
+    by_seed = [
+        {row["seed"]: row[measure] for row in rows if row["method"] == name and measure in row}
+        for name in (method, baseline)
+    ]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    if len(seeds) < 2:
         return None
-    both = wide[[method, baseline]].dropna()
-    if len(both) < 2:
-        return None
-    difference = both[method] - both[baseline]
-    if difference.std() == 0:
-        return float(difference.mean()), 1.0
-    return float(difference.mean()), float(stats.ttest_rel(both[method], both[baseline]).pvalue)
+    difference = np.array([by_seed[0][seed] - by_seed[1][seed] for seed in seeds])
+    if np.ptp(difference) == 0:
+        return float(difference[0]), 0.0 if difference[0] else 1.0
+    return float(difference.mean()), float(stats.ttest_1samp(difference, 0.0).pvalue)  # pyright: ignore
 
 
-def best_baseline(rows: pd.DataFrame, measure: str, among: Sequence[str] = BASELINES) -> str | None:
+def best_baseline(rows: Rows, measure: str) -> str | None:
     """The baseline with the highest mean."""
-    means = rows[rows["method"].isin(among)].groupby("method")[measure].mean().dropna()
-    return None if means.empty else str(means.idxmax())
+    means = {
+        method: np.mean(values(own, measure))
+        for (method,), own in groups(rows, "method").items()
+        if method in BASELINES and values(own, measure)
+    }
+    return max(means, key=lambda method: means[method], default=None)
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -80,85 +100,68 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *lines))
 
 
-def by_method(rows: pd.DataFrame, measures: Sequence[str], order: Sequence[str]) -> str:
+def by_method(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) -> str:
     """One line a method; ▲ and ▼: one of ours differs from the best baseline (paired t-test, p < 0.05)."""
+    found = {method: own for (method,), own in groups(rows, "method").items()}
     lines = []
-    for method in [m for m in order if m in set(rows["method"])]:
-        own, cells = rows[rows["method"] == method], []
+    for method in [m for m in order or found if m in found]:
+        cells = []
         for measure in measures:
-            text = cell(own[measure]) if measure in own else "–"
-            against = best_baseline(rows, measure) if measure in own and method not in BASELINES else None
+            against = None if method in BASELINES else best_baseline(rows, measure)
             test = paired(rows, method, against, measure) if against else None
             mark = "" if test is None or test[1] >= 0.05 else " ▲" if test[0] > 0 else " ▼"
-            cells.append(text + mark)
-        lines.append([method, *cells, str(len(own))])
+            cells.append(cell(found[method], measure) + mark)
+        lines.append([method, *cells, str(len(found[method]))])
     return markdown(["method", *(_TITLES.get(m, m) for m in measures), "seeds"], lines)
 
 
-def methods(measures: Sequence[str] = MEASURES) -> str:
-    """Every method on every federation."""
-    table, parts = read(RESULTS / "methods.csv"), []
-    for federation, rows in table.groupby("federation", sort=False):
-        parts.append(f"**{federation}**\n\n" + by_method(rows, measures, (CENTRAL, *BASELINES, *OURS)))
-    return "\n".join(parts)
+def by_federation(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) -> str:
+    """A table of methods for each federation."""
+    parts = groups(rows, "federation").items()
+    return "\n".join(f"**{name}**\n\n{by_method(own, measures, order)}" for (name,), own in parts)
 
 
 def costs() -> str:
-    """Bytes and time."""
-    table = read(RESULTS / "methods.csv")
-    table = table.assign(**{name: table[name] / 1000 for name in ("bytes up", "bytes down")})
-    rows = table[table["federation"] == "synthetic"]
-    return by_method(rows, ("bytes up", "bytes down", "kept by the mean", "seconds"), (*BASELINES, *OURS))
+    """Bytes and time, where nothing but the method differs."""
+    rows = [row for row in read(RESULTS / "methods.csv") if row["federation"] == "synthetic"]
+    rows = [{**row, **{name: row[name] / 1000 for name in _BYTES if name in row}} for row in rows]
+    return by_method(rows, (*_BYTES, "kept by the mean", "seconds"), (*BASELINES, *OURS))
 
 
 def ablations() -> str:
     """Every setting, beside the default and training alone."""
-    rows = pd.concat([read(RESULTS / f"{name}.csv") for name in ("methods", "ablations")], ignore_index=True)
-    parts = []
-    for federation, found in rows.groupby("federation", sort=False):
-        names = ["local", *OURS, *(m for m in found["method"].unique() if ":" in m)]
-        if len(names) > 1 + len(OURS):
-            parts.append(f"**{federation}**\n\n" + by_method(found, (*MEASURES, "truth"), names))
-    return "\n".join(parts)
+    rows = read(RESULTS / "methods.csv") + read(RESULTS / "ablations.csv")
+    rows = [row for row in rows if row["method"] in (*OURS, "local") or ":" in row["method"]]
+    changed = {row["federation"] for row in rows if ":" in row["method"]}
+    return by_federation([row for row in rows if row["federation"] in changed], (*MEASURES, "truth"))
 
 
-def broken() -> str:
+def controls() -> str:
     """The methods where an assumption does not hold."""
-    parts = []
-    for (federation, what), rows in read(RESULTS / "controls.csv").groupby(["federation", "broken"], sort=False):
-        measures = ("accuracy", "r@1", "zero-shot", "cka", "share of the first site")
-        parts.append(f"**{federation}, {what}**\n\n" + by_method(rows, measures, rows["method"].unique()))
-    return "\n".join(parts)
+    parts = groups(read(RESULTS / "controls.csv"), "federation", "broken").items()
+    measures = ("accuracy", "r@1", "zero-shot", "cka", "share of the first site")
+    return "\n".join(f"**{name}, {what}**\n\n{by_method(rows, measures)}" for (name, what), rows in parts)
 
 
-def anchors() -> str:
-    """Measures by number of anchors."""
-    lines = []
-    for (what, method), rows in read(RESULTS / "anchors.csv").groupby(["broken", "method"], sort=False):
-        lines.append([f"{what}, {method}", *(cell(rows[m]) for m in ("r@1", "zero-shot", "cka", "truth"))])
-    return markdown(["anchors and method", "R@1", "zero-shot", "held-out CKA", "CKA to the truth"], lines)
-
-
-def partitions() -> str:
-    """Measures by number of sites and skew."""
-    lines = []
-    keys = ["federation", "sites", "alpha", "method"]
-    for key, rows in read(RESULTS / "partitions.csv").groupby(keys, sort=False):
-        lines.append([", ".join(map(str, key)), *(cell(rows[m]) for m in ("accuracy", "r@1", "zero-shot"))])
-    return markdown(["federation, sites, α, method", "accuracy", "R@1", "zero-shot"], lines)
+def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
+    """One line for every combination of some columns."""
+    lines = [
+        [*map(str, key), *(cell(rows, measure) for measure in measures)]
+        for key, rows in groups(read(RESULTS / f"{study}.csv"), *keys).items()
+    ]
+    return markdown([*keys, *(_TITLES.get(m, m) for m in measures)], lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "methods": methods,
+    "methods": lambda: by_federation(read(RESULTS / "methods.csv"), MEASURES, (CENTRAL, *BASELINES, *OURS)),
     "costs": costs,
     "ablations": ablations,
-    "controls": broken,
-    "anchors": anchors,
-    "partitions": partitions,
-    "tuning": lambda: "\n".join(
-        f"**{federation}, validation**\n\n" + by_method(rows, (*MEASURES, "truth"), rows["method"].unique())
-        for federation, rows in read(RESULTS / "tuning.csv").groupby("federation", sort=False)
+    "controls": controls,
+    "anchors": lambda: grouped("anchors", ("broken", "method"), ("r@1", "zero-shot", "cka", "truth")),
+    "partitions": lambda: grouped(
+        "partitions", ("federation", "sites", "alpha", "method"), ("accuracy", "r@1", "zero-shot")
     ),
+    "tuning": lambda: by_federation(read(RESULTS / "tuning.csv"), (*MEASURES, "truth")),
 }
 
 
@@ -176,22 +179,21 @@ def draw(path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    table = read(RESULTS / "methods.csv")
-    federations = list(dict.fromkeys(table["federation"]))
-    order = [m for m in (CENTRAL, *BASELINES, *OURS) if m in set(table["method"])]
-    figure, axes = plt.subplots(
-        len(federations), 3, figsize=(12, 0.6 + 2.8 * len(federations)), squeeze=False, sharey=True
-    )
-    for line, federation in zip(axes, federations, strict=True):
-        rows = table[table["federation"] == federation]
+    rows = read(RESULTS / "methods.csv")
+    federations = groups(rows, "federation")
+    present = {row["method"] for row in rows}
+    order = [m for m in (CENTRAL, *BASELINES, *OURS) if m in present]
+    size = (12, 0.6 + 2.8 * len(federations))
+    figure, axes = plt.subplots(len(federations), 3, figsize=size, squeeze=False, sharey=True)
+    for line, ((federation,), own) in zip(axes, federations.items(), strict=True):
         for axis, measure in zip(line, ("accuracy", "r@1", "zero-shot"), strict=True):
             for place, method in enumerate(reversed(order)):
-                values = rows[rows["method"] == method][measure].dropna()
-                if values.empty:
-                    continue
-                average, half = interval(values)
-                colour = "tab:red" if method in OURS else "tab:grey" if method == CENTRAL else "tab:blue"
-                axis.errorbar(average, place, xerr=half if half == half else None, fmt="o", color=colour, ms=4)
+                found = values([row for row in own if row["method"] == method], measure)
+                if found:
+                    average, half = interval(found)
+                    colour = "tab:red" if method in OURS else "tab:grey" if method == CENTRAL else "tab:blue"
+                    bar = half if half == half else None
+                    axis.errorbar(average, place, xerr=bar, fmt="o", color=colour, markersize=4)
             axis.set_title(f"{federation}: {_TITLES[measure]}", fontsize=9)
             axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
             axis.grid(axis="x", alpha=0.3)

@@ -73,6 +73,26 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"training": {"concept_weight": 1.0, "geometry_trains": "pipeline"}},
     ),
     "geodora: all, λ=3": ("geodora", {"training": {"geometry_trains": "pipeline", "geometry_weight": 3.0}}),
+    "geodora: all, λ=1, centred": (
+        "geodora",
+        {"training": {"geometry_trains": "pipeline", "geometry_weight": 1.0, "cka": "centered"}},
+    ),
+    "geodora: all, λ=1, centred, concept loss": (
+        "geodora",
+        {
+            "training": {
+                "geometry_trains": "pipeline",
+                "geometry_weight": 1.0,
+                "cka": "centered",
+                "concept_weight": 0.3,
+            }
+        },
+    ),
+    "local: B frozen": ("local", {"training": {"learning_rate": 1e-9}}),
+    "fedhenn: B frozen": ("fedhenn", {"training": {"learning_rate": 1e-9}}),
+    "fedhenn: concept loss": ("fedhenn", {"training": {"concept_weight": 0.3}}),
+    "geodora: 96 rounds": ("geodora", {"training": {"rounds": 96}}),
+    "local: 96 rounds": ("local", {"training": {"rounds": 96}}),
     "geodora: all, λ=1, Ḡ of concepts": (
         "geodora",
         {"training": {"geometry_trains": "pipeline", "geometry_weight": 1.0, "geometry_of": "concepts"}},
