@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fedgram.config import AnchorPin, BackboneConfig
 from fedgram.sitefile import SiteConfig
 
-NAMES = ("carnivora", "synthetic")  # modules with ``build``
+NAMES = ("carnivora", "digits", "pathogens", "synthetic")  # modules with ``build``
 EVEN = float("inf")  # α of a split without any skew
 
 
