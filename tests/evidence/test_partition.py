@@ -132,8 +132,26 @@ def test_a_number_of_sites_that_cannot_be(sites):
 
 
 def test_most_sites_by_hand():
-    """3 concepts of 12 single samples give 2 portions of 5 each: 6 portions, two a site."""
+    """12 single samples of each concept: 6 of each at two sites, 4 at three, which is fewer than 5."""
     groups = make_groups(3, 12)
-    assert most_sites(groups) == 3
-    assert most_sites(groups, {"c0"}) == 2
-    assert most_sites([g for g in groups if g.part == "train"]) == 1
+    assert most_sites(groups, 16) == 2
+    assert most_sites(make_groups(3, 15), 16) == 3
+    assert most_sites(make_groups(3, 15), 2) == 2
+    assert most_sites(make_groups(2, 15), 16, {"c0"}) == 1
+    assert most_sites([g for g in groups if g.part == "train"], 16) == 1
+
+
+@given(
+    sizes=st.lists(st.integers(2, 40), min_size=2, max_size=6),
+    samples=st.sampled_from([1, 7]),
+    alpha=st.sampled_from(ALPHAS),
+    seed=st.integers(0, 99),
+)
+def test_what_a_pool_can_feed_it_does_feed(sizes, samples, alpha, seed):
+    groups = [
+        Group(f"{c}-{n}", f"c{c}", part, samples)
+        for c, size in enumerate(sizes)
+        for n, part in enumerate(["train"] * size + ["test"] * max(1, size // 4))
+    ]
+    sites = most_sites(groups, 8)
+    assert set(partition(groups, sites, alpha, seed).values()) == set(range(sites))

@@ -44,8 +44,8 @@ class _Split:
             samples[key] = samples.get(key, 0) + 1
         return [Group(*key, count) for key, count in sorted(samples.items())]
 
-    def most_sites(self) -> int:
-        return 1 if self.mixed else most_sites(self.groups(), self.pool.unseen)
+    def most_sites(self, limit: int) -> int:
+        return 1 if self.mixed else most_sites(self.groups(), limit, self.pool.unseen)
 
 
 def assemble(
@@ -72,7 +72,7 @@ def assemble(
     parts = {pool.kind: split(pool) for pool in pools}
     counts = allocate(
         {kind: sum(p == "train" for p in part.part_of.values()) for kind, part in parts.items()},
-        {kind: part.most_sites() for kind, part in parts.items()},
+        {kind: part.most_sites(sites) for kind, part in parts.items()},
         sites,
     )
     described = {}

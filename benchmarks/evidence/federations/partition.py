@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from math import isinf, sqrt
+from math import inf, isinf, sqrt
 
 import numpy as np
 from fedgram.errors import ConfigError
 
 LEAST = 5  # training samples of each of two concepts, at every site
 _CONCEPTS = 2
-_DRAWS = 100  # a mixture that leaves a site without its two concepts is drawn again
+_DRAWS = 100  # what leaves a site without its two concepts or its test is drawn again
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,18 @@ def allocate(samples: Mapping[str, int], most: Mapping[str, int], sites: int) ->
     return given
 
 
-def most_sites(groups: Sequence[Group], unseen: Collection[str] = ()) -> int:
-    """How many sites a pool can feed: each needs two concepts to train on and one group to be tested on."""
+def most_sites(groups: Sequence[Group], limit: int, unseen: Collection[str] = ()) -> int:
+    """How many sites a pool can feed, at most ``limit``: the most for which an even split gives each its due."""
     portions = 0
     for concept in {g.concept for g in groups} - set(unseen):
         own = [g for g in groups if g.concept == concept and g.part == "train"]
         needed = next((n for n in range(1, len(own) + 1) if _smallest(own, n) >= LEAST), 0)
         portions += len(own) // needed if needed else 0
-    tests = sum(g.part == "test" for g in groups if g.concept not in unseen)
-    return max(1, min(portions // _CONCEPTS, tests))
+    for sites in range(min(limit, portions // _CONCEPTS), 1, -1):
+        with suppress(ConfigError):
+            partition(groups, sites, inf, 0, unseen)
+            return sites
+    return 1
 
 
 def _smallest(groups: Sequence[Group], count: int) -> int:
@@ -89,8 +93,8 @@ def partition(
     if sites == 1:
         return {g.name: 0 for g in groups}
     generator = np.random.default_rng(seed)
-    shuffled = [groups[i] for i in generator.permutation(len(groups))]
-    for _ in range(1 if isinf(alpha) else _DRAWS):
+    for _ in range(_DRAWS):
+        shuffled = [groups[i] for i in generator.permutation(len(groups))]
         deal = _Deal([g for g in shuffled if g.part == "train"], sites)
         _evenly(deal, sorted(unseen))
         deal.total.clear()  # they are no training samples
