@@ -155,3 +155,13 @@ def test_what_a_pool_can_feed_it_does_feed(sizes, samples, alpha, seed):
     ]
     sites = most_sites(groups, 8)
     assert set(partition(groups, sites, alpha, seed).values()) == set(range(sites))
+
+
+def test_samples_of_an_unseen_concept_take_no_site_s_turn():
+    """One site has all 60 samples that nobody trains on; of the others it has as many as its fellow."""
+    groups = [*make_groups(3, 24), Group("big", "c9", "train", 60)]
+    for seed in range(5):
+        trained = counts(groups, partition(groups, 2, 0.5, seed, {"c9"}), "train")
+        sizes = [sum(own.values()) - own["c9"] for own in trained.values()]
+        assert sorted(own["c9"] for own in trained.values()) == [0, 60]
+        assert abs(sizes[0] - sizes[1]) <= 1
