@@ -47,10 +47,17 @@ test-federation: $(READY) ## tests on real processes: failures, security, the ru
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
+bench-quick: $(READY) ## five methods on a made federation, three seeds: minutes
+	$(BIN)/python -m benchmarks.evidence quick --results results/evidence
+
+bench-methods: $(READY) ## all of benchmarks/RESULTS.md from scratch: a night on 2 cores; goes on where it stopped
+	$(BIN)/python -m benchmarks.evidence tuning methods ablations controls anchors partitions --results results/evidence
+	$(BIN)/python -m benchmarks.evidence.analyse results/evidence
+
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
 
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo lint test test-slow federation test-federation bench anchors clean
+.PHONY: help install demo lint test test-slow federation test-federation bench bench-quick bench-methods anchors clean

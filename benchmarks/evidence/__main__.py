@@ -12,21 +12,17 @@ import argparse
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from benchmarks.evidence.analyse import MEASURES, by_federation
 from benchmarks.evidence.experiment import Experiment, quiet, run
-from benchmarks.evidence.measure import Row
+from benchmarks.evidence.rows import RESULTS, append, done, read
 from benchmarks.evidence.studies import STUDIES
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 FOLDER = Path("~/.cache/fedgram/evidence").expanduser()
-KEYS = [field.name for field in fields(Experiment)]
 
 
 def main() -> None:
@@ -41,18 +37,18 @@ def main() -> None:
     unknown = sorted(set(options.studies) - STUDIES.keys())
     if unknown:
         parser.error(f"no study {unknown[0]!r}; there are {', '.join(STUDIES)}")
-    failed = [
-        failure
-        for study in options.studies
-        for failure in carry_out(study, options.folder, options.results, options.workers, options.minutes)
-    ]
+    failed = []
+    for study in options.studies:
+        failed += carry_out(study, options.folder, options.results, options.workers, options.minutes)
+        print(by_federation(read(options.results / f"{study}.csv"), MEASURES))
     raise SystemExit(bool(failed))
 
 
 def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: float) -> list[Experiment]:
     """Run what is missing of a study; returns what failed."""
     path, console = results / f"{study}.csv", Console()
-    missing = [e for e in dict.fromkeys(STUDIES[study]()) if e not in done(path)]
+    there = done(path)
+    missing = [experiment for experiment in dict.fromkeys(STUDIES[study]()) if experiment not in there]
     deadline, failed = time.monotonic() + 60 * minutes, []
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
@@ -79,34 +75,6 @@ def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: fl
                 failed.append(experiment)
                 console.print(f"{experiment}: {type(error).__name__}: {error}", style="red", markup=False)
             progress.advance(task)
-
-
-Rows = list[dict[str, Any]]
-
-
-def read(path: Path) -> Rows:
-    """The rows of a study, without the measures that a row does not have; none before its first run."""
-    if not path.exists():
-        return []
-    rows: Rows = pd.read_csv(path).to_dict("records")  # pyright: ignore[reportAssignmentType]
-    return [{name: value for name, value in row.items() if value == value} for row in rows]
-
-
-def done(path: Path) -> set[Experiment]:
-    """The experiments that have a row."""
-    return {Experiment(**{name: row[name] for name in KEYS}) for row in read(path)}
-
-
-def append(path: Path, experiment: Experiment, row: Row) -> None:
-    """Add a row, in order; the file is replaced at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = {**asdict(experiment), **{name: round(value, 6) for name, value in row.items()}}
-    table = pd.DataFrame([*read(path), fresh]).sort_values(
-        ["split", "federation", "sites", "alpha", "broken", "method", "seed"]
-    )
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False, lineterminator="\n")
-    part.replace(path)
 
 
 if __name__ == "__main__":

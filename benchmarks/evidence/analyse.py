@@ -1,13 +1,16 @@
 """Tables and figures of `benchmarks/RESULTS.md` from the rows in `benchmarks/results`.
 
-    python -m benchmarks.evidence.analyse
+    python -m benchmarks.evidence.analyse [FOLDER]
 
-rewrites every block between `<!-- table: NAME -->` and `<!-- end -->`, and the figures.
+copies the rows of a folder there, and rewrites every block between `<!-- table: NAME -->` and `<!-- end -->`, and
+the figures.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,8 @@ import matplotlib as mpl
 import numpy as np
 from scipy import stats
 
-from benchmarks.evidence.__main__ import RESULTS, Rows, read
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
+from benchmarks.evidence.rows import RESULTS, Rows, read
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"
@@ -203,6 +206,7 @@ def draw(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    for fresh in Path(sys.argv[1]).glob("*.csv") if len(sys.argv) > 1 else ():
+        shutil.copy(fresh, RESULTS)
     PAGE.write_text(fill(PAGE.read_text()))
-    if (RESULTS / "methods.csv").exists():
-        draw(FIGURES / "methods.png")
+    draw(FIGURES / "methods.png")

@@ -73,8 +73,9 @@ def halved_anchors(federation: Federation, folder: Path) -> Federation:
     Raises:
         AnchorError: a modality is left with fewer than 4 slots.
     """
-    slots = slots_of(training_anchors(federation))
-    chosen = {slot.id for slot in _first(slots, len(slots) // 2)}
+    # Of each concept every other slot, counting those first that most modalities fill: both halves get their part.
+    slots = sorted(slots_of(training_anchors(federation)), key=lambda slot: (slot.concept, -len(slot.files)))
+    chosen = {slot.id for slot in slots[::2]}
     train = _changed(federation, folder, "half", lambda found: [s for s in found if s.id in chosen])
     measure = _changed(federation, folder, "other half", lambda found: [s for s in found if s.id not in chosen])
     named = {name: next(iter(measure.sites.values())).anchors for name in federation.sites}

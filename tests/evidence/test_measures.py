@@ -1,0 +1,149 @@
+"""One row of the evidence, from a real run, and what tables make of rows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fedgram.core.gram import cosine_gram
+from fedgram.methods import method_of
+from fedgram.settings import from_dict, to_dict
+from fedgram.types import SiteEvaluation
+
+from benchmarks.evidence import analyse, experiment, rows
+from benchmarks.evidence.__main__ import carry_out
+from benchmarks.evidence.experiment import Experiment
+from benchmarks.evidence.measure import alignment, recall, truth_alignment
+from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, job_of
+from benchmarks.evidence.studies import STUDIES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evidence")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds of two steps."""
+
+    def shortened(method: str, federation, seed: int):
+        plain = to_dict(job_of(method, federation, seed))
+        plain["training"] |= {"rounds": 2, "local_steps": 2, "geometry_after": 0}
+        return from_dict(type(job_of(method, federation, seed)), plain, "test")
+
+    monkeypatch.setattr(experiment, "job_of", shortened)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("method", ["geodora", CENTRAL])
+def test_a_run_is_a_row_of_measures_in_their_range(folder: Path, method: str):
+    row = experiment.run(Experiment("synthetic", method, 0), folder)
+    shares = [name for name in row if name.startswith(("accuracy", "r@", "map", "zero", "chance", "knn", "share"))]
+    assert all(0 <= row[name] <= 1 for name in shares)
+    assert {"accuracy/radar", "zero-shot", "truth", "raw r@1", "cka/null"} <= row.keys()
+    assert row["r@1"] <= row["r@5"] <= row["r@10"]
+    assert abs(row["cka/null"]) < 0.1 < row["knn/null"] < 0.4  # shuffled anchors: debiased CKA 0, k-NN 5 of 23
+    assert row["chance"] == pytest.approx(1 / 6, abs=0.05)
+    if method == CENTRAL:
+        assert "bytes up" not in row
+    else:
+        assert 0 < row["bytes up"] < row["bytes down"]
+        assert sum(value for name, value in row.items() if name.startswith("share/")) == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("short")
+def test_settings_are_chosen_without_held_out_anchors_and_test_samples(folder: Path):
+    chosen = Experiment("synthetic", "local", 0, split="validation")
+    federation, whole = (
+        experiment.federation_of(e, folder) for e in (chosen, Experiment("synthetic", "local", 0))
+    )
+    assert federation.anchors.slots + federation.heldout.slots == whole.anchors.slots
+    assert {federation.anchors.sha256, federation.heldout.sha256}.isdisjoint({whole.heldout.sha256})
+    assert sorted((*federation.anchors.concepts, *federation.heldout.concepts)) == sorted(whole.anchors.concepts)
+    row = experiment.run(chosen, folder)
+    assert row["accuracy"] != experiment.run(tested, folder)["accuracy"]
+
+
+def test_every_method_of_every_study_is_a_job(folder: Path):
+    federation = experiment.federation_of(Experiment("synthetic", "local", 0), folder)
+    for method in (CENTRAL, *BASELINES, *OURS, *ABLATIONS):
+        method_of(job_of(method, federation, 0))
+    known = {CENTRAL, *BASELINES, *OURS, *ABLATIONS}
+    for study, experiments in STUDIES.items():
+        assert {e.method for e in experiments()} <= known, study
+
+
+def test_unrelated_geometries_score_like_their_null():
+    def site(name: str, seed: int) -> SiteEvaluation:
+        z = torch.randn(30, 12, generator=torch.Generator().manual_seed(seed))
+        return SiteEvaluation(name, {}, cosine_gram(z), tuple(range(6)), tuple(range(24)))
+
+    same, other = alignment(site("a", 0), site("b", 0)), alignment(site("a", 0), site("b", 1))
+    assert same["cka"] == pytest.approx(1)
+    assert same["cka/above"] == same["knn/above"] == 1
+    assert abs(other["cka"] - other["cka/null"]) < 0.3
+    assert 0 < other["cka/above"] < 1
+
+
+def test_recall_by_hand():
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.1, 0.2, 0.3]])
+    truth, offered = ["a", "b", "z"], ["b", "a", "c"]
+    assert recall(similarity, truth, offered, [0, 1], 1) == 0.5
+    assert recall(similarity, truth, offered, [0, 1], 2) == 1.0
+
+
+def test_the_truth_is_recognised():
+    latents = np.random.default_rng(0).normal(size=(12, 4))
+    z = torch.from_numpy(latents - latents.mean(0))
+    turned = cosine_gram(torch.cat([torch.randn(5, 4).double(), z]))
+    found = SiteEvaluation("a", {}, turned, tuple(range(5)), tuple(range(12)))
+    assert truth_alignment(found, latents) == pytest.approx(1)
+
+
+def test_a_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    two = [Experiment("synthetic", "local", seed) for seed in range(2)]
+    monkeypatch.setitem(STUDIES, "quick", lambda: two)
+    rows.append(tmp_path / "quick.csv", two[0], {"accuracy": 0.5})
+    failed = carry_out("quick", tmp_path / "files", tmp_path, workers=1, minutes=0)  # no time for the other
+    assert failed == []
+    assert rows.done(tmp_path / "quick.csv") == {two[0]}
+    rows.append(tmp_path / "quick.csv", two[1], {"accuracy": 1 / 3, "truth": 1.0})
+    assert rows.done(tmp_path / "quick.csv") == set(two)
+    first, second = rows.read(tmp_path / "quick.csv")
+    assert "truth" not in first
+    assert second["accuracy"] == 0.333333
+
+
+def row(method: str, seed: int, **measures: float) -> dict:
+    return {"federation": "made", "method": method, "seed": seed, **measures}
+
+
+def test_intervals_and_paired_tests_by_hand():
+    """Mean 2, standard deviation 1, n = 3: 4.303 · 1/√3. Differences 1, 2, 3: t = 2/(1/√3) = 3.46, p = 0.074."""
+    average, half = analyse.interval([1.0, 2.0, 3.0])
+    assert (average, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), abs=1e-3))
+    found = [row("fedit", seed, x=0.0) for seed in range(3)] + [row("geodora", s, x=1.0 + s) for s in range(3)]
+    difference, p = analyse.paired(found, "geodora", "fedit", "x")  # type: ignore[misc]
+    assert (difference, p) == (2.0, pytest.approx(0.0742, abs=1e-3))
+    assert analyse.paired(found[:4], "geodora", "fedit", "x") is None
+
+
+def test_marks_stand_where_the_best_baseline_is_beaten():
+    found = []
+    for seed in range(5):
+        found += [row("local", seed, **{"r@1": 0.5 + 0.01 * seed}), row("fedit", seed, **{"r@1": 0.3})]
+        found += [row("geodora", seed, **{"r@1": 0.6 + 0.012 * seed}), row("geolora", seed, **{"r@1": 0.1})]
+    table = analyse.by_method(found, ("r@1",))
+    marks = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()}
+    assert "▲" in marks["geodora"]
+    assert "▼" in marks["geolora"]
+    assert not {"▲", "▼"} & set(marks["local"] + marks["fedit"])
+
+
+def test_the_page_shows_what_the_rows_say():
+    page = analyse.PAGE.read_text()
+    assert analyse.fill(page) == page, "run: python -m benchmarks.evidence.analyse"
