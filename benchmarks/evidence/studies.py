@@ -40,12 +40,12 @@ def partitions() -> list[Experiment]:
 
 def controls() -> list[Experiment]:
     """What must not work, and what must not break it."""
-    weights = ("geodora", "geodora: uniform weights", "geodora: LAP as printed")
+    weights = ("geodora: uniform weights", "geodora: LAP as printed")
     found = []
     for broken in get_args(Broken):
-        found += grid((MADE,), (*CORE, *weights[1:]), broken=broken)
-    for broken in ("nothing", "shuffled anchors", "noisy site", "mislabelled site"):
-        found += grid(("carnivora",), ("local", *weights), broken=broken)
+        found += grid((MADE,), ("local", "fedhenn", "geodora: λ=0", "geodora", *weights), broken=broken)
+    for broken in ("shuffled anchors", "noisy site", "mislabelled site"):
+        found += grid(("carnivora",), ("local", "geodora", weights[0]), broken=broken)
     return found
 
 

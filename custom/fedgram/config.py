@@ -140,6 +140,8 @@ class TrainingConfig:
         learning_rate: AdamW, for B and m.
         local_learning_rate: AdamW, for the site's own adapter and head.
         weight_decay: AdamW, for the site's own adapter and head.
+        adoption: α in B_k ← B_k + α (B − B_k) at the start of a round; 1 takes over the shared B, as in the paper,
+            less keeps a part of the site's own.
         geometry_weight: λ of eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
             at a fraction of its cost.
@@ -159,6 +161,7 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    adoption: float = 1.0
     geometry_weight: float = 0.3
     geometry_every: int = 1
     geometry_after: int = 0
@@ -172,6 +175,7 @@ class TrainingConfig:
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
+        _require(0 < self.adoption <= 1, "training.adoption", self.adoption, "in (0, 1]")
         for name in ("weight_decay", "geometry_weight", "geometry_after", "concept_weight"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
 

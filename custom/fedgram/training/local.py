@@ -97,7 +97,9 @@ def adopt(site: Site, state: GlobalState) -> None:
             expected=f"weights {state.backbone[:12]}… as the rest of the federation",
             remedy="install the same checkpoint as the other sites",
         )
-    lora.load_direction(site.model.transformer, {**lora.direction(site.model.transformer), **state.direction})
+    own, share = lora.direction(site.model.transformer), site.job.training.adoption
+    moved = {k: b if share == 1 else torch.lerp(own[k], b, share) for k, b in state.direction.items()}
+    lora.load_direction(site.model.transformer, {**own, **moved})
     if state.magnitude:
         lora.load_magnitude(site.model.transformer, state.magnitude)
     site.method.adopt(site, state)
