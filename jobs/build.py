@@ -20,13 +20,13 @@ from fedgram.settings import from_dict
 JOBS = Path(__file__).resolve().parent
 _SERVER = "app_server/config/config_fed_server.json"
 
-# What each job changes of jobs/geodora. Baselines have plain LoRA, no geometry loss, and weights by samples.
+# What each job changes of jobs/geodora. Baselines have plain LoRA, none of fedgram's losses, weights by samples.
 _PLAIN = {
     "adapter": {"dora": False},
-    "training": {"geometry_weight": 0.0},
+    "training": {"geometry_weight": 0.0, "concept_weight": 0.0},
     "aggregation": {"weights": "samples"},
 }
-_GRAMS = {"geometry_weight": 1.0, "cka": "centered", "geometry_trains": "pipeline"}
+_GRAMS = {"geometry_weight": 1.0, "cka": "centered", "geometry_trains": "pipeline", "concept_weight": 0.0}
 METHODS: dict[str, dict[str, Any]] = {
     "geolora": {"adapter": {"dora": False}},
     "local": {**_PLAIN, "method": {"name": "local"}},

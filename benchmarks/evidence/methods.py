@@ -37,32 +37,34 @@ BASELINES = (
 )
 OURS = ("geolora", "geodora")
 
-_PIPELINE = {"geometry_trains": "pipeline", "geometry_weight": 1.0, "cka": "centered"}
+_NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
+_PRINTED = {"cka": "paper", "concept_weight": 0.0}
 
 # Ablations: of which job, and what is changed. A name reads "job: change".
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    # the paper as printed: eq. 2 without centring, eq. 6 without centring, no loss of ours
+    "geodora: as printed": ("geodora", {"training": _PRINTED, "aggregation": {"lap": "paper"}}),
     # the geometry loss
     "geodora: λ=0": ("geodora", {"training": {"geometry_weight": 0.0}}),
-    "geodora: λ=1": ("geodora", {"training": {"geometry_weight": 1.0}}),
+    "geodora: λ=0.3": ("geodora", {"training": {"geometry_weight": 0.3}}),
     "geodora: λ=3": ("geodora", {"training": {"geometry_weight": 3.0}}),
-    "geodora: loss as printed": ("geodora", {"training": {"cka": "paper"}}),
-    "geodora: loss centred": ("geodora", {"training": {"cka": "centered"}}),
-    "geodora: trains all": ("geodora", {"training": {"geometry_trains": "pipeline"}}),
-    "geodora: trains all, centred, λ=1": ("geodora", {"training": _PIPELINE}),
+    "geodora: uncentred CKA": ("geodora", {"training": {"cka": "paper"}}),
+    "geodora: debiased CKA": ("geodora", {"training": {"cka": "debiased"}}),
+    "geodora: trains direction": ("geodora", {"training": {"geometry_trains": "direction"}}),
     "geodora: every 4th step": ("geodora", {"training": {"geometry_every": 4}}),
     "geodora: after 8 rounds": ("geodora", {"training": {"geometry_after": 8}}),
     "geodora: Ḡ of concepts": ("geodora", {"training": {"geometry_of": "concepts"}}),
     "geodora: median Ḡ": ("geodora", {"aggregation": {"consensus": "median"}}),
-    # a loss in anchor coordinates
-    "geodora: concept loss": ("geodora", {"training": {"concept_weight": 0.3}}),
-    "geodora: concept loss, λ=0": ("geodora", {"training": {"concept_weight": 0.3, "geometry_weight": 0.0}}),
-    "geodora: concept loss, trains all": ("geodora", {"training": {**_PIPELINE, "concept_weight": 0.3}}),
-    "fedhenn: concept loss": ("fedhenn", {"training": {"concept_weight": 0.3}}),
+    # the loss in anchor coordinates
+    "geodora: no concept loss": ("geodora", {"training": {"concept_weight": 0.0}}),
+    "geodora: no concept loss, λ=0": ("geodora", {"training": _NO_LOSSES}),
+    "geodora: concept loss 1": ("geodora", {"training": {"concept_weight": 1.0}}),
     "local: concept loss": ("local", {"training": {"concept_weight": 0.3}}),
     # what is shared, and how it is averaged
+    "geodora: B not shared": ("geodora", {"method": {"name": "fedhenn"}}),
+    "geodora: B frozen": ("geodora", {"training": {"learning_rate": 1e-9}}),
     "local: B frozen": ("local", {"training": {"learning_rate": 1e-9}}),
     "geodora: half adopted": ("geodora", {"training": {"adoption": 0.5}}),
-    "geodora: half adopted, concept loss": ("geodora", {"training": {"adoption": 0.5, "concept_weight": 0.3}}),
     "geodora: mean m": ("geodora", {"adapter": {"magnitude": "mean"}}),
     "geodora: uniform weights": ("geodora", {"aggregation": {"weights": "uniform"}}),
     "geodora: weights by samples": ("geodora", {"aggregation": {"weights": "samples"}}),

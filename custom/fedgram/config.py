@@ -162,13 +162,13 @@ class TrainingConfig:
     local_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     adoption: float = 1.0
-    geometry_weight: float = 0.3
+    geometry_weight: float = 1.0
     geometry_every: int = 1
     geometry_after: int = 0
     geometry_of: Literal["anchors", "concepts"] = "anchors"
-    concept_weight: float = 0.0
-    cka: CkaVariant = "debiased"
-    geometry_trains: Literal["direction", "pipeline"] = "direction"
+    concept_weight: float = 0.3
+    cka: CkaVariant = "centered"
+    geometry_trains: Literal["direction", "pipeline"] = "pipeline"
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_steps", "batch_size", "geometry_every"):

@@ -22,7 +22,7 @@ def test_flare_and_the_plain_loop_share_the_same(toy: Toy, tmp_path: Path, name:
     run = dataclasses.replace(toy, sites=sites).with_job(
         method={"name": name},
         adapter={"dora": False},
-        training={"geometry_weight": 0.0, "rounds": 2, "local_steps": 2},
+        training={"geometry_weight": 0.0, "concept_weight": 0.0, "rounds": 2, "local_steps": 2},
         baseline=False,
     )
     simulator.prepare(run, tmp_path)

@@ -35,7 +35,7 @@ def with_method(toy: Toy, name: str, **changes: object) -> Toy:
     plain = {
         "method": {"name": name, "strength": 0.5},
         "adapter": {"dora": False},
-        "training": {"geometry_weight": 0.0, "rounds": 3, **SETTINGS.get(name, {})},
+        "training": {"geometry_weight": 0.0, "concept_weight": 0.0, "rounds": 3, **SETTINGS.get(name, {})},
         "aggregation": {"weights": "samples"},
         "baseline": False,
     }
