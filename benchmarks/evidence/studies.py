@@ -60,7 +60,7 @@ def anchors() -> list[Experiment]:
 STUDIES = {
     "quick": lambda: grid((MADE,), ("local", "fedit", "geodora: λ=0", "geodora", CENTRAL), range(3)),
     "tuning": lambda: grid((MADE, "carnivora"), ("local", *OURS, *ABLATIONS), range(3), split="validation"),
-    "methods": lambda: grid((MADE, *REAL), (*BASELINES, *OURS, CENTRAL)),
+    "methods": lambda: [*grid((MADE,), (*BASELINES, *OURS, CENTRAL)), *grid(REAL, (*BASELINES, *OURS, CENTRAL))],
     "ablations": lambda: grid((MADE, "carnivora"), tuple(ABLATIONS)),
     "controls": controls,
     "anchors": anchors,

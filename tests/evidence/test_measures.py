@@ -57,10 +57,8 @@ def test_a_run_is_a_row_of_measures_in_their_range(folder: Path, method: str):
 
 @pytest.mark.usefixtures("short")
 def test_settings_are_chosen_without_held_out_anchors_and_test_samples(folder: Path):
-    chosen = Experiment("synthetic", "local", 0, split="validation")
-    federation, whole = (
-        experiment.federation_of(e, folder) for e in (chosen, Experiment("synthetic", "local", 0))
-    )
+    chosen, tested = Experiment("synthetic", "local", 0, split="validation"), Experiment("synthetic", "local", 0)
+    federation, whole = (experiment.federation_of(e, folder) for e in (chosen, tested))
     assert federation.anchors.slots + federation.heldout.slots == whole.anchors.slots
     assert {federation.anchors.sha256, federation.heldout.sha256}.isdisjoint({whole.heldout.sha256})
     assert sorted((*federation.anchors.concepts, *federation.heldout.concepts)) == sorted(whole.anchors.concepts)

@@ -218,8 +218,8 @@ def test_constants_are_those_of_the_second_modalitys_training_pairs(bridge: Toy)
 
 
 def test_the_weight_scales_the_loss(bridge: Toy, state: GlobalState):
-    """Without the geometry, loss − task loss = weight × bridge loss."""
-    one_step = {"local_steps": 1, "geometry_weight": 0.0}
+    """Without losses over the anchors, loss − task loss = weight × bridge loss."""
+    one_step = {"local_steps": 1, "geometry_weight": 0.0, "concept_weight": 0.0}
     for weight in (0.5, 2.0):
         site = with_settings(bridge, weight=weight).with_job(training=one_step).open("red")
         found = local.local_round(site, state).metrics

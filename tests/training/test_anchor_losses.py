@@ -1,0 +1,117 @@
+"""What goes beyond the paper: the loss in anchor coordinates, geometry by concept, a late start, adoption."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fedgram.core.cka import cka
+from fedgram.core.concepts import concept_gram
+from fedgram.core.gram import cosine_gram
+from fedgram.core.relative import anchor_coordinates
+from fedgram.errors import ConfigError
+from fedgram.model import lora
+from fedgram.training import local
+from fedgram.training.server import agree
+from fedgram.types import GlobalState
+from toy import Toy
+
+ROWS = torch.tensor([0, 3, 25, 40])
+
+
+@pytest.fixture
+def state(toy: Toy) -> GlobalState:
+    return agree([local.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
+
+
+def slow_concept_loss(site, rows, gram: torch.Tensor) -> float:
+    """Minus the mean log-probability of the right concept, sample by sample."""
+    names = [site.job.anchors.concepts[slot] for slot in site.anchors.slots]
+    known = sorted(set(names))
+    own = anchor_coordinates(
+        site.model.embed(site.data["train"].tokens[rows]), site.model.embed(site.anchors.tokens)
+    )
+    places = []
+    for concept in known:
+        members = [gram[i] - gram[i].mean() for i, name in enumerate(names) if name == concept]
+        places.append(torch.stack(members).mean(0))
+    total = 0.0
+    for coordinates, row in zip(own, rows.tolist(), strict=True):
+        logits = torch.stack([torch.cosine_similarity(coordinates, place, dim=0) for place in places]) / 0.1
+        total -= logits.log_softmax(0)[known.index(site.data["train"].concepts[row])].item()
+    return total / len(rows)
+
+
+@pytest.mark.parametrize("name", ["red", "blue"])  # blue has no anchors of one concept
+def test_the_loss_is_the_place_among_the_anchors(toy: Toy, state: GlobalState, name: str):
+    site = toy.open(name)
+    z = site.model.represent(site.data["train"].tokens[ROWS])
+    anchors = local.represent_anchors(site)
+    slots = torch.tensor(site.anchors.slots)
+    together = local.concept_loss(site, z, ROWS, anchors, state.consensus)
+    assert together.item() == pytest.approx(
+        slow_concept_loss(site, ROWS, state.consensus[slots][:, slots]), rel=1e-4
+    )
+    alone = local.concept_loss(site, z, ROWS, anchors, None)
+    own = cosine_gram(site.model.embed(site.anchors.tokens))
+    assert alone.item() == pytest.approx(slow_concept_loss(site, ROWS, own), rel=1e-4)
+    assert together.item() != pytest.approx(alone.item(), rel=1e-3)
+
+
+def test_samples_without_a_known_concept_count_for_nothing(toy: Toy, state: GlobalState):
+    site = toy.open("red")
+    train = site.data["train"]
+    unknown = ["" if i in (0, 3) else c for i, c in enumerate(train.concepts)]
+    other = dataclasses.replace(site, data={"train": dataclasses.replace(train, concepts=unknown)})
+    z, anchors = site.model.represent(train.tokens[ROWS]), local.represent_anchors(site)
+    some = local.concept_loss(other, z, ROWS, anchors, state.consensus)
+    rest = local.concept_loss(site, z[2:], ROWS[2:], anchors, state.consensus)
+    torch.testing.assert_close(some, rest)
+    assert local.concept_loss(other, z[:2], ROWS[:2], anchors, state.consensus) == 0
+
+
+def test_the_loss_brings_samples_to_the_place_of_their_concept(toy: Toy, state: GlobalState):
+    after = {}
+    for weight in (0.0, 1.0):
+        settings = {"concept_weight": weight, "geometry_weight": 0.0, "local_steps": 20}
+        site = toy.with_job(training=settings).open("red")
+        local.local_round(site, state)
+        rows = torch.arange(len(site.data["train"]))
+        z = site.model.embed(site.data["train"].tokens)
+        anchors = site.model.embed(site.anchors.tokens)
+        after[weight] = local.concept_loss(site, z, rows, anchors, state.consensus).item()
+    assert after[1.0] < 0.5 * after[0.0]
+
+
+def test_geometry_by_concept(toy: Toy, state: GlobalState):
+    site = toy.with_job(training={"geometry_of": "concepts"}).open("red")
+    anchors = local.represent_anchors(site)
+    index = torch.tensor([sorted(set(site.job.anchors.concepts)).index(c) for c in site.job.anchors.concepts])
+    slots = torch.tensor(site.anchors.slots)
+    own, target = cosine_gram(anchors), state.consensus[slots][:, slots]
+    expected = cka(concept_gram(own, index[slots]), concept_gram(target, index[slots]), site.job.training.cka)
+    torch.testing.assert_close(local.anchor_alignment(site, anchors, state.consensus), expected)
+
+
+def test_the_geometry_loss_may_begin_later(toy: Toy, state: GlobalState):
+    late, never = (toy.with_job(training=t) for t in ({"geometry_after": 1}, {"geometry_weight": 0.0}))
+    first, without = (local.local_round(run.open("red"), state) for run in (late, never))
+    assert "cka" not in first.metrics
+    assert all(torch.equal(delta, without.delta[k]) for k, delta in first.delta.items())
+    second = local.local_round(late.open("red"), dataclasses.replace(state, round=1))
+    assert "cka" in second.metrics
+
+
+def test_a_site_may_keep_a_part_of_its_own_b(toy: Toy, state: GlobalState):
+    site = toy.with_job(training={"adoption": 0.25}).open("red")
+    layers = state.direction
+    lora.load_direction(site.model.transformer, {k: torch.full_like(b, 4.0) for k, b in layers.items()})
+    local.adopt(site, dataclasses.replace(state, direction={k: torch.zeros_like(b) for k, b in layers.items()}))
+    assert all((b == 3.0).all() for b in lora.direction(site.model.transformer).values())
+
+
+@pytest.mark.parametrize("wrong", [{"adoption": 0.0}, {"adoption": 1.5}, {"concept_weight": -1.0}])
+def test_ranges(toy: Toy, wrong: dict[str, float]):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        toy.with_job(training=wrong)
