@@ -91,7 +91,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
 
 
 def _spec_key(spec: ModelSpec) -> str:
-    return repr((spec.backbone, sorted((name, tuple(shape)) for name, shape in spec.shapes.items())))
+    return repr((spec.backbone, spec.width, sorted((name, tuple(shape)) for name, shape in spec.shapes.items())))
 
 
 class Round:
