@@ -11,7 +11,7 @@ from fedgram.config import JobConfig
 from fedgram.core.dora import frozen_a
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Closing, Method, SiteView
-from fedgram.methods.fedit import factors_of
+from fedgram.methods.fedit import factor_shapes, factors_of
 from fedgram.model import lora
 from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec
 
@@ -31,10 +31,7 @@ class PerModality(Method):
         return False
 
     def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-        shapes = spec.shapes.items()
-        return {f"A/{k}": (r, d_in) for k, (_, r, d_in) in shapes} | {
-            f"B/{k}": (d_out, r) for k, (d_out, r, _) in shapes
-        }
+        return factor_shapes(spec)
 
     def finish(self, round: Closing) -> dict[str, Tensor]:
         after = dict(round.before.extra)
@@ -51,9 +48,7 @@ class PerModality(Method):
         lora.load_direction(site.model.transformer, factors_of(own, "B"))
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
-        model, own = site.model.transformer, self._own(site, state)
-        trained = {f"A/{k}": v for k, v in lora.down(model).items()}
-        trained |= {f"B/{k}": v for k, v in lora.direction(model).items()}
+        own, trained = self._own(site, state), lora.state(site.model.transformer)
         return {k: (v - own[k]).to(WIRE_DTYPE).contiguous() for k, v in trained.items()}
 
     def _own(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:

@@ -50,6 +50,14 @@ class FedIT(Method):
         }
 
 
+def factor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Shapes of A and B of every layer, as ``A/<layer>`` and ``B/<layer>``."""
+    shapes = spec.shapes.items()
+    return {f"A/{k}": (r, d_in) for k, (_, r, d_in) in shapes} | {
+        f"B/{k}": (d_out, r) for k, (d_out, r, _) in shapes
+    }
+
+
 def factors_of(extra: Mapping[str, Tensor], factor: str) -> dict[str, Tensor]:
     """The tensors of one factor (``A``, ``B`` or ``R``) among a state's extras, by layer name."""
     return {k.removeprefix(f"{factor}/"): v for k, v in extra.items() if k.startswith(f"{factor}/")}

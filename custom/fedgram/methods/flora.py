@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedgram.core.dora import frozen_a
 from fedgram.methods.base import Closing, Method, SiteView
-from fedgram.methods.fedit import factors_of
+from fedgram.methods.fedit import factor_shapes, factors_of
 from fedgram.model import lora
 from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, SiteUpdate
 
@@ -30,10 +30,7 @@ class FLoRA(Method):
         return False
 
     def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-        shapes = spec.shapes.items()
-        return {f"A/{k}": (r, d_in) for k, (_, r, d_in) in shapes} | {
-            f"B/{k}": (d_out, r) for k, (d_out, r, _) in shapes
-        }
+        return factor_shapes(spec)
 
     def start(self, spec: ModelSpec) -> dict[str, Tensor]:
         return empty_residual(spec)
@@ -58,10 +55,8 @@ class FLoRA(Method):
             site.optimizer.state.pop(parameter, None)
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
-        model = site.model.transformer
-        a = {f"A/{k}": v for k, v in lora.down(model).items()}
-        b = {f"B/{k}": v for k, v in lora.direction(model).items()}
-        return {k: v.to(WIRE_DTYPE).contiguous() for k, v in {**a, **b}.items()}
+        trained = lora.state(site.model.transformer)
+        return {k: v.to(WIRE_DTYPE).contiguous() for k, v in trained.items()}
 
 
 def empty_residual(spec: ModelSpec) -> dict[str, Tensor]:

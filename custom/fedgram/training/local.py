@@ -180,9 +180,7 @@ def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus
     gram = cosine_gram(anchors).detach()
     if consensus is not None:
         gram = target_gram(consensus, gram, site.anchors.slots)
-    names = _anchor_names(site)
-    index = {name: i for i, name in enumerate(sorted(set(names)))}
-    own = site.data["train"].concepts
+    own, index = site.data["train"].concepts, _concept_index(site)
     targets = torch.tensor([index.get(str(own[i]), -100) for i in rows.tolist()], device=z.device)
     if (targets < 0).all():
         return z.new_zeros(())
@@ -192,13 +190,13 @@ def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus
 
 def anchor_concepts(site: Site) -> Tensor:
     """Index of the concept of each anchor that the site covers, in the alphabetical order of concepts, (b,)."""
-    names = _anchor_names(site)
-    index = {name: i for i, name in enumerate(sorted(set(names)))}
-    return torch.tensor([index[name] for name in names], device=site.device)
+    concepts, index = site.job.anchors.concepts, _concept_index(site)
+    return torch.tensor([index[concepts[slot]] for slot in site.anchors.slots], device=site.device)
 
 
-def _anchor_names(site: Site) -> list[str]:
-    return [site.job.anchors.concepts[slot] for slot in site.anchors.slots]
+def _concept_index(site: Site) -> dict[str, int]:
+    present = {site.job.anchors.concepts[slot] for slot in site.anchors.slots}
+    return {concept: i for i, concept in enumerate(sorted(present))}
 
 
 def bridge_loss(site: Site, first: Tokens, second: Tokens, temperature: float) -> Tensor:
