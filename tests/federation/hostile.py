@@ -74,12 +74,14 @@ class Site:
             timeout=seconds,
         )
 
-    def frame(self, stream: int, sequence: int, size: int, payload: bytes) -> None:
+    def frame(
+        self, stream: int, sequence: int, size: int, payload: bytes, kind: int = StreamDataType.CHUNK
+    ) -> None:
         headers = {
             StreamHeaderKey.STREAM_ID: stream,
             StreamHeaderKey.SEQUENCE: sequence,
             StreamHeaderKey.SIZE: size,
-            StreamHeaderKey.DATA_TYPE: StreamDataType.CHUNK,
+            StreamHeaderKey.DATA_TYPE: kind,
             StreamHeaderKey.CHANNEL: CellChannel.SERVER_COMMAND,
             StreamHeaderKey.TOPIC: ServerCommandNames.SUBMIT_UPDATE,
         }
@@ -206,9 +208,10 @@ def unfinished(site: Site) -> Shareable:
 
 
 def repeated(site: Site) -> Shareable:
-    for _ in range(150):
-        site.command(ServerCommandNames.SUBMIT_UPDATE, b"\x64" * 50, Encoding.FOBS, seconds=0.01)
-    return site.nothing()
+    """All at once: what comes after the end of a task counts as a reply to the next one."""
+    for stream in range(150):
+        site.frame(3000 + stream, 0, 50, b"\x64" * 50, StreamDataType.FINAL)
+    return hang(site)
 
 
 def abort(site: Site) -> Shareable:
