@@ -73,7 +73,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: server momentum": ("geodora", {"aggregation": {"server_momentum": 0.9}}),
     "geodora: server step 2": ("geodora", {"aggregation": {"server_learning_rate": 2.0}}),
     # the budget
-    "geodora: learning rate × 5": ("geodora", {"training": {"learning_rate": 5e-3}}),
+    "geodora: learning rate × 5": ("geodora", {"training": {"learning_rate": 1e-2}}),
     "geodora: 8 rounds of 12": ("geodora", {"training": {"rounds": 8, "local_steps": 12}}),
     "geodora: rank 4": ("geodora", {"adapter": {"rank": 4, "alpha": 8.0}}),
     "geodora: rank 64": ("geodora", {"adapter": {"rank": 64, "alpha": 128.0}}),
