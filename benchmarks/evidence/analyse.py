@@ -142,7 +142,7 @@ def ablations() -> str:
 def controls() -> str:
     """The methods where an assumption does not hold."""
     parts = groups(read(RESULTS / "controls.csv"), "federation", "broken").items()
-    measures = ("accuracy", "r@1", "zero-shot", "cka", "share of the first site")
+    measures = ("accuracy", "r@1", "zero-shot", "cka", "share of the victim")
     return "\n".join(f"**{name}, {what}**\n\n{by_method(rows, measures)}" for (name, what), rows in parts)
 
 

@@ -11,18 +11,19 @@ from statistics import mean
 from typing import get_args
 
 import torch
-from fedgram.config import JobConfig, MethodName
+from fedgram.config import MethodName
+from fedgram.errors import ConfigError
 from fedgram.outcome import Outcome
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-from fedgram.training.site import Site, open_site
+from fedgram.training.site import open_site
 from fedgram.types import GlobalState
 
 from benchmarks.evidence import central
 from benchmarks.evidence.federations import EVEN, Federation, anchorsets, damage, kind_of
+from benchmarks.evidence.federations.synthetic import BRIDGED, VICTIM, latents_of_anchors
 from benchmarks.evidence.federations.synthetic import NAME as SYNTHETIC
-from benchmarks.evidence.federations.synthetic import latents_of_anchors
 from benchmarks.evidence.measure import Row, measure, truth_alignment
 from benchmarks.evidence.methods import CENTRAL, job_of
 
@@ -38,6 +39,7 @@ class Experiment:
         broken: what is wrong with the federation on purpose, or ``nothing``.
         method: of :mod:`benchmarks.evidence.methods`.
         seed: of the partition, the initial weights and the batches.
+        pairs: training samples that one site has in a second modality too; 0 is no bridge.
         split: ``test`` with held-out anchors; ``validation`` with one half of the training anchors for the other.
     """
 
@@ -48,6 +50,7 @@ class Experiment:
     alpha: float = EVEN
     broken: str = "nothing"
     split: str = "test"
+    pairs: int = 0
 
 
 def run(experiment: Experiment, folder: Path) -> Row:
@@ -69,11 +72,16 @@ def run(experiment: Experiment, folder: Path) -> Row:
     else:
         with tempfile.TemporaryDirectory() as temporary:
             sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in opened.items()}
-            costs = _costs(run_federation(sessions, job, Path(temporary, "server")))
+            costs = _costs(run_federation(sessions, job, Path(temporary, "server")), victim_of(federation))
     costs |= {"seconds": time.perf_counter() - ready, "seconds to open": ready - started}
-    row = measure(opened, experiment.split) | costs
+    evaluations = {name: local.evaluation(site, experiment.split) for name, site in opened.items()}
+    row = (
+        measure(opened, evaluations, experiment.split, BRIDGED if experiment.federation == SYNTHETIC else None)
+        | costs
+    )
     if experiment.federation == SYNTHETIC:
-        row["truth"] = mean(_truth(federation, name, site, job) for name, site in opened.items())
+        truth = {name: latents_of_anchors(federation, name, heldout=True) for name in opened}
+        row["truth"] = mean(truth_alignment(evaluations[name], truth[name]) for name in opened)
     return row
 
 
@@ -86,17 +94,20 @@ def federation_of(experiment: Experiment, folder: Path) -> Federation:
     module = importlib.import_module(f"benchmarks.evidence.federations.{experiment.federation}")
     home, broken, seed = folder / experiment.federation, experiment.broken, experiment.seed
     made = {"sites": experiment.sites, "alpha": experiment.alpha, "seed": seed}
+    if experiment.pairs and experiment.federation != SYNTHETIC:
+        raise ConfigError(f"{experiment.pairs}", where="pairs", expected=f"0, or the federation {SYNTHETIC}")
     if experiment.federation == SYNTHETIC and not broken.endswith(" anchors left"):
-        found = module.build(home, **made, broken=broken)
+        found = module.build(home, **made, broken=broken, pairs=experiment.pairs)
     else:
+        made |= {"pairs": experiment.pairs} if experiment.pairs else {}
         found = _broken(module.build(home, **made), home, broken, seed)
     return anchorsets.halved_anchors(found, home) if experiment.split == "validation" else found
 
 
 def _broken(federation: Federation, home: Path, broken: str, seed: int) -> Federation:
-    victim = next(iter(federation.sites))
     if broken == "nothing":
         return federation
+    victim = victim_of(federation)
     if broken.endswith(" anchors left"):
         return anchorsets.fewer_anchors(federation, home, int(broken.split()[0]))
     if broken == "shuffled anchors":
@@ -112,7 +123,12 @@ def _broken(federation: Federation, home: Path, broken: str, seed: int) -> Feder
     raise KeyError(broken)
 
 
-def _costs(outcome: Outcome) -> Row:
+def victim_of(federation: Federation) -> str:
+    """The site that is spoilt where one is."""
+    return next((name for name in federation.sites if kind_of(name) == VICTIM), next(iter(federation.sites)))
+
+
+def _costs(outcome: Outcome, victim: str) -> Row:
     """Bytes of tensors a site and round, how much of the updates the mean keeps, and who weighs how much."""
     records = outcome.server.records
     sites = sorted({name for record in records for name in record.shares})
@@ -126,8 +142,7 @@ def _costs(outcome: Outcome) -> Row:
     for kind in sorted({kind_of(name) for name in sites}):
         own = [name for name in sites if kind_of(name) == kind]
         row[f"share/{kind}"] = mean(sum(r.shares.get(name, 0.0) for name in own) / len(own) for r in records)
-    first = sites[0]
-    row["share of the first site"] = mean(r.shares.get(first, 0.0) for r in records)
+    row["share of the victim"] = mean(r.shares.get(victim, 0.0) for r in records)
     return row
 
 
@@ -135,11 +150,6 @@ def state_bytes(state: GlobalState) -> int:
     """Bytes of the tensors that the server sends to a site in a round."""
     tensors = (*state.direction.values(), *state.magnitude.values(), *state.extra.values(), state.consensus)
     return sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _truth(federation: Federation, name: str, site: Site, job: JobConfig) -> float:
-    latents = latents_of_anchors(federation, name, heldout=job.heldout is not None)
-    return truth_alignment(local.evaluation(site), latents)
 
 
 def quiet() -> None:

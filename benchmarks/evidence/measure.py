@@ -16,8 +16,7 @@ from fedgram.core.cka import cka
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import cross_similarity, mutual_knn
 from fedgram.crossmodal import Embedded
-from fedgram.evaluation import NEIGHBOURS, answerable, mean_average_precision
-from fedgram.training import local
+from fedgram.evaluation import NEIGHBOURS, answerable, heldout_gram, mean_average_precision, precision_at_1
 from fedgram.training.site import Site
 from fedgram.types import SiteEvaluation
 from torch import Tensor
@@ -29,20 +28,31 @@ RANKS = (1, 5, 10)
 Row = dict[str, float]
 
 
-def measure(sites: Mapping[str, Site], split: str) -> Row:
+def measure(
+    sites: Mapping[str, Site],
+    evaluations: Mapping[str, SiteEvaluation],
+    split: str,
+    bridged: tuple[str, str] | None = None,
+) -> Row:
     """All measures of a run.
 
     Args:
         sites: with the model that they ended with.
+        evaluations: of each of them, on this split.
         split: ``test``, or ``validation`` to choose settings by.
+        bridged: two modalities whose retrieval is measured by itself too, as ``bridged r@1``, and that of all
+            others as ``other r@1``.
     """
-    evaluations = {name: local.evaluation(site, split) for name, site in sites.items()}
     embedded = {name: crossmodal.embed(site, crossmodal.samples_of(site, split)) for name, site in sites.items()}
     pairs = [(a, b) for a, b in combinations(sites, 2) if kind_of(a) != kind_of(b)]
     row = accuracies(evaluations)
     row |= _mean([alignment(evaluations[a], evaluations[b]) for a, b in pairs])
     both_ways = [pair for a, b in pairs for pair in ((a, b), (b, a))]
-    row |= _mean([retrieval(embedded[a], embedded[b]) for a, b in both_ways])
+    found = {pair: retrieval(embedded[pair[0]], embedded[pair[1]]) for pair in both_ways}
+    row |= _mean(list(found.values()))
+    for name, inside in (("bridged r@1", True), ("other r@1", False)) if bridged else ():
+        own = [r for pair, r in found.items() if ({*map(kind_of, pair)} == set(bridged or ())) is inside]
+        row[name] = _mean(own)["r@1"]
     row |= zero_shot(sites, embedded, both_ways)
     return row
 
@@ -62,7 +72,8 @@ def alignment(a: SiteEvaluation, b: SiteEvaluation) -> Row:
 
     ``…/null`` is the mean over permutations of one side, ``…/above`` the share of permutations that score less.
     """
-    x, y = heldout_grams(a, b)
+    common = sorted(set(a.heldout_slots) & set(b.heldout_slots))
+    x, y = heldout_gram(a, common), heldout_gram(b, common)
     if len(x) <= NEIGHBOURS:
         return {}
     generator = np.random.default_rng(0)
@@ -82,32 +93,20 @@ def _knn(x: Tensor, y: Tensor) -> float:
     return mutual_knn(x, y, NEIGHBOURS)
 
 
-def heldout_grams(a: SiteEvaluation, b: SiteEvaluation) -> tuple[Tensor, Tensor]:
-    """The two sites' cosines over the held-out anchors that both have, float64."""
-    common = sorted(set(a.heldout_slots) & set(b.heldout_slots))
-    grams = []
-    for evaluation in (a, b):
-        rows = torch.tensor([len(evaluation.slots) + evaluation.heldout_slots.index(s) for s in common])
-        grams.append(evaluation.gram.double()[rows[:, None], rows[None, :]])
-    return grams[0], grams[1]
-
-
 def retrieval(query: Embedded, gallery: Embedded) -> Row:
     """Whether a sample of the right concept is found at a site of another modality.
 
     ``r@k`` among the first k and ``map`` in anchor coordinates, ``raw r@1`` by plain cosines, ``chance`` of r@1.
+    Nothing where no query has a concept that is offered.
     """
     truth, offered = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     rows = answerable(truth, offered)
     if not rows:
         return {}
-    relative, raw = crossmodal.similarities(query, gallery), cross_similarity(query.z, gallery.z)
+    relative = crossmodal.similarities(query, gallery)
+    raw, chance = precision_at_1(cross_similarity(query.z, gallery.z), truth, offered)
     row = {f"r@{k}": recall(relative, truth, offered, rows, k) for k in RANKS}
-    return row | {
-        "map": mean_average_precision(relative, truth, offered),
-        "raw r@1": recall(raw, truth, offered, rows, 1),
-        "chance": mean(offered.count(truth[i]) / len(offered) for i in rows),
-    }
+    return row | {"map": mean_average_precision(relative, truth, offered), "raw r@1": raw, "chance": chance}
 
 
 def recall(similarity: Tensor, truth: Sequence[str], offered: Sequence[str], rows: Sequence[int], k: int) -> float:
@@ -120,14 +119,17 @@ def zero_shot(
     sites: Mapping[str, Site], embedded: Mapping[str, Embedded], pairs: Sequence[tuple[str, str]]
 ) -> Row:
     """Samples of concepts whose labels their own site never saw, named by the labels of another modality."""
-    unseen = {name: crossmodal.trained_concepts(site) for name, site in sites.items()}
+    named = {name: crossmodal.trained_concepts(site) for name, site in sites.items()}
+    taught: dict[str, Embedded] = {}
     rows = []
     for query, teacher in pairs:
-        if unseen[teacher] - unseen[query]:
-            taught = crossmodal.embed(sites[teacher], crossmodal.samples_of(sites[teacher], "train"))
+        if named[teacher] - named[query]:
+            if teacher not in taught:
+                samples = crossmodal.samples_of(sites[teacher], "train")
+                taught[teacher] = crossmodal.embed(sites[teacher], samples)
             rows += [
                 {"zero-shot": found.accuracy, "zero-shot chance": found.chance}
-                for found in crossmodal.transfers(embedded[query], taught)
+                for found in crossmodal.transfers(embedded[query], taught[teacher])
             ]
     return _mean(rows)
 

@@ -34,7 +34,7 @@ def append(path: Path, experiment: Experiment, row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = {**asdict(experiment), **{name: round(value, 6) for name, value in row.items()}}
     table = pd.DataFrame([*read(path), fresh]).sort_values(
-        ["split", "federation", "sites", "alpha", "broken", "method", "seed"]
+        ["split", "federation", "sites", "alpha", "broken", "pairs", "method", "seed"]
     )
     part = path.with_suffix(".part")
     table.to_csv(part, index=False, lineterminator="\n")

@@ -70,6 +70,14 @@ def anchors() -> list[Experiment]:
     return found
 
 
+def bridges() -> list[Experiment]:
+    """What pairs at one site are worth, beside what anchors are worth."""
+    found = []
+    for left, pairs in product((6, 12, 24), (0, 20, 60, 180)):
+        found += grid((MADE,), ("geodora",), broken=f"{left} anchors left", pairs=pairs)
+    return found
+
+
 STUDIES = {
     "quick": lambda: grid((MADE,), ("local", "fedit", "geodora: λ=0", "geodora", CENTRAL), range(3)),
     "tuning": lambda: grid((MADE, "carnivora"), ("local", *OURS, *ABLATIONS), range(3), split="validation"),
@@ -81,5 +89,6 @@ STUDIES = {
     "ablations": lambda: [*grid((MADE,), tuple(ABLATIONS)), *grid(("carnivora",), DECISIVE)],
     "controls": controls,
     "anchors": anchors,
+    "bridges": bridges,
     "partitions": partitions,
 }

@@ -56,7 +56,7 @@ def alignments(evaluations: Mapping[str, SiteEvaluation], job: JobConfig) -> lis
 
 
 def _align(a: SiteEvaluation, b: SiteEvaluation, common: list[int], concepts: Sequence[str]) -> PairAlignment:
-    x, y = _heldout_gram(a, common), _heldout_gram(b, common)
+    x, y = heldout_gram(a, common), heldout_gram(b, common)
     k = min(NEIGHBOURS, len(common) - 1)
     forward, chance_f = heldout_retrieval(a, b, concepts)
     backward, chance_b = heldout_retrieval(b, a, concepts)
@@ -71,7 +71,8 @@ def _align(a: SiteEvaluation, b: SiteEvaluation, common: list[int], concepts: Se
     )
 
 
-def _heldout_gram(evaluation: SiteEvaluation, slots: Sequence[int]) -> Tensor:
+def heldout_gram(evaluation: SiteEvaluation, slots: Sequence[int]) -> Tensor:
+    """Cosines of a site over some of its held-out anchors, (n, n), float64."""
     rows = torch.tensor([len(evaluation.slots) + evaluation.heldout_slots.index(s) for s in slots])
     return evaluation.gram.double()[rows[:, None], rows[None, :]]
 

@@ -6,16 +6,20 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fedgram.core.gram import cosine_gram
+from fedgram.errors import ConfigError
 from fedgram.methods import method_of
 from fedgram.settings import from_dict, to_dict
 from fedgram.types import SiteEvaluation
+from scipy.spatial.distance import pdist
 
 from benchmarks.evidence import analyse, experiment, rows
 from benchmarks.evidence.__main__ import carry_out
 from benchmarks.evidence.experiment import Experiment
+from benchmarks.evidence.federations.synthetic import latents_of
 from benchmarks.evidence.measure import alignment, recall, truth_alignment
 from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, job_of
 from benchmarks.evidence.studies import STUDIES
@@ -64,6 +68,33 @@ def test_settings_are_chosen_without_held_out_anchors_and_test_samples(folder: P
     assert sorted((*federation.anchors.concepts, *federation.heldout.concepts)) == sorted(whole.anchors.concepts)
     row = experiment.run(chosen, folder)
     assert row["accuracy"] != experiment.run(tested, folder)["accuracy"]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_bridge_is_pairs_of_one_scene_at_one_site(folder: Path):
+    few, more = (
+        experiment.federation_of(Experiment("synthetic", "geodora", 0, pairs=pairs), folder) for pairs in (8, 20)
+    )
+    bridged = [name for name, config in more.sites.items() if config.bridge is not None]
+    assert bridged == [experiment.victim_of(more)] == ["radar-1"]
+    tables = [pd.read_csv(f.sites["radar-1"].bridge.data, index_col="id") for f in (few, more)]  # pyright: ignore
+    assert tables[0].equals(tables[1].iloc[:8])
+    truth = latents_of(more, "radar-1")
+    scene = np.stack([truth[name] for name in tables[1].index])
+    # samples that are near in the hidden scene are near in what lidar sees of it
+    assert truth_correlation(scene, tables[1].to_numpy()) > 0.5
+    row = experiment.run(Experiment("synthetic", "geodora", 0, pairs=20), folder)
+    assert 0 < row["bridged r@1"] < 1
+    plain = experiment.run(Experiment("synthetic", "geodora", 0), folder)
+    assert row["bridged r@1"] != plain["bridged r@1"]
+    with pytest.raises(ConfigError, match="at most"):
+        experiment.federation_of(Experiment("synthetic", "geodora", 0, pairs=5000), folder)
+    with pytest.raises(ConfigError, match="pairs"):
+        experiment.federation_of(Experiment("carnivora", "geodora", 0, pairs=5), folder)
+
+
+def truth_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(pdist(a), pdist(b))[0, 1])
 
 
 def test_every_method_of_every_study_is_a_job(folder: Path):

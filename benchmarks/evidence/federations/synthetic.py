@@ -31,6 +31,8 @@ from fedgram.anchors.build import csv_bytes
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
 from fedgram.config import BackboneConfig
 from fedgram.errors import ConfigError
+from fedgram.reading.tables import read_table
+from fedgram.sitefile import BridgeConfig, Columns
 from transformers import BertConfig, BertModel
 
 from benchmarks.evidence.federations import EVEN, Federation, kind_of
@@ -57,28 +59,32 @@ Broken = Literal[
     "collapsed site",
 ]
 NAME, BACKBONE = "synthetic", "random-bert"
+BRIDGED = ("radar", "lidar")  # where there are pairs, the first radar site has them
 SLOTS = 4  # a concept
 _SAMPLES = 110  # a concept and modality, in groups of two
-_VICTIM = "radar"
+VICTIM = "radar"  # whose first site, or whose anchors, are spoilt
 _UNSEEN = {"thermal": frozenset({"moss"})}
 _TRUTH = "truth.csv"
 _MODULE = "benchmarks.evidence.federations.latent"
 
 
 def build(
-    folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0, broken: Broken = "nothing"
+    folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0, broken: Broken = "nothing", pairs: int = 0
 ) -> Federation:
     """The federation, written below ``folder``.
 
+    Args:
+        pairs: training samples that the first radar site has as lidar sees them too.
+
     Raises:
-        ConfigError: ``broken`` is none of the above, or too few data for so many sites.
+        ConfigError: ``broken`` is none of the above, or too few data for so many sites or pairs.
     """
     if broken not in get_args(Broken):
         raise ConfigError(f"{broken!r}", where="broken", expected=", ".join(get_args(Broken)))
     world = World(
         seed,
         shared=broken != "no shared geometry",
-        turned=(_VICTIM,) if broken == "rotated modality" else (),
+        turned=(VICTIM,) if broken == "rotated modality" else (),
     )
     slots = {part: _slots(world, part) for part in ("train", "heldout")}
     home = folder / digest((world, slots))
@@ -98,13 +104,36 @@ def build(
         seed=seed,
         backbones={BACKBONE: str(made / "backbone")},
     )
-    return _broken(federation, home, broken, seed)
+    return _broken(_bridged(federation, home, world, pairs), home, broken, seed)
+
+
+def _bridged(federation: Federation, home: Path, world: World, pairs: int) -> Federation:
+    """With pairs at one site; fewer pairs are the first of more."""
+    if not pairs:
+        return federation
+    first, second = BRIDGED
+    site = federation.of_kind(first)[0]
+    config = federation.sites[site]
+    table, truth = read_table(Path(config.data)), latents_of(federation, site)
+    trained = table.loc[table["split"] == "train", "id"].tolist()
+    names = sorted(trained, key=lambda name: digest((world.seed, name)))[:pairs]
+    if len(names) < pairs:
+        raise ConfigError(f"{pairs}", where="pairs", expected=f"at most {len(names)}, the training samples")
+    rows = world.seen(second, "pairs", np.stack([truth[name] for name in names]))
+    lines = [(name, *cells(row).values()) for name, row in zip(names, rows, strict=True)]
+    target = once(
+        home / "pairs" / f"{digest((site, names))}.csv",
+        lambda fresh: write_csv(fresh, ("id", *COLUMNS), lines),
+    )
+    bridge = BridgeConfig(f"{_MODULE}:{second.upper()}", str(target), "identity", columns=Columns(group="id"))
+    sites = {**federation.sites, site: replace(config, bridge=bridge)}
+    return replace(federation, name=f"{federation.name}, {pairs} pairs", sites=sites)
 
 
 def _broken(federation: Federation, home: Path, broken: Broken, seed: int) -> Federation:
-    victim = federation.of_kind(_VICTIM)[0]
+    victim = federation.of_kind(VICTIM)[0]
     if broken == "wrong concept anchors":
-        return change.misplace_anchors(federation, home, _VICTIM)
+        return change.misplace_anchors(federation, home, VICTIM)
     if broken == "few anchors":
         return change.fewer_anchors(federation, home, len(CONCEPTS))
     if broken == "partial anchors":
@@ -112,7 +141,7 @@ def _broken(federation: Federation, home: Path, broken: Broken, seed: int) -> Fe
     if broken == "shuffled anchors":
         return change.shuffle_anchors(federation, home, seed)
     if broken == "synthetic anchors":
-        return change.replace_files(federation, home, broken, _VICTIM, lambda found: _gaussian(found, seed))
+        return change.replace_files(federation, home, broken, VICTIM, lambda found: _gaussian(found, seed))
     if broken == "noisy site":
         return noisy_site(federation, home, victim, seed)
     if broken == "mislabelled site":
@@ -199,8 +228,8 @@ def _file(row: Array, source: str, origin: Literal["real", "synthetic"]) -> NewF
 
 def _gaussian(anchors: AnchorSet, seed: int) -> Mapping[str, NewFile]:
     """New anchors of the victim: mean and standard deviations of the concept's own ones, without correlation."""
-    kind, generator = KINDS[_VICTIM], np.random.default_rng([seed, len(COLUMNS)])
-    rows = dict(zip(anchors.covered(_VICTIM), map(np.float64, anchors.contents(kind)), strict=True))
+    kind, generator = KINDS[VICTIM], np.random.default_rng([seed, len(COLUMNS)])
+    rows = dict(zip(anchors.covered(VICTIM), map(np.float64, anchors.contents(kind)), strict=True))
     made = {}
     for i in rows:
         slot = anchors.slots[i]
