@@ -16,6 +16,11 @@ Target = str | float | tuple[str, ...] | Path | None  # a class, a number, label
 WIRE_DTYPE = torch.bfloat16  # of ΔB: 8 bits of mantissa on a difference; B itself stays float32
 
 
+def below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """What is named ``<prefix>…``, by the rest of its name: the parts of one mapping that travels as a whole."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
 @dataclass(frozen=True)
 class Sample:
     """One labelled item of a site's data, before tokenising.

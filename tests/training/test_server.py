@@ -43,8 +43,12 @@ def test_round_zero_starts_from_nothing(start: ServerState):
     assert not start.state.consensus.isnan().any()  # every pair is shared by at least two sites
 
 
-def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[SiteIntroduction]):
-    odd = dataclasses.replace(introductions[0], spec=dataclasses.replace(introductions[0].spec, backbone="f" * 64))
+@pytest.mark.parametrize(
+    "other", [{"backbone": "f" * 64}, {"width": 7}, {"shapes": {"layer": (2, 1, 3)}}], ids=str
+)
+def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[SiteIntroduction], other: dict):
+    spec = dataclasses.replace(introductions[0].spec, **other)
+    odd = dataclasses.replace(introductions[0], spec=spec)
     state, rejected = agree([odd, *introductions[1:]], toy.job)
     assert list(rejected) == ["red"]
     assert "another shared transformer" in rejected["red"]

@@ -18,7 +18,7 @@ from torch import Tensor
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.settings import to_dict
-from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 
 INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE)
@@ -53,10 +53,10 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
         meta["round"],
         meta["anchors"],
         meta["backbone"],
-        _part(params, "direction"),
-        _part(params, "magnitude"),
+        below("direction/", params),
+        below("magnitude/", params),
         params["consensus"],
-        _part(params, "extra"),
+        below("extra/", params),
     )
     return meta["run"], state
 
@@ -159,10 +159,6 @@ def _model(params: Mapping[str, Tensor], meta: dict[str, Any], round: int) -> FL
     return FLModel(params_type=ParamsType.FULL, params=plain, meta=meta, current_round=round)
 
 
-def _part(params: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return {k.removeprefix(f"{part}/"): v for k, v in params.items() if k.startswith(f"{part}/")}
-
-
 class _Fields:
     """Typed access to the fields of a reply; a fault is an UpdateRejected."""
 
@@ -188,7 +184,7 @@ class _Fields:
         return value
 
     def part(self, part: str) -> dict[str, Tensor]:
-        found = _part(self._params, part)
+        found = below(f"{part}/", self._params)
         for name in found:
             self.tensor(f"{part}/{name}")
         return found

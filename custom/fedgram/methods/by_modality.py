@@ -13,7 +13,7 @@ from fedgram.errors import ConfigError
 from fedgram.methods.base import Closing, Method, SiteView
 from fedgram.methods.fedit import factor_shapes, factors_of
 from fedgram.model import lora
-from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec
+from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, below
 
 
 class PerModality(Method):
@@ -53,8 +53,7 @@ class PerModality(Method):
 
     def _own(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
         """A and B of the site's modality, as the last round of its sites left them."""
-        prefix = f"{site.modality.name}/"
-        own = {k.removeprefix(prefix): v for k, v in state.extra.items() if k.startswith(prefix)}
+        own = below(f"{site.modality.name}/", state.extra)
         shapes = self.sends(site.spec)
         return {k: own[k] if k in own else self._first(k, torch.empty(shape)) for k, shape in shapes.items()}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedgram.core.dora import frozen_a
 from fedgram.methods.base import Closing, Method, SiteView
 from fedgram.model import lora
-from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec
+from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, below
 
 
 class FedIT(Method):
@@ -60,4 +60,4 @@ def factor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 
 def factors_of(extra: Mapping[str, Tensor], factor: str) -> dict[str, Tensor]:
     """The tensors of one factor (``A``, ``B`` or ``R``) among a state's extras, by layer name."""
-    return {k.removeprefix(f"{factor}/"): v for k, v in extra.items() if k.startswith(f"{factor}/")}
+    return below(f"{factor}/", extra)

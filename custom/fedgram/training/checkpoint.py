@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from fedgram.config import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.files import write_tensors
 from fedgram.training.server import ServerState
-from fedgram.types import GlobalState, ModelSpec, RoundRecord
+from fedgram.types import GlobalState, ModelSpec, RoundRecord, below
 
 _FILE = "server.safetensors"
 
@@ -66,16 +65,16 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
         facts["round"],
         facts["anchors"],
         spec.backbone,
-        _part(tensors, "direction"),
-        _part(tensors, "magnitude"),
+        below("direction.", tensors),
+        below("magnitude.", tensors),
         tensors["consensus"],
-        _part(tensors, "extra"),
+        below("extra.", tensors),
     )
     records = tuple(_record(r) for r in facts["records"])
     return ServerState(
         facts["run"],
         shared,
-        _part(tensors, "moments"),
+        below("moments.", tensors),
         spec,
         facts["modalities"],
         tuple(facts["refused"]),
@@ -86,10 +85,6 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
 def finish(folder: Path) -> None:
     """Forget the saved state of a run that has completed."""
     (folder / _FILE).unlink(missing_ok=True)
-
-
-def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
 
 
 def _record(plain: dict[str, Any]) -> RoundRecord:

@@ -21,7 +21,7 @@ from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
 from fedgram.methods import method_of
 from fedgram.methods.base import Closing
 from fedgram.training import contracts
-from fedgram.types import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate
+from fedgram.types import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
 
 _B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
 
@@ -181,9 +181,9 @@ class Round:
         step = ServerStep(
             rules.server_optimizer, rules.server_learning_rate, rules.server_momentum, before.moments
         )
-        changes, magnitude = _part(means.get("", {}), _B), _part(means.get("", {}), _M)
+        changes, magnitude = below(_B, means.get("", {})), below(_M, means.get("", {}))
         direction = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.direction.items()}
-        extras = {group: _part(mean, _EXTRA) for group, mean in means.items()}
+        extras = {group: below(_EXTRA, mean) for group, mean in means.items()}
         state = replace(
             before.state,
             round=number,
@@ -214,7 +214,3 @@ class Round:
             restarts=dict(sorted(self._restarts.items())),
             samples=dict(sorted(self._samples.items())),
         )
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
