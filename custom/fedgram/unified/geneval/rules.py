@@ -77,7 +77,9 @@ def score(prompts: Sequence[Prompt], images: Sequence[Image], detector: Detector
         DataError: no prompts, or not one picture each.
     """
     if not prompts or len(prompts) != len(images):
-        raise DataError(f"{len(images)} pictures", where="GenEval", expected=f"one for each of {len(prompts)} prompts")
+        raise DataError(
+            f"{len(images)} pictures", where="GenEval", expected=f"one for each of {len(prompts)} prompts"
+        )
     right: dict[str, list[float]] = defaultdict(list)
     for prompt, image in zip(prompts, images, strict=True):
         right[prompt.tag].append(float(fault(image, prompt, detector) is None))
