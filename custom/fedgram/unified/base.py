@@ -39,7 +39,7 @@ class UnifiedModel(Protocol):
         ...
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Of making ``targets`` from the prompts, a scalar; the generator draws dropped prompts, noise and times."""
+        """Of making ``targets`` from the prompts, a scalar; the generator draws drops, noise and times."""
         ...
 
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:
