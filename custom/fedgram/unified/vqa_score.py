@@ -31,7 +31,7 @@ someone'd someone'd've someone'll someone's something'd something'd've something
 there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
 what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
 wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
-""".split()
+""".split()  # noqa: SIM905
 _SPELLING = {
     word[:i] + word[i + 1 :]: word for word in _CONTRACTIONS for i, letter in enumerate(word) if letter == "'"
 } | {"somebody'd": "somebodyd"}  # as published
@@ -85,7 +85,7 @@ def summary(questions: Sequence[Question], predictions: Sequence[str]) -> dict[s
 
 
 def _without_punctuation(answer: str) -> str:
-    """A sign goes where it stands beside a space, or anywhere once a number has a comma; else it becomes a space."""
+    """A sign that stands beside a space goes, all do once a number has a comma; others become a space."""
     left, in_number = answer, _COMMA_IN_NUMBER.search(answer) is not None
     for sign in _PUNCTUATION:
         goes = in_number or f"{sign} " in answer or f" {sign}" in answer
