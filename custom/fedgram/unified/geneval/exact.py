@@ -20,6 +20,7 @@ from fedgram.unified.scenes import COLOURS, GROUND, SHAPES, paint
 
 _LEAST_AREA = 0.012  # of the picture: less is a blotch; the smallest star has twice that
 _FINER = 4  # templates are drawn so many times larger and averaged
+_BLURS = (0.0, 0.7, 1.1)  # in pixels: a blurred picture is compared with blurred shapes
 _NAMES = tuple(COLOURS)
 
 
@@ -96,11 +97,15 @@ def _fit(coverage: np.ndarray) -> Detection:
         side = float(np.sqrt(area / filled))
         left, top = (float(v) for v in middle - side * centre)
         template = _paint(shape, (left, top, left + side, top + side), width, height)
-        overlap = float(np.minimum(coverage, template).sum() / np.maximum(coverage, template).sum())
+        overlap = max(_overlap(coverage, ndimage.gaussian_filter(template, blur)) for blur in _BLURS)
         if overlap > best.score:
             box = (left / width, top / height, (left + side) / width, (top + side) / height)
             best = Detection(shape, box, overlap)
     return best
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.minimum(one, other).sum() / np.maximum(one, other).sum())
 
 
 @cache
