@@ -45,7 +45,7 @@ def load_backbone(
         BackboneError: it cannot be loaded, has too few layers, lacks weights or does not take ``inputs_embeds``.
     """
     where = f"backbone {config.name!r}"
-    source, settings, names = _settings(config, folders)
+    source, settings, names = _text_settings(config, folders)
     options = loading_options(precision, device, where)
     model = load_model(AutoModel, source, settings, where=where, error=BackboneError, key_mapping=names, **options)
     takes = inspect.signature(model.forward).parameters
@@ -65,7 +65,7 @@ def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: 
     Raises:
         BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
     """
-    _, settings, _ = _settings(config, folders)
+    _, settings, _ = _text_settings(config, folders)
     with torch.device("meta"):
         return stored_bytes(AutoModel.from_config(settings, trust_remote_code=False), precision)
 
@@ -79,9 +79,12 @@ def base_fingerprint(backbone: nn.Module, config: BackboneConfig, folders: Mappi
     return fingerprint(backbone if is_as_saved(backbone) else load_backbone(config, folders, "bf16"))
 
 
-def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, dict[str, str] | None]:
-    """Where the model is loaded from, the configuration of its transformer over text (of its language tower in a
-    vision-language model) with the layers that the job keeps, and how the tower's weights are renamed.
+def checkpoint_settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, Any]:
+    """Where a checkpoint is loaded from, its whole configuration, and the part of that for the transformer over
+    text, which is all of it in a model of text alone; with the layers that the job keeps.
+
+    Raises:
+        BackboneError: there is none, or it has too few layers.
     """
     where = f"backbone {config.name!r}"
     source = _source(config.name, folders, where)
@@ -95,6 +98,14 @@ def _settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, 
         text.num_hidden_layers = config.layers
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[: config.layers]
+    return source, whole, text
+
+
+def _text_settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, dict[str, str] | None]:
+    """Where the model is loaded from, the configuration of its transformer over text (of its language tower in a
+    vision-language model), and how the tower's weights are renamed.
+    """
+    source, whole, text = checkpoint_settings(config, folders)
     if whole.model_type in _PREFIX_ATTENTION:
         text.is_causal = False
         if getattr(text, "layer_types", None):  # a sliding window does not bound attention inside the prefix
