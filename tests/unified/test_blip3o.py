@@ -131,6 +131,8 @@ def test_bf16(folder, seen):
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     assert half.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
+    assert len(half.understand(seen, QUESTIONS)) == 2
+    assert half.generate(PROMPTS[:1], generator())[0].size == (16, 16)
 
 
 def test_clip_from_a_folder_of_its_own(tmp_path, model):
