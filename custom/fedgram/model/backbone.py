@@ -15,13 +15,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, Qwen2_5_VLConfig
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model.placement import is_as_saved, keep_differentiable, loading_options, stored_bytes
 from fedgram.pretrained import LANGUAGE_TOWER, load_model, load_part, locate
 from fedgram.sitefile import Precision
+
+# A BLIP3o checkpoint is one of Qwen2.5-VL with more parts, under model types of its own. Known here, so that a
+# site of a single modality trains the same tower from the same folder as one with the whole model.
+for _kind in ("blip3o_qwen", "blip3o_qwen_inference"):
+    AutoConfig.register(_kind, type("Blip3oConfig", (Qwen2_5_VLConfig,), {"model_type": _kind}), exist_ok=True)
 
 # Trained with full attention inside image and prompt (Beyer 2024, fig. 2); a site's tokens are all of that kind.
 _PREFIX_ATTENTION = ("paligemma",)

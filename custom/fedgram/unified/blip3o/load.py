@@ -1,0 +1,120 @@
+"""Reading a BLIP3o checkpoint folder, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+
+from fedgram.config import BackboneConfig
+from fedgram.errors import BackboneError
+from fedgram.model.backbone import load_backbone
+from fedgram.pretrained import load_model, load_part
+from fedgram.sitefile import Precision
+from fedgram.unified.blip3o.clip import EvaClip, eva_clip
+from fedgram.unified.blip3o.decoder import Decoder, diffusion_decoder
+from fedgram.unified.blip3o.head import PictureHead, picture_head
+from fedgram.unified.blip3o.layout import CLIP, DENOISER, HEAD, QUERIES, VISION, Layout, fill, open_layout
+from fedgram.unified.blip3o.model import Blip3o
+
+_CLIP_FILE = "pytorch_model.bin"
+_CLIP_PARTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.")
+_WRAPPERS = ("model", "module", "state_dict")
+
+
+def load_blip3o(
+    folder: Path,
+    *,
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    clip: Path | None = None,
+    decoder: Decoder | None = None,
+) -> Blip3o:
+    """The model of a folder in the layout of BLIP3o/BLIP3o-Model-4B and -8B, frozen.
+
+    Args:
+        folder: the checkpoint.
+        precision, device: of the tower; the other parts are in float32 with ``fp32``, else in bf16.
+        clip: folder of ``jiuhai/eva_clip_vision_tower``, where the checkpoint itself lacks EVA-CLIP. Without
+            either the model understands and makes pictures, and only ``targets`` fails.
+        decoder: in place of the checkpoint's own, which is loaded when the first picture is made.
+
+    Raises:
+        BackboneError: a part is missing or does not fit, or diffusers is not installed.
+    """
+    found, where = open_layout(folder), f"BLIP3o in {folder}"
+    tower = load_backbone(BackboneConfig("blip3o"), {"blip3o": str(folder)}, precision, device)
+    table: Tensor = tower.get_input_embeddings().weight  # type: ignore[operator]
+    to: dict[str, Any] = {
+        "dtype": torch.float32 if precision == "fp32" else torch.bfloat16,
+        "device": table.device,
+    }
+    settings = load_part(AutoConfig, str(folder), where=where, error=BackboneError)
+    targets = _clip(found, clip)
+    return Blip3o(
+        tower=tower,
+        answers=_answers(found, table, settings.tie_word_embeddings).to(**to),
+        head=_head(found, where).to(**to),
+        vision=_vision(folder, settings.vision_config, where, to["dtype"]).to(table.device),
+        clip=None if targets is None else targets.to(**to),
+        tokenizer=load_part(AutoTokenizer, str(folder), where=where, error=BackboneError),
+        decoder=cache(partial(diffusion_decoder, folder, **to)) if decoder is None else lambda: decoder,
+    )
+
+
+def _vision(folder: Path, settings: Any, where: str, dtype: torch.dtype) -> nn.Module:
+    names = {rf"^{VISION}": ""}
+    kind = Qwen2_5_VisionTransformerPretrainedModel
+    return load_model(
+        kind, str(folder), settings, where=where, error=BackboneError, key_mapping=names, dtype=dtype
+    )
+
+
+def _answers(found: Layout, table: Tensor, tied: bool) -> nn.Linear:
+    """The head over the vocabulary; the table of embeddings where that is tied to it and not stored twice (4B)."""
+    weights = found.part(HEAD) or ({"weight": table.detach()} if tied else {})
+    with torch.device("meta"):
+        linear = nn.Linear(table.shape[1], table.shape[0], bias=False)
+    fill(linear, weights, str(found.folder))
+    return linear.requires_grad_(False)
+
+
+def _head(found: Layout, where: str) -> PictureHead:
+    queries = found.part(QUERIES).get("")
+    if queries is None or queries.shape[1:2] != (found.queries,):
+        raise BackboneError(
+            f"query tokens of shape {None if queries is None else tuple(queries.shape)}",
+            where=where,
+            expected=f"(1, {found.queries}, d), as n_query in config.json says",
+        )
+    return picture_head(queries, found.part(DENOISER), where)
+
+
+def _clip(found: Layout, folder: Path | None) -> EvaClip | None:
+    tensors, where = found.part(CLIP), str(found.folder)
+    if not tensors and folder is None:
+        return None
+    if not tensors:
+        tensors, where = _pickled(Path(str(folder)) / _CLIP_FILE), str(folder)
+    return eva_clip(tensors, found.pooling, where)
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    """The vision tower in a file of EVA-CLIP, without classifier and last norm, which BLIP3o does not use."""
+    try:
+        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:  # torch passes on whatever it stumbles over in a damaged pickle
+        raise BackboneError(
+            f"cannot be read ({type(problem).__name__})",
+            where=path,
+            remedy="fetch jiuhai/eva_clip_vision_tower, or name its folder",
+        ) from problem
+    for wrapper in _WRAPPERS:
+        state = state.get(wrapper, state)
+    return {name: tensor for name, tensor in state.items() if name.startswith(_CLIP_PARTS)}
