@@ -74,6 +74,12 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: server step 2": ("geodora", {"aggregation": {"server_learning_rate": 2.0}}),
     # the budget
     "geodora: learning rate × 5": ("geodora", {"training": {"learning_rate": 1e-2}}),
+    "geodora: learning rate × 5, λ=0": ("geodora", {"training": {"learning_rate": 1e-2, "geometry_weight": 0.0}}),
+    "geodora: learning rate × 5, B not shared": (
+        "geodora",
+        {"training": {"learning_rate": 1e-2}, "method": {"name": "fedhenn"}},
+    ),
+    "geodora: learning rate × 15": ("geodora", {"training": {"learning_rate": 3e-2}}),
     "geodora: 8 rounds of 12": ("geodora", {"training": {"rounds": 8, "local_steps": 12}}),
     "geodora: rank 4": ("geodora", {"adapter": {"rank": 4, "alpha": 8.0}}),
     "geodora: rank 64": ("geodora", {"adapter": {"rank": 64, "alpha": 128.0}}),
