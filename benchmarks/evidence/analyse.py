@@ -13,54 +13,19 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from scipy import stats
 
+from benchmarks.evidence.figures import TITLES, draw_all
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
 from benchmarks.evidence.rows import RESULTS, Rows, read
+from benchmarks.evidence.statistics import groups, interval, paired, values
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"
 MEASURES = ("accuracy", "r@1", "map", "zero-shot", "cka", "knn")
-_TITLES = {
-    "accuracy": "own task, accuracy",
-    "r@1": "retrieval R@1, anchor-relative",
-    "raw r@1": "R@1, raw cosine",
-    "map": "mAP",
-    "zero-shot": "zero-shot",
-    "cka": "held-out CKA",
-    "knn": "held-out k-NN",
-    "truth": "CKA to the truth",
-    "bytes up": "kB up",
-    "bytes down": "kB down",
-    "seconds": "seconds",
-    "kept by the mean": "norm kept",
-}
 _BYTES = ("bytes up", "bytes down")
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def values(rows: Rows, measure: str) -> list[float]:
-    """Of one measure, in the rows that have it."""
-    return [row[measure] for row in rows if measure in row]
-
-
-def groups(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Rows]:
-    """The rows by the values of some columns, in the order of their first rows."""
-    found: dict[tuple[Any, ...], Rows] = {}
-    for row in rows:
-        found.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return found
-
-
-def interval(found: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval over seeds (Student's t); NaN for a single seed."""
-    n = len(found)
-    half = float(stats.t.ppf(0.975, n - 1)) * float(np.std(found, ddof=1)) / n**0.5 if n > 1 else float("nan")
-    return float(np.mean(found)), half
 
 
 def cell(rows: Rows, measure: str) -> str:
@@ -70,21 +35,6 @@ def cell(rows: Rows, measure: str) -> str:
         return "–"
     average, half = interval(found)
     return f"{average:.3f} ± {half:.3f}" if half == half else f"{average:.3f}"
-
-
-def paired(rows: Rows, method: str, baseline: str, measure: str) -> tuple[float, float] | None:
-    """Mean difference to a baseline over the same seeds, and p of a paired t-test; None for one seed."""
-    by_seed = [
-        {row["seed"]: row[measure] for row in rows if row["method"] == name and measure in row}
-        for name in (method, baseline)
-    ]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    if len(seeds) < 2:
-        return None
-    difference = np.array([by_seed[0][seed] - by_seed[1][seed] for seed in seeds])
-    if np.ptp(difference) == 0:
-        return float(difference[0]), 0.0 if difference[0] else 1.0
-    return float(difference.mean()), float(stats.ttest_1samp(difference, 0.0).pvalue)  # pyright: ignore
 
 
 def best_baseline(rows: Rows, measure: str) -> str | None:
@@ -112,10 +62,10 @@ def by_method(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) ->
         for measure in measures:
             against = None if method in BASELINES else best_baseline(rows, measure)
             test = paired(rows, method, against, measure) if against else None
-            mark = "" if test is None or test[1] >= 0.05 else " ▲" if test[0] > 0 else " ▼"
+            mark = "" if test is None or test.p >= 0.05 else " ▲" if test.mean > 0 else " ▼"
             cells.append(cell(found[method], measure) + mark)
         lines.append([method, *cells, str(len(found[method]))])
-    return markdown(["method", *(_TITLES.get(m, m) for m in measures), "seeds"], lines)
+    return markdown(["method", *(TITLES.get(m, m) for m in measures), "seeds"], lines)
 
 
 def by_federation(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) -> str:
@@ -152,7 +102,7 @@ def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
         [*map(str, key), *(cell(rows, measure) for measure in measures)]
         for key, rows in groups(read(RESULTS / f"{study}.csv"), *keys).items()
     ]
-    return markdown([*keys, *(_TITLES.get(m, m) for m in measures)], lines)
+    return markdown([*keys, *(TITLES.get(m, m) for m in measures)], lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -161,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "controls": controls,
     "anchors": lambda: grouped("anchors", ("broken", "method"), ("r@1", "zero-shot", "cka", "truth")),
+    "bridges": lambda: grouped("bridges", ("broken", "pairs"), ("bridged r@1", "other r@1", "cka")),
     "partitions": lambda: grouped(
         "partitions", ("federation", "sites", "alpha", "method"), ("accuracy", "r@1", "zero-shot")
     ),
@@ -177,36 +128,8 @@ def fill(page: str) -> str:
     return _BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n{block[3]}", page)
 
 
-def draw(path: Path) -> None:
-    """Retrieval and the own task of every method, mean and interval, by federation."""
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = read(RESULTS / "methods.csv")
-    federations = groups(rows, "federation")
-    present = {row["method"] for row in rows}
-    order = [m for m in (CENTRAL, *BASELINES, *OURS) if m in present]
-    size = (12, 0.6 + 2.8 * len(federations))
-    figure, axes = plt.subplots(len(federations), 3, figsize=size, squeeze=False, sharey=True)
-    for line, ((federation,), own) in zip(axes, federations.items(), strict=True):
-        for axis, measure in zip(line, ("accuracy", "r@1", "zero-shot"), strict=True):
-            for place, method in enumerate(reversed(order)):
-                found = values([row for row in own if row["method"] == method], measure)
-                if found:
-                    average, half = interval(found)
-                    colour = "tab:red" if method in OURS else "tab:grey" if method == CENTRAL else "tab:blue"
-                    bar = half if half == half else None
-                    axis.errorbar(average, place, xerr=bar, fmt="o", color=colour, markersize=4)
-            axis.set_title(f"{federation}: {_TITLES[measure]}", fontsize=9)
-            axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
-            axis.grid(axis="x", alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 if __name__ == "__main__":
     for fresh in Path(sys.argv[1]).glob("*.csv") if len(sys.argv) > 1 else ():
         shutil.copy(fresh, RESULTS)
     PAGE.write_text(fill(PAGE.read_text()))
-    draw(FIGURES / "methods.png")
+    draw_all(FIGURES)

@@ -16,7 +16,7 @@ from fedgram.settings import from_dict, to_dict
 from fedgram.types import SiteEvaluation
 from scipy.spatial.distance import pdist
 
-from benchmarks.evidence import analyse, experiment, rows
+from benchmarks.evidence import analyse, experiment, figures, rows, statistics
 from benchmarks.evidence.__main__ import carry_out
 from benchmarks.evidence.experiment import Experiment
 from benchmarks.evidence.federations.synthetic import latents_of
@@ -153,12 +153,14 @@ def row(method: str, seed: int, **measures: float) -> dict:
 
 def test_intervals_and_paired_tests_by_hand():
     """Mean 2, standard deviation 1, n = 3: 4.303 · 1/√3. Differences 1, 2, 3: t = 2/(1/√3) = 3.46, p = 0.074."""
-    average, half = analyse.interval([1.0, 2.0, 3.0])
+    average, half = statistics.interval([1.0, 2.0, 3.0])
     assert (average, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), abs=1e-3))
     found = [row("fedit", seed, x=0.0) for seed in range(3)] + [row("geodora", s, x=1.0 + s) for s in range(3)]
-    difference, p = analyse.paired(found, "geodora", "fedit", "x")  # type: ignore[misc]
-    assert (difference, p) == (2.0, pytest.approx(0.0742, abs=1e-3))
-    assert analyse.paired(found[:4], "geodora", "fedit", "x") is None
+    test = statistics.paired(found, "geodora", "fedit", "x")
+    assert test is not None
+    assert test.differences == (1.0, 2.0, 3.0)
+    assert (test.mean, test.p) == (2.0, pytest.approx(0.0742, abs=1e-3))
+    assert statistics.paired(found[:4], "geodora", "fedit", "x") is None
 
 
 def test_marks_stand_where_the_best_baseline_is_beaten():
@@ -176,3 +178,19 @@ def test_marks_stand_where_the_best_baseline_is_beaten():
 def test_the_page_shows_what_the_rows_say():
     page = analyse.PAGE.read_text()
     assert analyse.fill(page) == page, "run: python -m benchmarks.evidence.analyse"
+
+
+def test_every_study_has_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is drawn are the means of the rows: here of four anchors and eight, over two seeds."""
+    kept = tmp_path / "rows"
+    monkeypatch.setattr(figures, "RESULTS", kept)
+    for count, seed in ((4, 0), (4, 1), (8, 0), (8, 1)):
+        experiment_ = Experiment("synthetic", "geodora", seed, broken=f"{count} anchors left")
+        rows.append(kept / "anchors.csv", experiment_, {"r@1": count / 10 + seed / 10, "cka": 0.5})
+    drawn = figures.anchors(rows.read(kept / "anchors.csv"))
+    line = drawn.axes[0].lines[0]
+    assert line.get_xdata().tolist() == [4, 8]
+    assert line.get_ydata() == pytest.approx([0.45, 0.85])
+    figures.draw_all(tmp_path)
+    assert (tmp_path / "anchors.png").stat().st_size > 1000
+    assert not (tmp_path / "methods.png").exists()

@@ -1,0 +1,147 @@
+"""The figures of `benchmarks/RESULTS.md`, from the rows in `benchmarks/results`; bars are 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
+from benchmarks.evidence.rows import RESULTS, Rows, read
+from benchmarks.evidence.statistics import groups, interval, paired, values
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+TITLES = {
+    "accuracy": "own task, accuracy",
+    "r@1": "retrieval R@1, anchor-relative",
+    "raw r@1": "R@1, raw cosine",
+    "bridged r@1": "R@1, radar and lidar",
+    "other r@1": "R@1, all other pairs",
+    "map": "mAP",
+    "zero-shot": "zero-shot",
+    "cka": "held-out CKA",
+    "knn": "held-out k-NN",
+    "truth": "CKA to the truth",
+    "bytes up": "kB up",
+    "bytes down": "kB down",
+    "seconds": "seconds",
+    "kept by the mean": "norm kept",
+    "share of the victim": "share of the spoilt site",
+}
+MEASURED = ("accuracy", "r@1", "zero-shot")
+
+
+def methods(rows: Rows) -> Any:
+    """Retrieval, zero-shot naming and the own task of every method, by federation."""
+    federations = groups(rows, "federation")
+    present = {row["method"] for row in rows}
+    order = [m for m in (CENTRAL, *BASELINES, *OURS) if m in present]
+    size = (12, 0.6 + 2.8 * len(federations))
+    figure, axes = plt.subplots(len(federations), 3, figsize=size, squeeze=False, sharey=True)
+    for line, ((federation,), own) in zip(axes, federations.items(), strict=True):
+        for axis, measure in zip(line, MEASURED, strict=True):
+            for place, method in enumerate(reversed(order)):
+                found = values([row for row in own if row["method"] == method], measure)
+                colour = "tab:red" if method in OURS else "tab:grey" if method == CENTRAL else "tab:blue"
+                _point(axis.errorbar, found, place, "x", color=colour)
+            axis.set_title(f"{federation}: {TITLES[measure]}", fontsize=9)
+            axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
+    return figure
+
+
+def anchors(rows: Rows) -> Any:
+    """What more anchors bring, by method."""
+    return _curves(rows, lambda row: int(row["broken"].split()[0]), "training anchors", "method", ("r@1", "cka"))
+
+
+def bridges(rows: Rows) -> Any:
+    """What pairs bring, by the number of anchors."""
+    named = [{**row, "anchors": row["broken"].replace(" left", "")} for row in rows]
+    return _curves(named, lambda row: row["pairs"], "pairs at one site", "anchors", ("bridged r@1", "other r@1"))
+
+
+def partitions(rows: Rows) -> Any:
+    """What skew costs, by method: of each federation and number of sites."""
+    named = [{**row, "case": f"{row['federation']}, {row['sites']} sites"} for row in rows]
+    cases = groups(named, "case")
+    figure, axes = plt.subplots(len(cases), 2, figsize=(9, 0.5 + 2.6 * len(cases)), squeeze=False)
+    skews = sorted({row["alpha"] for row in rows})
+    for line, ((case,), own) in zip(axes, cases.items(), strict=True):
+        for axis, measure in zip(line, ("accuracy", "r@1"), strict=True):
+            _lines(axis, own, lambda row: skews.index(row["alpha"]), "method", measure)
+            axis.set_xticks(range(len(skews)), [f"α = {a:g}".replace("inf", "∞") for a in skews])
+            axis.set_title(f"{case}: {TITLES[measure]}", fontsize=9)
+    axes[0][0].legend(fontsize=7)
+    return figure
+
+
+def controls(rows: Rows) -> Any:
+    """What is left of the lead over training alone, and of the spoilt site's share, where something is broken."""
+    cases = [key for key in groups(rows, "federation", "broken") if key[0] == rows[0]["federation"]]
+    figure, (lead, share) = plt.subplots(1, 2, figsize=(11, 0.8 + 0.35 * len(cases)), sharey=True)
+    for place, (federation, broken) in enumerate(cases):
+        own = [row for row in rows if (row["federation"], row["broken"]) == (federation, broken)]
+        for offset, (method, colour) in enumerate((("geodora", "tab:red"), ("geodora: λ=0", "tab:blue"))):
+            test = paired(own, method, "local", "r@1")
+            if test is not None:
+                _point(lead.errorbar, test.differences, place + 0.2 * offset, "x", color=colour)
+            found = values([row for row in own if row["method"] == method], "share of the victim")
+            _point(share.errorbar, found, place + 0.2 * offset, "x", color=colour)
+    lead.axvline(0, color="black", linewidth=0.8)
+    share.axvline(0.25, color="black", linewidth=0.8)
+    lead.set_yticks(range(len(cases)), [broken for _, broken in cases], fontsize=8)
+    lead.set_title("R@1 above training alone: geodora (red), λ = 0 (blue)", fontsize=9)
+    share.set_title("share of the spoilt site among four", fontsize=9)
+    return figure
+
+
+def _curves(
+    rows: Rows, at: Callable[[Mapping[str, Any]], float], axis_name: str, by: str, measures: Sequence[str]
+) -> Any:
+    figure, axes = plt.subplots(1, len(measures), figsize=(4.5 * len(measures), 3.2))
+    for axis, measure in zip(axes, measures, strict=True):
+        _lines(axis, rows, at, by, measure)
+        axis.set_xlabel(axis_name)
+        axis.set_title(TITLES[measure], fontsize=9)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def _lines(axis: Any, rows: Rows, at: Callable[[Mapping[str, Any]], float], by: str, measure: str) -> None:
+    """One line for each value of a column, over where ``at`` puts a row."""
+    for (name,), own in groups(rows, by).items():
+        places = sorted({at(row) for row in own})
+        found = [interval(values([row for row in own if at(row) == place], measure)) for place in places]
+        bars = [half if half == half else 0.0 for _, half in found]
+        axis.errorbar(places, [m for m, _ in found], yerr=bars, marker="o", markersize=3, capsize=2, label=name)
+
+
+def _point(draw: Callable[..., Any], found: Sequence[float], place: float, along: str, **style: Any) -> None:
+    if found:
+        average, half = interval(found)
+        draw(average, place, **{f"{along}err": half if half == half else None}, fmt="o", markersize=4, **style)
+
+
+STUDIES: dict[str, Callable[[Rows], Any]] = {
+    "methods": methods,
+    "anchors": anchors,
+    "bridges": bridges,
+    "partitions": partitions,
+    "controls": controls,
+}
+
+
+def draw_all(folder: Path) -> None:
+    """Draw every study that has rows."""
+    for study, draw in STUDIES.items():
+        if rows := read(RESULTS / f"{study}.csv"):
+            figure = draw(rows)
+            for axis in figure.axes:
+                axis.grid(alpha=0.3)
+            figure.tight_layout()
+            figure.savefig(folder / f"{study}.png", dpi=110)
+            plt.close(figure)
