@@ -76,10 +76,11 @@ def partition(
             _in_proportion(deal, [g for g in shuffled if g.part == part], part == "test")
         if _is_fair(deal, shuffled, unseen, concepts, tested):
             return deal.site_of
+    test = " and a test group" if tested else ""
     raise ConfigError(
         f"{sites} sites from {len(groups)} groups",
         where="sites",
-        expected=f"{LEAST} training samples of each of {concepts} concepts{' and a test group' * tested} at every site",
+        expected=f"{LEAST} training samples of each of {concepts} concepts{test} at every site",
         remedy="fewer sites, or a larger alpha",
     )
 
