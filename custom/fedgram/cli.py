@@ -1,4 +1,4 @@
-"""The command line: simulate or submit a job, report, use its result, check a site, make anchor sets."""
+"""The command line: simulate or submit a job, report, use its result, check a site, make anchors, deal data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from fedgram.commands import anchors, console, data, plain_errors, results
+from fedgram.commands.partition import partition
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(anchors.app, name="anchors")
 results.add_to(app)
 app.add_typer(data.app, name="data")
+app.command()(partition)
 
 
 @app.command()

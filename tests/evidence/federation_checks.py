@@ -8,13 +8,13 @@ from pathlib import Path
 from fedgram import modalities
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.demo import locate
+from fedgram.partition import LEAST
 from fedgram.sitefile import SiteConfig
 from fedgram.training.data import read_samples, split_samples
 from fedgram.types import Sample
 
 from benchmarks.evidence.federations import Federation, kind_of
 from benchmarks.evidence.federations.assemble import MOST_TRAINING
-from benchmarks.evidence.federations.partition import LEAST
 
 Parts = dict[str, list[Sample]]
 

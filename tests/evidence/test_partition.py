@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 from fedgram.errors import ConfigError
+from fedgram.partition import LEAST, Group, partition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.evidence.federations.partition import LEAST, Group, allocate, most_sites, partition
+from benchmarks.evidence.federations.allocate import allocate, most_sites
 
 EVEN = float("inf")
 ALPHAS = (0.1, 0.5, EVEN)

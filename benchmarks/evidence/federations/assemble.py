@@ -11,13 +11,14 @@ from fedgram import splits
 from fedgram.anchors import load_anchors
 from fedgram.config import AnchorPin, BackboneConfig
 from fedgram.demo import locate
+from fedgram.partition import Group, partition
 from fedgram.sitefile import SiteConfig
 from fedgram.types import Sample
 
 from benchmarks.evidence.federations import Federation
+from benchmarks.evidence.federations.allocate import allocate, most_sites
 from benchmarks.evidence.federations.items import Item, Pool, ranked
 from benchmarks.evidence.federations.once import digest, once
-from benchmarks.evidence.federations.partition import Group, allocate, most_sites, partition
 from benchmarks.evidence.federations.sitefiles import data_of, write_site
 
 MOST_TRAINING = 400  # samples of a site

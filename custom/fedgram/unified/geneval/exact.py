@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -63,8 +64,9 @@ def look(image: Image.Image) -> list[tuple[Detection, str]]:
     shares, colours = _unmix(pixels)
     found = []
     for index, name in enumerate(_NAMES):
-        regions = np.asarray(ndimage.label((colours == index) & (shares >= 0.5))[0])
-        for number in range(1, regions.max() + 1):
+        labelled: Any = ndimage.label((colours == index) & (shares >= 0.5))
+        regions, count = labelled
+        for number in range(1, count + 1):
             region = regions == number
             if region.sum() < _LEAST_AREA * region.size:
                 continue

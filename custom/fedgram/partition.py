@@ -1,27 +1,27 @@
-"""Which site of a modality has which group: a Dirichlet over concepts for each site (Hsu et al. 2019).
+"""Which site has which group: a Dirichlet over concepts for each site (Hsu et al. 2019).
 
 Every site k draws its own mixture q_k ~ Dir(α C p), p the shares of C concepts, and the sites take turns, the one
 with the fewest samples next, drawing a concept from q_k and a group of it. So α counts for an average concept, as
 in most later papers; Hsu's own α is C times that. Two departures, so that every run can train and be measured:
 first each site is given :data:`LEAST` training samples of the two concepts that it has most of in q_k, and every
-site has something to be tested on. What is tested does not depend on α. Concepts whose labels nobody of this
-modality trains on are dealt evenly, besides.
+site has something to be tested on. What is tested does not depend on α. Concepts whose labels nobody trains on are
+dealt evenly, besides.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import inf, isinf, sqrt
+from math import isinf
 
 import numpy as np
+
 from fedgram.errors import ConfigError
 
 LEAST = 5  # training samples of each of two concepts, at every site
-_CONCEPTS = 2
-_DRAWS = 100  # what leaves a site without its two concepts or its test is drawn again
+CONCEPTS = 2
+_DRAWS = 100  # what leaves a site without its concepts or its test is drawn again
 
 
 @dataclass(frozen=True)
@@ -34,47 +34,14 @@ class Group:
     samples: int
 
 
-def allocate(samples: Mapping[str, int], most: Mapping[str, int], sites: int) -> dict[str, int]:
-    """How many of the sites have each modality: at least one, and the rest by the root of its samples (D'Hondt).
-
-    Args:
-        samples: of each modality.
-        most: sites that each modality can feed.
-
-    Raises:
-        ConfigError: fewer sites than modalities, or more than they can feed.
-    """
-    if not len(samples) <= sites <= sum(most.values()):
-        raise ConfigError(
-            f"{sites}", where="sites", expected=f"{len(samples)} to {sum(most.values())} of these modalities"
-        )
-    given = dict.fromkeys(samples, 1)
-    for _ in range(sites - len(samples)):
-        open_ = [kind for kind in given if given[kind] < most[kind]]
-        given[max(open_, key=lambda kind: sqrt(samples[kind]) / (given[kind] + 1))] += 1
-    return given
-
-
-def most_sites(groups: Sequence[Group], limit: int, unseen: Collection[str] = ()) -> int:
-    """How many sites a pool can feed, at most ``limit``: the most for which an even split gives each its due."""
-    portions = 0
-    for concept in {g.concept for g in groups} - set(unseen):
-        own = [g for g in groups if g.concept == concept and g.part == "train"]
-        needed = next((n for n in range(1, len(own) + 1) if _smallest(own, n) >= LEAST), 0)
-        portions += len(own) // needed if needed else 0
-    for sites in range(min(limit, portions // _CONCEPTS), 1, -1):
-        with suppress(ConfigError):
-            partition(groups, sites, inf, 0, unseen)
-            return sites
-    return 1
-
-
-def _smallest(groups: Sequence[Group], count: int) -> int:
-    return sum(sorted(g.samples for g in groups)[:count])
-
-
 def partition(
-    groups: Sequence[Group], sites: int, alpha: float, seed: int, unseen: Collection[str] = ()
+    groups: Sequence[Group],
+    sites: int,
+    alpha: float,
+    seed: int,
+    unseen: Collection[str] = (),
+    concepts: int = CONCEPTS,
+    tested: bool = True,
 ) -> dict[str, int]:
     """Site, counted from 0, of each group by name.
 
@@ -83,7 +50,10 @@ def partition(
     sites that would have no test.
 
     Args:
+        groups: their order matters, as the seed does.
         unseen: concepts that do not count as one to train on.
+        concepts: of how many a site has at least :data:`LEAST` training samples.
+        tested: whether every site must have something to be tested on.
 
     Raises:
         ConfigError: α is not positive, or there are too few groups for so many sites.
@@ -100,16 +70,17 @@ def partition(
         deal.total.clear()  # they are no training samples
         if isinf(alpha):
             _evenly(deal, deal.concepts)
-        elif not _by_dirichlet(deal, alpha, generator, unseen):
+        elif not _by_dirichlet(deal, alpha, generator, unseen, concepts):
             continue
         for part in ("test", "validation"):
             _in_proportion(deal, [g for g in shuffled if g.part == part], part == "test")
-        if _is_fair(deal, shuffled, unseen):
+        if _is_fair(deal, shuffled, unseen, concepts, tested):
             return deal.site_of
+    test = " and a test group" if tested else ""
     raise ConfigError(
         f"{sites} sites from {len(groups)} groups",
         where="sites",
-        expected=f"{LEAST} training samples of each of {_CONCEPTS} concepts and a test group at every site",
+        expected=f"{LEAST} training samples of each of {concepts} concepts{test} at every site",
         remedy="fewer sites, or a larger alpha",
     )
 
@@ -143,12 +114,14 @@ def _evenly(deal: _Deal, concepts: Sequence[str]) -> None:
             deal.give(min(deal.sites, key=lambda k: (deal.have[k, concept], deal.total[k], k)), concept)
 
 
-def _by_dirichlet(deal: _Deal, alpha: float, generator: np.random.Generator, unseen: Collection[str]) -> bool:
-    """False when a site cannot have its two concepts."""
+def _by_dirichlet(
+    deal: _Deal, alpha: float, generator: np.random.Generator, unseen: Collection[str], each: int
+) -> bool:
+    """False when a site cannot have as many concepts as ``each`` is to have."""
     concepts = [c for c in deal.concepts if c not in unseen]
     left = np.array([deal.samples_left(c) for c in concepts], dtype=np.float64)
     mixtures = generator.dirichlet(alpha * len(concepts) * left / left.sum(), size=len(deal.sites))
-    for _ in range(_CONCEPTS):
+    for _ in range(each):
         for site in deal.sites:
             wishes = [
                 (mixtures[site][i], deal.samples_left(c), c)
@@ -171,34 +144,35 @@ def _by_dirichlet(deal: _Deal, alpha: float, generator: np.random.Generator, uns
 
 def _in_proportion(deal: _Deal, groups: Sequence[Group], everyone: bool) -> None:
     """Deal the groups of another part to the sites that train on their concepts."""
-    waiting = list(groups)
+    waiting = {group.name: group for group in groups}
     given: Counter[tuple[int, str]] = Counter()
 
     def give(site: int, group: Group) -> None:
-        waiting.remove(group)
+        del waiting[group.name]
         deal.site_of[group.name] = site
         given[site, group.concept] += group.samples
 
     def choices(site: int) -> list[Group]:
-        return [g for g in waiting if deal.have[site, g.concept]]
+        return [g for g in waiting.values() if deal.have[site, g.concept]]
 
     if everyone:
         for site in sorted(deal.sites, key=lambda k: (len(choices(k)), k)):
             best = max(choices(site), key=lambda g, k=site: deal.have[k, g.concept], default=None)
             if best is not None:
                 give(site, best)
-    for group in list(waiting):
+    for group in list(waiting.values()):
         able = [k for k in deal.sites if deal.have[k, group.concept]]
         if able:
             share = {k: (given[k, group.concept] + 1) / deal.have[k, group.concept] for k in able}
             give(min(able, key=lambda k: (share[k], k)), group)
 
 
-def _is_fair(deal: _Deal, groups: Sequence[Group], unseen: Collection[str]) -> bool:
+def _is_fair(deal: _Deal, groups: Sequence[Group], unseen: Collection[str], each: int, everywhere: bool) -> bool:
     trained = [[c for c in deal.concepts if c not in unseen and deal.have[k, c] >= LEAST] for k in deal.sites]
     tested = {
         deal.site_of[g.name]
         for g in groups
         if g.part == "test" and g.concept not in unseen and g.name in deal.site_of
     }
-    return len(deal.site_of) == len(groups) and tested == set(deal.sites) and min(map(len, trained)) >= _CONCEPTS
+    measured = tested == set(deal.sites) or not everywhere
+    return len(deal.site_of) == len(groups) and measured and min(map(len, trained)) >= each
