@@ -146,6 +146,25 @@ def test_clip_from_a_folder_of_its_own(tmp_path, model):
     assert torch.allclose(features, eva_clip(state, 4, "here")(IMAGES))
 
 
+@pytest.mark.parametrize("inner", [100, 64])
+def test_feed_forward_layers_of_another_width(broken, tensors, inner):
+    """Wider ones, as later versions of diffusers made them, are read; narrower than 8/3 · 32 is no such model."""
+    wider = dict(tensors)
+    for i in (0, 1):
+        layer = f"model.dit.model.layers.{i}.feed_forward"
+        wider |= {f"{layer}.linear_{n}.weight": torch.randn(inner, 32) for n in (1, 3)}
+        wider[f"{layer}.linear_2.weight"] = torch.randn(32, inner)
+    blip3o_files.save(broken, wider)
+    if inner == 64:
+        with pytest.raises(BackboneError, match=r"linear_1.weight' of shape \(64, 32\)"):
+            load_blip3o(broken)
+        return
+    times, states = torch.full((2,), 500.0), torch.randn(2, QUERIES, WIDTH)
+    x = torch.randn(2, 64, CHANNELS)
+    velocity = published_velocity(wider, inner)(x, times, states)
+    assert torch.allclose(load_blip3o(broken).head(x, times, states), velocity, atol=1e-4)
+
+
 def test_an_unread_vae_does_no_harm(broken, tensors, model):
     blip3o_files.save(broken, {**tensors, "model.vae.decoder.conv_in.weight": torch.zeros(1)})
     assert fingerprint(load_blip3o(broken).tower) == fingerprint(model.tower)
@@ -262,14 +281,14 @@ def test_the_features_of_eva_clip(model, tensors):
 # generation
 
 
-def published_velocity(tensors: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def published_velocity(tensors: dict[str, Tensor], inner: int = 256) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """BLIP3o's own composition: the projection, then Lumina's transformer with angles for 384 × 384 places."""
     own = {k.removeprefix("model.dit.model."): v for k, v in tensors.items() if k.startswith("model.dit.model.")}
     projection = PixArtAlphaTextProjection(WIDTH, 32)
     projection.load_state_dict(
         {k.removeprefix("caption_projection."): v for k, v in own.items() if k.startswith("caption_projection.")}
     )
-    dit = LuminaNextDiT2DModel(8, 1, CHANNELS, 32, 2, 4, 4, learn_sigma=False, cross_attention_dim=32)
+    dit = LuminaNextDiT2DModel(8, 1, CHANNELS, 32, 2, 4, 4, inner, learn_sigma=False, cross_attention_dim=32)
     rest = {k: v for k, v in own.items() if not k.startswith("caption_projection.")}
     dit.load_state_dict({**rest, "pad_token": torch.zeros(32)})
     angles = get_2d_rotary_pos_embed_lumina(8, 384, 384)
