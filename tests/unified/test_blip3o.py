@@ -133,6 +133,7 @@ def test_bf16(folder, seen):
     assert half.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
     assert len(half.understand(seen, QUESTIONS)) == 2
     assert half.generate(PROMPTS[:1], generator())[0].size == (16, 16)
+    assert half._decoder().unet.dtype == half._decoder().vae.dtype == torch.bfloat16
 
 
 def test_clip_from_a_folder_of_its_own(tmp_path, model):

@@ -138,7 +138,8 @@ class Blip3o(nn.Module):
                 use_cache=True,
             )
             states, places = output.last_hidden_state[:, -1], places + 1
-        return [self._said(ids) for ids in torch.stack(said, dim=1).tolist()]
+        answers = self._tokenizer.batch_decode(torch.stack(said, dim=1), skip_special_tokens=True)
+        return [answer.strip() for answer in answers]
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], generator: torch.Generator) -> list[Image]:
@@ -191,10 +192,6 @@ class Blip3o(nn.Module):
                 expected=f"(L, {self._width}) with L a square, as see() gives them",
             )
         return picture_piece(tokens.to(self._device, self._dtype))
-
-    def _said(self, ids: list[int]) -> str:
-        kept = ids[: ids.index(self._end)] if self._end in ids else ids
-        return self._tokenizer.decode(kept, skip_special_tokens=True).strip()
 
     # parts
 
