@@ -52,6 +52,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def load(folder: Path, *more: Any, clip: Path | None = None, **options: Any) -> Blip3o:
+    folders = {"blip3o": str(folder)} | ({} if clip is None else {"jiuhai/eva_clip_vision_tower": str(clip)})
+    return load_blip3o(BackboneConfig("blip3o"), folders, *more, **options)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blip3o_files.write(tmp_path_factory.mktemp("blip3o") / "BLIP3o-Model-tiny")
@@ -59,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Blip3o:
-    return load_blip3o(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,7 @@ def test_the_tower_is_that_of_a_site_with_qwen_alone(folder, tmp_path):
     """Same layers, same shapes, same hash: they train together."""
     blip3o_files.whole_qwen().save_pretrained(tmp_path / "qwen")
     alone = load_backbone(BackboneConfig("qwen"), {"qwen": str(tmp_path / "qwen")})
-    tower = load_blip3o(folder).tower
+    tower = load(folder).tower
     assert fingerprint(tower) == fingerprint(alone)
     specs = [
         lora.spec(lora.attach(m, rank=4, alpha=4, targets="all-linear", dora=True, seed=0)) for m in (tower, alone)
@@ -119,12 +124,19 @@ def test_a_site_of_one_modality_reads_the_same_folder(broken, model, kind):
 
 
 def test_tied_embeddings_answer(tmp_path):
-    tied = load_blip3o(blip3o_files.write(tmp_path / "tied", tied=True, decoder=False))
+    tied = load(blip3o_files.write(tmp_path / "tied", tied=True, decoder=False))
     assert torch.equal(tied._answers.weight, tied.tower.get_input_embeddings().weight)
 
 
+def test_a_tower_cut_short(folder, seen):
+    cut = load_blip3o(BackboneConfig("b", layers=1), {"b": str(folder)})
+    assert len(cut.tower.layers) == 1
+    assert cut.generation_loss(PROMPTS, cut.targets(IMAGES), generator()).isfinite()
+    assert cut.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
+
+
 def test_bf16(folder, seen):
-    half = load_blip3o(folder, precision="bf16")
+    half = load(folder, precision="bf16")
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
     assert half.see(IMAGES).dtype == half.targets(IMAGES).dtype == half.represent(seen).dtype == torch.float32
     loss = half.generation_loss(PROMPTS, half.targets(IMAGES), generator())
@@ -143,7 +155,7 @@ def test_clip_from_a_folder_of_its_own(tmp_path, model):
     state = blip3o_files.eva_tensors()
     (tmp_path / "eva").mkdir()
     torch.save({"state_dict": {**state, "norm.weight": torch.ones(CHANNELS)}}, tmp_path / "eva/pytorch_model.bin")
-    features = load_blip3o(checkpoint, clip=tmp_path / "eva").targets(IMAGES)
+    features = load(checkpoint, clip=tmp_path / "eva").targets(IMAGES)
     assert torch.allclose(features, eva_clip(state, 4, "here")(IMAGES))
 
 
@@ -158,17 +170,17 @@ def test_feed_forward_layers_of_another_width(broken, tensors, inner):
     blip3o_files.save(broken, wider)
     if inner == 64:
         with pytest.raises(BackboneError, match=r"linear_1.weight' of shape \(64, 32\)"):
-            load_blip3o(broken)
+            load(broken)
         return
     times, states = torch.full((2,), 500.0), torch.randn(2, QUERIES, WIDTH)
     x = torch.randn(2, 64, CHANNELS)
     velocity = published_velocity(wider, inner)(x, times, states)
-    assert torch.allclose(load_blip3o(broken).head(x, times, states), velocity, atol=1e-4)
+    assert torch.allclose(load(broken).head(x, times, states), velocity, atol=1e-4)
 
 
 def test_an_unread_vae_does_no_harm(broken, tensors, model):
     blip3o_files.save(broken, {**tensors, "model.vae.decoder.conv_in.weight": torch.zeros(1)})
-    assert fingerprint(load_blip3o(broken).tower) == fingerprint(model.tower)
+    assert fingerprint(load(broken).tower) == fingerprint(model.tower)
 
 
 # understanding
@@ -397,7 +409,7 @@ def test_a_decoder_of_ones_own(folder):
         given.extend((features, empty))
         return [Image.new("RGB", (4, 4)) for _ in features]
 
-    images = load_blip3o(folder, decoder=decode).generate(PROMPTS, generator())
+    images = load(folder, decoder=decode).generate(PROMPTS, generator())
     assert [image.size for image in images] == [(4, 4), (4, 4)]
     assert [tuple(tensor.shape) for tensor in given] == [(2, 64, CHANNELS), (1, 64, CHANNELS)]
 
@@ -408,7 +420,7 @@ def test_a_decoder_of_ones_own(folder):
 @pytest.mark.parametrize("dora", [False, True])
 def test_adapters_learn_both_tasks(folder, seen, dora):
     """One step lowers both losses of its own batch, and twenty lower them by much."""
-    model = load_blip3o(folder)
+    model = load(folder)
     trained: UnifiedModel = model  # what a site sees of it
     targets = model.targets(IMAGES)
 
@@ -437,7 +449,7 @@ def test_adapters_learn_both_tasks(folder, seen, dora):
 
 
 def test_both_losses_train_the_tower_and_one_the_head(folder, seen):
-    model = load_blip3o(folder)
+    model = load(folder)
     model.tower = lora.attach(model.tower, rank=2, alpha=2, targets=TOWER_TARGETS, dora=False, seed=0)
     model.head.requires_grad_(True)
 
@@ -477,7 +489,7 @@ def without(tensors: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
 def test_settings_that_are_not_blip3os(broken, changes, message):
     edit(broken, **changes)
     with pytest.raises(BackboneError, match=message):
-        load_blip3o(broken)
+        load(broken)
 
 
 DENOISER, EVA = "model.dit.model.", "model.gen_vision_tower.vision_tower.model."
@@ -506,7 +518,7 @@ DENOISER, EVA = "model.dit.model.", "model.gen_vision_tower.vision_tower.model."
 def test_tensors_that_do_not_fit(broken, tensors, change, message):
     blip3o_files.save(broken, change(tensors))
     with pytest.raises(BackboneError, match=message):
-        load_blip3o(broken)
+        load(broken)
 
 
 @pytest.mark.parametrize(
@@ -525,7 +537,7 @@ def test_tensors_that_do_not_fit(broken, tensors, change, message):
 def test_damaged_files(broken, damage, message):
     damage(broken)
     with pytest.raises(BackboneError, match=f"(?s){message}"):
-        load_blip3o(broken)
+        load(broken)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"junk")])
@@ -537,34 +549,39 @@ def test_a_part_in_a_damaged_file(broken, damage):
         found.part("model.latent_queries")
 
 
+def test_a_job_names_no_folder():
+    with pytest.raises(BackboneError, match=r"backbone 'BLIP3o/BLIP3o-Model-4B': (?s:.*)\[backbones\]"):
+        load_blip3o(BackboneConfig("BLIP3o/BLIP3o-Model-4B"), {})
+
+
 def test_a_tokenizer_without_blip3os_tokens(broken):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         path = broken / name
         path.write_text(path.read_text().replace("[IMG]", "[PIC]"))
     with pytest.raises(BackboneError, match=r"no token '\[IMG\]'"):
-        load_blip3o(broken)
+        load(broken)
 
 
 def test_no_clip_and_no_decoder(tmp_path, seen):
     """Both are missed only by what needs them."""
     checkpoint = blip3o_files.write(tmp_path / "bare", clip=False, decoder=False)
-    model = load_blip3o(checkpoint)
+    model = load(checkpoint)
     with pytest.raises(BackboneError, match="no weights of EVA-CLIP"):
         model.targets(IMAGES)
     with pytest.raises(BackboneError, match="no decoder from features to pixels"):
         model.generate(PROMPTS, generator())
     assert model.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
     with pytest.raises(BackboneError, match=r"pytorch_model.bin: cannot be read \(FileNotFoundError"):
-        load_blip3o(checkpoint, clip=tmp_path)
+        load(checkpoint, clip=tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"junk")
     with pytest.raises(BackboneError, match=r"pytorch_model.bin: cannot be read \(error"):
-        load_blip3o(checkpoint, clip=tmp_path)
+        load(checkpoint, clip=tmp_path)
 
 
 def test_a_damaged_decoder(broken):
     shutil.rmtree(broken / "diffusion-decoder" / "vae")
     with pytest.raises(BackboneError, match=r"diffusion-decoder: cannot be loaded \(OSError"):
-        load_blip3o(broken).generate(PROMPTS, generator())
+        load(broken).generate(PROMPTS, generator())
 
 
 def test_tokens_and_features_of_another_model(model, seen):
@@ -582,7 +599,7 @@ def test_without_diffusers(folder, monkeypatch, part):
     with pytest.raises(
         BackboneError, match=r"diffusers is not installed(?s:.*)pip install 'fedgram\[diffusion\]'"
     ):
-        load_blip3o(folder).generate(PROMPTS, generator())
+        load(folder).generate(PROMPTS, generator())
 
 
 def test_the_words_around_a_prompt():

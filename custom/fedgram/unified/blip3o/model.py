@@ -34,6 +34,7 @@ from fedgram.unified.blip3o.sequences import (
 PIXELS = 448  # side of a picture as BLIP3o's training reads it: 16 × 16 tokens
 DROPPED = 0.1  # share of prompts that training drops, for guidance
 ANSWER_TOKENS = 32
+CLIP_WEIGHTS = "jiuhai/eva_clip_vision_tower"  # where BLIP3o's authors publish EVA-CLIP by itself
 
 
 class Blip3o(nn.Module):
@@ -90,7 +91,7 @@ class Blip3o(nn.Module):
             raise BackboneError(
                 "no weights of EVA-CLIP",
                 where="BLIP3o",
-                remedy="name the folder of jiuhai/eva_clip_vision_tower when the model is loaded",
+                remedy=f"fetch {CLIP_WEIGHTS}, and name its folder under [backbones] in the site file",
             )
         return self._clip(images)
 
