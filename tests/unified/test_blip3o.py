@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from blip3o_files import CHANNELS, QUERIES, WIDTH
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from diffusers.models.embeddings import PixArtAlphaTextProjection, get_2d_rotary_pos_embed_lumina
 from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
 from fedgram.config import BackboneConfig
@@ -222,22 +223,26 @@ def test_questions_of_unequal_length_do_not_touch_each_other(model, seen):
     losses = [model.understanding_loss(seen[i : i + 1], QUESTIONS[i : i + 1], ANSWERS[i : i + 1]) for i in (0, 1)]
     mean = (3 * losses[0] + 2 * losses[1]) / 5  # of tokens: two words and one, each with its end
     assert torch.allclose(model.understanding_loss(seen, QUESTIONS, ANSWERS), mean, rtol=1e-4)
-    singly = [model.understand(seen[i : i + 1], QUESTIONS[i : i + 1])[0] for i in (0, 1)]
-    assert model.understand(seen, QUESTIONS) == singly
+    long = ("what colour is it ? " * 40, "how many")  # so much padding shows
+    singly = [model.understand(seen[i : i + 1], long[i : i + 1])[0] for i in (0, 1)]
+    assert model.understand(seen, long) == singly
+    assert len({len(answer.split()) for answer in singly}) == 2  # one goes on after the other's end
 
 
 def test_an_answer_ends_where_the_tower_ends_it(model, seen, monkeypatch):
-    """Logits that say two words and the end: nothing more is asked of the tower."""
-    words = [model._tokenizer.convert_tokens_to_ids(token) for token in ("blue", "disc", "<|im_end|>")]
-    script = iter(words)
+    """One answer ends before the other: nothing is added to it, and nothing is asked after the last end."""
+    end = "<|im_end|>"
+    script = iter([("blue", "red"), (end, "disc"), ("ring", "disc"), ("ring", end)])
 
     def say(states: Tensor) -> Tensor:
         logits = torch.zeros(len(states), blip3o_files.vocabulary_size())
-        logits[:, next(script)] = 1.0
+        for row, word in zip(logits, next(script), strict=True):
+            row[model._tokenizer.convert_tokens_to_ids(word)] = 1.0
         return logits
 
     monkeypatch.setattr(model, "_logits", say)
-    assert model.understand(seen, QUESTIONS) == ["blue disc", "blue disc"]
+    assert model.understand(seen, QUESTIONS) == ["blue", "red disc disc"]
+    assert list(script) == []
 
 
 def test_representation_is_the_mean_over_the_pictures_tokens(model, seen):
@@ -400,6 +405,36 @@ def test_the_decoder_reads_the_features(model):
     ]
     assert not np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
+
+
+def test_the_decoder_is_sdxl_with_features_for_words(model):
+    """diffusers' own pipeline, given the features as what it would have made of the words."""
+    decode = model._decoder()
+    features, empty = torch.randn(1, 64, CHANNELS), torch.randn(1, 64, CHANNELS)
+    pipeline = StableDiffusionXLPipeline(
+        vae=decode.vae,
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=decode.unet,
+        scheduler=EulerDiscreteScheduler.from_config(decode._scheduler.config),
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    output: Any = pipeline(
+        prompt_embeds=features,
+        pooled_prompt_embeds=features.mean(1),
+        negative_prompt_embeds=empty,
+        negative_pooled_prompt_embeds=empty.mean(1),
+        guidance_scale=3.0,
+        num_inference_steps=50,
+        latents=torch.randn(1, 4, 8, 8, generator=generator(9)),
+    )
+    expected = np.asarray(output.images[0]).astype(int)
+    painted = np.asarray(decode(features, empty, generator(9))[0]).astype(int)
+    assert expected.std() > 5  # not all one colour
+    assert np.abs(painted - expected).max() <= 1
 
 
 def test_a_decoder_of_ones_own(folder):
