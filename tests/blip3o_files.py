@@ -113,11 +113,11 @@ def whole_qwen(tied: bool = False) -> t.Qwen2_5_VLForConditionalGeneration:
         image_token_id=SPECIAL.index("<|image_pad|>"),
         vision_start_token_id=SPECIAL.index("<|vision_start|>"),
     )
-    torch.manual_seed(1)
+    torch.manual_seed(4)
     model = t.Qwen2_5_VLForConditionalGeneration(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # an attention of small random weights hardly looks at the others
-            parameter.mul_(4.0) if parameter.dim() > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
+        for parameter in model.parameters():  # small random weights say one word, whatever the question
+            parameter.mul_(15.0) if parameter.dim() > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from blip3o_files import CHANNELS, QUERIES, WIDTH
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from diffusers.models.embeddings import PixArtAlphaTextProjection, get_2d_rotary_pos_embed_lumina
 from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
 from fedgram.config import BackboneConfig
@@ -52,6 +53,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def load(folder: Path, *more: Any, clip: Path | None = None, **options: Any) -> Blip3o:
+    folders = {"blip3o": str(folder)} | ({} if clip is None else {"jiuhai/eva_clip_vision_tower": str(clip)})
+    return load_blip3o(BackboneConfig("blip3o"), folders, *more, **options)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blip3o_files.write(tmp_path_factory.mktemp("blip3o") / "BLIP3o-Model-tiny")
@@ -59,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Blip3o:
-    return load_blip3o(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,7 @@ def test_the_tower_is_that_of_a_site_with_qwen_alone(folder, tmp_path):
     """Same layers, same shapes, same hash: they train together."""
     blip3o_files.whole_qwen().save_pretrained(tmp_path / "qwen")
     alone = load_backbone(BackboneConfig("qwen"), {"qwen": str(tmp_path / "qwen")})
-    tower = load_blip3o(folder).tower
+    tower = load(folder).tower
     assert fingerprint(tower) == fingerprint(alone)
     specs = [
         lora.spec(lora.attach(m, rank=4, alpha=4, targets="all-linear", dora=True, seed=0)) for m in (tower, alone)
@@ -119,12 +125,19 @@ def test_a_site_of_one_modality_reads_the_same_folder(broken, model, kind):
 
 
 def test_tied_embeddings_answer(tmp_path):
-    tied = load_blip3o(blip3o_files.write(tmp_path / "tied", tied=True, decoder=False))
+    tied = load(blip3o_files.write(tmp_path / "tied", tied=True, decoder=False))
     assert torch.equal(tied._answers.weight, tied.tower.get_input_embeddings().weight)
 
 
+def test_a_tower_cut_short(folder, seen):
+    cut = load_blip3o(BackboneConfig("b", layers=1), {"b": str(folder)})
+    assert len(cut.tower.layers) == 1
+    assert cut.generation_loss(PROMPTS, cut.targets(IMAGES), generator()).isfinite()
+    assert cut.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
+
+
 def test_bf16(folder, seen):
-    half = load_blip3o(folder, precision="bf16")
+    half = load(folder, precision="bf16")
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
     assert half.see(IMAGES).dtype == half.targets(IMAGES).dtype == half.represent(seen).dtype == torch.float32
     loss = half.generation_loss(PROMPTS, half.targets(IMAGES), generator())
@@ -133,6 +146,7 @@ def test_bf16(folder, seen):
     assert half.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
     assert len(half.understand(seen, QUESTIONS)) == 2
     assert half.generate(PROMPTS[:1], generator())[0].size == (16, 16)
+    assert half._decoder().unet.dtype == half._decoder().vae.dtype == torch.bfloat16
 
 
 def test_clip_from_a_folder_of_its_own(tmp_path, model):
@@ -142,13 +156,32 @@ def test_clip_from_a_folder_of_its_own(tmp_path, model):
     state = blip3o_files.eva_tensors()
     (tmp_path / "eva").mkdir()
     torch.save({"state_dict": {**state, "norm.weight": torch.ones(CHANNELS)}}, tmp_path / "eva/pytorch_model.bin")
-    features = load_blip3o(checkpoint, clip=tmp_path / "eva").targets(IMAGES)
+    features = load(checkpoint, clip=tmp_path / "eva").targets(IMAGES)
     assert torch.allclose(features, eva_clip(state, 4, "here")(IMAGES))
+
+
+@pytest.mark.parametrize("inner", [100, 64])
+def test_feed_forward_layers_of_another_width(broken, tensors, inner):
+    """Wider ones, as later versions of diffusers made them, are read; narrower than 8/3 · 32 is no such model."""
+    wider = dict(tensors)
+    for i in (0, 1):
+        layer = f"model.dit.model.layers.{i}.feed_forward"
+        wider |= {f"{layer}.linear_{n}.weight": torch.randn(inner, 32) for n in (1, 3)}
+        wider[f"{layer}.linear_2.weight"] = torch.randn(32, inner)
+    blip3o_files.save(broken, wider)
+    if inner == 64:
+        with pytest.raises(BackboneError, match=r"linear_1.weight' of shape \(64, 32\)"):
+            load(broken)
+        return
+    times, states = torch.full((2,), 500.0), torch.randn(2, QUERIES, WIDTH)
+    x = torch.randn(2, 64, CHANNELS)
+    velocity = published_velocity(wider, inner)(x, times, states)
+    assert torch.allclose(load(broken).head(x, times, states), velocity, atol=1e-4)
 
 
 def test_an_unread_vae_does_no_harm(broken, tensors, model):
     blip3o_files.save(broken, {**tensors, "model.vae.decoder.conv_in.weight": torch.zeros(1)})
-    assert fingerprint(load_blip3o(broken).tower) == fingerprint(model.tower)
+    assert fingerprint(load(broken).tower) == fingerprint(model.tower)
 
 
 # understanding
@@ -190,22 +223,26 @@ def test_questions_of_unequal_length_do_not_touch_each_other(model, seen):
     losses = [model.understanding_loss(seen[i : i + 1], QUESTIONS[i : i + 1], ANSWERS[i : i + 1]) for i in (0, 1)]
     mean = (3 * losses[0] + 2 * losses[1]) / 5  # of tokens: two words and one, each with its end
     assert torch.allclose(model.understanding_loss(seen, QUESTIONS, ANSWERS), mean, rtol=1e-4)
-    singly = [model.understand(seen[i : i + 1], QUESTIONS[i : i + 1])[0] for i in (0, 1)]
-    assert model.understand(seen, QUESTIONS) == singly
+    long = ("what colour is it ? " * 40, "how many")  # so much padding shows
+    singly = [model.understand(seen[i : i + 1], long[i : i + 1])[0] for i in (0, 1)]
+    assert model.understand(seen, long) == singly
+    assert len({len(answer.split()) for answer in singly}) == 2  # one goes on after the other's end
 
 
 def test_an_answer_ends_where_the_tower_ends_it(model, seen, monkeypatch):
-    """Logits that say two words and the end: nothing more is asked of the tower."""
-    words = [model._tokenizer.convert_tokens_to_ids(token) for token in ("blue", "disc", "<|im_end|>")]
-    script = iter(words)
+    """One answer ends before the other: nothing is added to it, and nothing is asked after the last end."""
+    end = "<|im_end|>"
+    script = iter([("blue", "red"), (end, "disc"), ("ring", "disc"), ("ring", end)])
 
     def say(states: Tensor) -> Tensor:
         logits = torch.zeros(len(states), blip3o_files.vocabulary_size())
-        logits[:, next(script)] = 1.0
+        for row, word in zip(logits, next(script), strict=True):
+            row[model._tokenizer.convert_tokens_to_ids(word)] = 1.0
         return logits
 
     monkeypatch.setattr(model, "_logits", say)
-    assert model.understand(seen, QUESTIONS) == ["blue disc", "blue disc"]
+    assert model.understand(seen, QUESTIONS) == ["blue", "red disc disc"]
+    assert list(script) == []
 
 
 def test_representation_is_the_mean_over_the_pictures_tokens(model, seen):
@@ -262,14 +299,14 @@ def test_the_features_of_eva_clip(model, tensors):
 # generation
 
 
-def published_velocity(tensors: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def published_velocity(tensors: dict[str, Tensor], inner: int = 256) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """BLIP3o's own composition: the projection, then Lumina's transformer with angles for 384 × 384 places."""
     own = {k.removeprefix("model.dit.model."): v for k, v in tensors.items() if k.startswith("model.dit.model.")}
     projection = PixArtAlphaTextProjection(WIDTH, 32)
     projection.load_state_dict(
         {k.removeprefix("caption_projection."): v for k, v in own.items() if k.startswith("caption_projection.")}
     )
-    dit = LuminaNextDiT2DModel(8, 1, CHANNELS, 32, 2, 4, 4, learn_sigma=False, cross_attention_dim=32)
+    dit = LuminaNextDiT2DModel(8, 1, CHANNELS, 32, 2, 4, 4, inner, learn_sigma=False, cross_attention_dim=32)
     rest = {k: v for k, v in own.items() if not k.startswith("caption_projection.")}
     dit.load_state_dict({**rest, "pad_token": torch.zeros(32)})
     angles = get_2d_rotary_pos_embed_lumina(8, 384, 384)
@@ -370,6 +407,36 @@ def test_the_decoder_reads_the_features(model):
     assert not np.array_equal(images[0], images[2])
 
 
+def test_the_decoder_is_sdxl_with_features_for_words(model):
+    """diffusers' own pipeline, given the features as what it would have made of the words."""
+    decode = model._decoder()
+    features, empty = torch.randn(1, 64, CHANNELS), torch.randn(1, 64, CHANNELS)
+    pipeline = StableDiffusionXLPipeline(
+        vae=decode.vae,
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=decode.unet,
+        scheduler=EulerDiscreteScheduler.from_config(decode._scheduler.config),
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    output: Any = pipeline(
+        prompt_embeds=features,
+        pooled_prompt_embeds=features.mean(1),
+        negative_prompt_embeds=empty,
+        negative_pooled_prompt_embeds=empty.mean(1),
+        guidance_scale=3.0,
+        num_inference_steps=50,
+        latents=torch.randn(1, 4, 8, 8, generator=generator(9)),
+    )
+    expected = np.asarray(output.images[0]).astype(int)
+    painted = np.asarray(decode(features, empty, generator(9))[0]).astype(int)
+    assert expected.std() > 5  # not all one colour
+    assert np.abs(painted - expected).max() <= 1
+
+
 def test_a_decoder_of_ones_own(folder):
     given: list[Tensor] = []
 
@@ -377,7 +444,7 @@ def test_a_decoder_of_ones_own(folder):
         given.extend((features, empty))
         return [Image.new("RGB", (4, 4)) for _ in features]
 
-    images = load_blip3o(folder, decoder=decode).generate(PROMPTS, generator())
+    images = load(folder, decoder=decode).generate(PROMPTS, generator())
     assert [image.size for image in images] == [(4, 4), (4, 4)]
     assert [tuple(tensor.shape) for tensor in given] == [(2, 64, CHANNELS), (1, 64, CHANNELS)]
 
@@ -388,7 +455,7 @@ def test_a_decoder_of_ones_own(folder):
 @pytest.mark.parametrize("dora", [False, True])
 def test_adapters_learn_both_tasks(folder, seen, dora):
     """One step lowers both losses of its own batch, and twenty lower them by much."""
-    model = load_blip3o(folder)
+    model = load(folder)
     trained: UnifiedModel = model  # what a site sees of it
     targets = model.targets(IMAGES)
 
@@ -417,7 +484,7 @@ def test_adapters_learn_both_tasks(folder, seen, dora):
 
 
 def test_both_losses_train_the_tower_and_one_the_head(folder, seen):
-    model = load_blip3o(folder)
+    model = load(folder)
     model.tower = lora.attach(model.tower, rank=2, alpha=2, targets=TOWER_TARGETS, dora=False, seed=0)
     model.head.requires_grad_(True)
 
@@ -457,7 +524,7 @@ def without(tensors: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
 def test_settings_that_are_not_blip3os(broken, changes, message):
     edit(broken, **changes)
     with pytest.raises(BackboneError, match=message):
-        load_blip3o(broken)
+        load(broken)
 
 
 DENOISER, EVA = "model.dit.model.", "model.gen_vision_tower.vision_tower.model."
@@ -486,7 +553,7 @@ DENOISER, EVA = "model.dit.model.", "model.gen_vision_tower.vision_tower.model."
 def test_tensors_that_do_not_fit(broken, tensors, change, message):
     blip3o_files.save(broken, change(tensors))
     with pytest.raises(BackboneError, match=message):
-        load_blip3o(broken)
+        load(broken)
 
 
 @pytest.mark.parametrize(
@@ -505,7 +572,7 @@ def test_tensors_that_do_not_fit(broken, tensors, change, message):
 def test_damaged_files(broken, damage, message):
     damage(broken)
     with pytest.raises(BackboneError, match=f"(?s){message}"):
-        load_blip3o(broken)
+        load(broken)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"junk")])
@@ -517,34 +584,39 @@ def test_a_part_in_a_damaged_file(broken, damage):
         found.part("model.latent_queries")
 
 
+def test_a_job_names_no_folder():
+    with pytest.raises(BackboneError, match=r"backbone 'BLIP3o/BLIP3o-Model-4B': (?s:.*)\[backbones\]"):
+        load_blip3o(BackboneConfig("BLIP3o/BLIP3o-Model-4B"), {})
+
+
 def test_a_tokenizer_without_blip3os_tokens(broken):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         path = broken / name
         path.write_text(path.read_text().replace("[IMG]", "[PIC]"))
     with pytest.raises(BackboneError, match=r"no token '\[IMG\]'"):
-        load_blip3o(broken)
+        load(broken)
 
 
 def test_no_clip_and_no_decoder(tmp_path, seen):
     """Both are missed only by what needs them."""
     checkpoint = blip3o_files.write(tmp_path / "bare", clip=False, decoder=False)
-    model = load_blip3o(checkpoint)
+    model = load(checkpoint)
     with pytest.raises(BackboneError, match="no weights of EVA-CLIP"):
         model.targets(IMAGES)
     with pytest.raises(BackboneError, match="no decoder from features to pixels"):
         model.generate(PROMPTS, generator())
     assert model.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
     with pytest.raises(BackboneError, match=r"pytorch_model.bin: cannot be read \(FileNotFoundError"):
-        load_blip3o(checkpoint, clip=tmp_path)
+        load(checkpoint, clip=tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"junk")
     with pytest.raises(BackboneError, match=r"pytorch_model.bin: cannot be read \(error"):
-        load_blip3o(checkpoint, clip=tmp_path)
+        load(checkpoint, clip=tmp_path)
 
 
 def test_a_damaged_decoder(broken):
     shutil.rmtree(broken / "diffusion-decoder" / "vae")
     with pytest.raises(BackboneError, match=r"diffusion-decoder: cannot be loaded \(OSError"):
-        load_blip3o(broken).generate(PROMPTS, generator())
+        load(broken).generate(PROMPTS, generator())
 
 
 def test_tokens_and_features_of_another_model(model, seen):
@@ -562,7 +634,7 @@ def test_without_diffusers(folder, monkeypatch, part):
     with pytest.raises(
         BackboneError, match=r"diffusers is not installed(?s:.*)pip install 'fedgram\[diffusion\]'"
     ):
-        load_blip3o(folder).generate(PROMPTS, generator())
+        load(folder).generate(PROMPTS, generator())
 
 
 def test_the_words_around_a_prompt():

@@ -21,7 +21,7 @@ from fedgram.unified.blip3o.clip import EvaClip, eva_clip
 from fedgram.unified.blip3o.decoder import Decoder, diffusion_decoder
 from fedgram.unified.blip3o.head import PictureHead, picture_head
 from fedgram.unified.blip3o.layout import CLIP, DENOISER, HEAD, QUERIES, VISION, Layout, fill, open_layout
-from fedgram.unified.blip3o.model import Blip3o
+from fedgram.unified.blip3o.model import CLIP_WEIGHTS, Blip3o
 
 _CLIP_FILE = "pytorch_model.bin"
 _CLIP_PARTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.")
@@ -29,34 +29,41 @@ _WRAPPERS = ("model", "module", "state_dict")
 
 
 def load_blip3o(
-    folder: Path,
-    *,
+    config: BackboneConfig,
+    folders: Mapping[str, str],
     precision: Precision = "fp32",
     device: str = "cpu",
-    clip: Path | None = None,
+    *,
     decoder: Decoder | None = None,
 ) -> Blip3o:
     """The model of a folder in the layout of BLIP3o/BLIP3o-Model-4B and -8B, frozen.
 
     Args:
-        folder: the checkpoint.
+        config: its name, and how many layers of the tower to keep.
+        folders: the site's own, by name: the checkpoint's, and ``jiuhai/eva_clip_vision_tower`` where the
+            checkpoint lacks EVA-CLIP. Without either only ``targets`` fails.
         precision, device: of the tower; the other parts are in float32 with ``fp32``, else in bf16.
-        clip: folder of ``jiuhai/eva_clip_vision_tower``, where the checkpoint itself lacks EVA-CLIP. Without
-            either the model understands and makes pictures, and only ``targets`` fails.
         decoder: in place of the checkpoint's own, which is loaded when the first picture is made.
 
     Raises:
         BackboneError: a part is missing or does not fit, or diffusers is not installed.
     """
+    if config.name not in folders:
+        raise BackboneError(
+            "BLIP3o is read from a folder of the site's own",
+            where=f"backbone {config.name!r}",
+            remedy=f"fetch the checkpoint, and name its folder under [backbones] as {config.name!r}",
+        )
+    folder = Path(folders[config.name]).expanduser()
     found, where = open_layout(folder), f"BLIP3o in {folder}"
-    tower = load_backbone(BackboneConfig("blip3o"), {"blip3o": str(folder)}, precision, device)
+    tower = load_backbone(config, folders, precision, device)
     table: Tensor = tower.get_input_embeddings().weight  # type: ignore[operator]
     to: dict[str, Any] = {
         "dtype": torch.float32 if precision == "fp32" else torch.bfloat16,
         "device": table.device,
     }
     settings = load_part(AutoConfig, str(folder), where=where, error=BackboneError)
-    targets = _clip(found, clip)
+    targets = _clip(found, folders.get(CLIP_WEIGHTS))
     return Blip3o(
         tower=tower,
         answers=_answers(found, table, settings.tie_word_embeddings).to(**to),
@@ -96,13 +103,11 @@ def _head(found: Layout, where: str) -> PictureHead:
     return picture_head(queries, found.part(DENOISER), where)
 
 
-def _clip(found: Layout, folder: Path | None) -> EvaClip | None:
+def _clip(found: Layout, folder: str | None) -> EvaClip | None:
     tensors, where = found.part(CLIP), str(found.folder)
-    if not tensors and folder is None:
-        return None
-    if not tensors:
-        tensors, where = _pickled(Path(str(folder)) / _CLIP_FILE), str(folder)
-    return eva_clip(tensors, found.pooling, where)
+    if not tensors and folder is not None:
+        tensors, where = _pickled(Path(folder).expanduser() / _CLIP_FILE), folder
+    return eva_clip(tensors, found.pooling, where) if tensors else None
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
@@ -113,7 +118,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
         raise BackboneError(
             f"cannot be read ({type(problem).__name__})",
             where=path,
-            remedy="fetch jiuhai/eva_clip_vision_tower, or name its folder",
+            remedy=f"fetch {CLIP_WEIGHTS}, and name its folder under [backbones]",
         ) from problem
     for wrapper in _WRAPPERS:
         state = state.get(wrapper, state)

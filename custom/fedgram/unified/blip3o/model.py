@@ -34,6 +34,7 @@ from fedgram.unified.blip3o.sequences import (
 PIXELS = 448  # side of a picture as BLIP3o's training reads it: 16 × 16 tokens
 DROPPED = 0.1  # share of prompts that training drops, for guidance
 ANSWER_TOKENS = 32
+CLIP_WEIGHTS = "jiuhai/eva_clip_vision_tower"  # where BLIP3o's authors publish EVA-CLIP by itself
 
 
 class Blip3o(nn.Module):
@@ -90,7 +91,7 @@ class Blip3o(nn.Module):
             raise BackboneError(
                 "no weights of EVA-CLIP",
                 where="BLIP3o",
-                remedy="name the folder of jiuhai/eva_clip_vision_tower when the model is loaded",
+                remedy=f"fetch {CLIP_WEIGHTS}, and name its folder under [backbones] in the site file",
             )
         return self._clip(images)
 
@@ -138,7 +139,8 @@ class Blip3o(nn.Module):
                 use_cache=True,
             )
             states, places = output.last_hidden_state[:, -1], places + 1
-        return [self._said(ids) for ids in torch.stack(said, dim=1).tolist()]
+        answers = self._tokenizer.batch_decode(torch.stack(said, dim=1), skip_special_tokens=True)
+        return [answer.strip() for answer in answers]
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], generator: torch.Generator) -> list[Image]:
@@ -191,10 +193,6 @@ class Blip3o(nn.Module):
                 expected=f"(L, {self._width}) with L a square, as see() gives them",
             )
         return picture_piece(tokens.to(self._device, self._dtype))
-
-    def _said(self, ids: list[int]) -> str:
-        kept = ids[: ids.index(self._end)] if self._end in ids else ids
-        return self._tokenizer.decode(kept, skip_special_tokens=True).strip()
 
     # parts
 
