@@ -62,7 +62,7 @@ def deal(
         raise ConfigError(f"{sites}", where="sites", expected="at least 1")
     items = _named(questions, captions)
     together = _by_picture(items) if by == "concept" else {name: [name] for name in items}
-    groups = [_group(name, [items[n] for n in members], by) for name, members in sorted(together.items())]
+    groups = [_group(name, [items[n] for n in members], by) for name, members in together.items()]
     tested = any(group.part == "test" for group in groups)
     site_of = partition(groups, sites, alpha, seed, concepts=1, tested=tested)
     placed = {member: f"site-{site_of[name] + 1}" for name, members in together.items() for member in members}

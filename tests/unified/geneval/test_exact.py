@@ -54,6 +54,11 @@ def test_damaged_scenes_are_read(damage):
     assert share_read(damage, 32) >= 0.95
 
 
+def test_heavily_blurred_scenes_are_mostly_read():
+    """Without blurred templates a pixel of blur turns stars of ten pixels into circles: 0.7."""
+    assert share_read(lambda picture, _: picture.filter(ImageFilter.GaussianBlur(1)), 32) >= 0.8
+
+
 def test_boxes_are_where_things_are():
     scene = random_scene(np.random.default_rng(4), World(), 4)
     for detection, colour in look(draw(scene, 48)):

@@ -97,14 +97,17 @@ class OpenVocabularyDetector:
         (found,) = self._reader.post_process_grounded_object_detection(
             output, threshold=self.threshold, target_sizes=[(image.height, image.width)], **extra
         )
-        scores, boxes = found["scores"].tolist(), found["boxes"].tolist()
-        ranked = sorted(zip(scores, boxes, strict=True), reverse=True)
-        kept: list[Detection] = []
-        for score, (left, top, right, bottom) in ranked:
-            box = (left, top, right, bottom)
-            if all(overlap(box, other.box) <= _SAME for other in kept):
-                kept.append(Detection(label, box, score))
-        return kept
+        rows = zip(found["boxes"].tolist(), found["scores"].tolist(), strict=True)
+        return without_doubles([Detection(label, (box[0], box[1], box[2], box[3]), score) for box, score in rows])
+
+
+def without_doubles(found: Sequence[Detection]) -> list[Detection]:
+    """The most certain first; what overlaps one of them too much is the same thing again."""
+    kept: list[Detection] = []
+    for detection in sorted(found, key=lambda d: -d.score):
+        if all(overlap(detection.box, other.box) <= _SAME for other in kept):
+            kept.append(detection)
+    return kept
 
 
 def overlap(box: Box, other: Box) -> float:
