@@ -13,7 +13,7 @@ from fedgram.anchors import load_anchors
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import BridgeConfig, Columns, SiteConfig, read_server_config, read_site_config
+from fedgram.sitefile import BridgeConfig, Columns, SiteConfig, UnifiedConfig, read_server_config, read_site_config
 from toy import ROOT
 
 PLAIN = {"anchors": {"sha256": "0" * 64, "concepts": ["a", "a", "b", "b"]}}
@@ -116,9 +116,13 @@ def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
     assert config.concepts == ("Canidae", "Felidae")
     assert config.backbones
     assert config.columns.categories == ("stage",)
-    assert set(tomllib.loads(everything)) == {f.name for f in dataclasses.fields(SiteConfig)}
+    assert {"unified", *tomllib.loads(everything)} == {f.name for f in dataclasses.fields(SiteConfig)}
     assert {"targets", *tomllib.loads(everything)["columns"]} == {f.name for f in dataclasses.fields(Columns)}
     assert set(tomllib.loads(everything)["bridge"]) == {f.name for f in dataclasses.fields(BridgeConfig)}
+    unified = re.sub(r"^# (\w+ = )", r"\1", (ROOT / "provisioning/unified.example.toml").read_text(), flags=re.MULTILINE)
+    (tmp_path / "unified.toml").write_text(unified)
+    assert read_site_config(tmp_path / "unified.toml").unified
+    assert set(tomllib.loads(unified)["unified"]) == {f.name for f in dataclasses.fields(UnifiedConfig)}
     shown = config.bridge
     assert shown is not None
     assert (shown.weight, shown.temperature) == (BridgeConfig.weight, BridgeConfig.temperature)

@@ -24,6 +24,11 @@ METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
     *("bridge_loss", "pair_recall"),
+    *("understanding_loss", "generation_loss", "vqa_accuracy", "geneval"),
+    *(
+        f"geneval_{skill}"
+        for skill in ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+    ),
 )
 MethodName = Literal[
     "geo",

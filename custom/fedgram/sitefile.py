@@ -18,6 +18,7 @@ from fedgram.settings import from_dict
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 SPLIT = "split"  # the device that is all GPUs
+UNIFIED = "unified"  # the modality of a site with a unified model
 _PATHS = ("data", "anchors", "heldout", "labels", "cache", "state")
 
 TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
@@ -122,14 +123,45 @@ class BridgeConfig:
 
 
 @dataclass(frozen=True)
+class UnifiedConfig:
+    """What a unified site learns from; its model is the job's backbone.
+
+    Attributes:
+        questions: folder of questions, annotations and pictures in the format of VQA v2.
+        captions: table of pictures with the words to make them from, or COCO's JSON file.
+        prompts: GenEval's metadata file, to evaluate what is made; of rendered scenes.
+        generation_weight: of the loss of making pictures, beside that of answering questions.
+    """
+
+    questions: str | None = None
+    captions: str | None = None
+    prompts: str | None = None
+    generation_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.questions is None and self.captions is None:
+            raise ConfigError(
+                "neither questions nor captions", where="unified", expected="whole paths of one of them, or both"
+            )
+        if not 0 <= self.generation_weight < math.inf:
+            raise ConfigError(
+                f"{self.generation_weight!r}", where="unified.generation_weight", expected="not negative"
+            )
+
+    def paths(self) -> dict[str, str | None]:
+        """Those among the settings, by name."""
+        return {f"unified.{name}": getattr(self, name) for name in ("questions", "captions", "prompts")}
+
+
+@dataclass(frozen=True)
 class SiteConfig:
     """What only the site knows; read from its own file, never from a job.
 
     Attributes:
-        modality: ``image``, ``text``, ``genomics``, ``tabular`` or ``package.module:attribute``.
-        data: folder or file with the site's data (``demo:…`` names the embedded demo).
-        tokenizer: name, hub id or folder of the frozen encoder.
+        modality: ``image``, ``text``, ``genomics``, ``tabular``, ``unified`` or ``package.module:attribute``.
         anchors: folder of the anchor set that trains.
+        data: folder or file with the site's data (``demo:…`` names the embedded demo).
+        tokenizer: name, hub id or folder of the frozen encoder. A unified site has neither: see ``unified``.
         task: what the site's head learns; the sites of a federation may have different ones.
         class_weights: whether every class counts the same in the loss (``balanced``), or every sample.
         labels: table of labels, where it is not ``data`` itself nor beside it.
@@ -139,6 +171,7 @@ class SiteConfig:
         concepts: train on these labels only; all when empty.
         methods: that a job may run here; what each sends is in :mod:`fedgram.methods`.
         bridge: a second modality, where samples of the site have one.
+        unified: what a site of modality ``unified`` learns from.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
         precision: of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
@@ -149,9 +182,9 @@ class SiteConfig:
     """
 
     modality: str
-    data: str
-    tokenizer: str
     anchors: str
+    data: str = ""
+    tokenizer: str = ""
     task: TaskName = "classification"
     class_weights: Literal["equal", "balanced"] = "equal"
     labels: str | None = None
@@ -161,6 +194,7 @@ class SiteConfig:
     concepts: tuple[str, ...] = ()
     methods: tuple[MethodName, ...] = ("geo",)
     bridge: BridgeConfig | None = None
+    unified: UnifiedConfig | None = None
     backbones: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "fp32"
@@ -173,8 +207,24 @@ class SiteConfig:
         if self.threads < 0:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
         _require_window(self.window, "window")
+        if (self.modality == UNIFIED) != (self.unified is not None):
+            raise ConfigError(
+                f"modality {self.modality!r} {'without' if self.unified is None else 'with'} a [unified] table",
+                where="unified",
+                expected=f"the table at sites of modality {UNIFIED!r}, and only there",
+            )
         if self.columns.targets and self.task != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
+
+    def require_unified(self) -> UnifiedConfig:
+        """The table of a unified site.
+
+        Raises:
+            ConfigError: this is a site of one modality.
+        """
+        if self.unified is None:
+            raise ConfigError("no [unified] table", where="unified", expected=f"modality = {UNIFIED!r}")
+        return self.unified
 
     @property
     def reading(self) -> Reading:
@@ -234,12 +284,19 @@ def read_site_config(path: Path) -> SiteConfig:
     bridge = settings.get("bridge")
     _refuse_swallowed(settings, "columns", Columns, path)
     _refuse_swallowed(settings, "bridge", BridgeConfig, path)
+    _refuse_swallowed(settings, "unified", UnifiedConfig, path)
     _refuse_swallowed(bridge if isinstance(bridge, dict) else {}, "columns", Columns, path)
     config = from_dict(SiteConfig, settings, str(path))
     paths = {name: getattr(config, name) for name in _PATHS}
     paths |= {f"backbones: {name}": folder for name, folder in config.backbones.items()}
     if config.bridge is not None:
         paths |= {"bridge.data": config.bridge.data, "bridge.labels": config.bridge.labels}
+    if config.unified is not None:
+        paths |= config.unified.paths()
+        del paths["data"]
+    for name in ("data", "tokenizer") if config.unified is None else ():
+        if not getattr(config, name):
+            raise ConfigError(f"missing setting {name!r}", where=path)
     _require_whole_paths(paths, path)
     return config
 

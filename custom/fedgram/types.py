@@ -86,6 +86,10 @@ class LabelledTokens:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def take(self, samples: Tensor) -> Tokens:
+        """The tokens of some samples."""
+        return self.tokens[samples]
+
 
 @dataclass(frozen=True)
 class AnchorTokens:

@@ -14,6 +14,7 @@ EXECUTORS = {
     "text": "fedgram.flare.executors.TextExecutor",
     "genomics": "fedgram.flare.executors.GenomicsExecutor",
     "tabular": "fedgram.flare.executors.TabularExecutor",
+    "unified": "fedgram.flare.executors.UnifiedExecutor",
 }
 ANY_EXECUTOR = "fedgram.flare.executors.SiteExecutor"  # names its modality, which may be the site's own
 CONTROLLER = "fedgram.flare.controller.GramController"

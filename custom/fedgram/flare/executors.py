@@ -146,3 +146,10 @@ class TabularExecutor(SiteExecutor):
 
     def __init__(self) -> None:
         super().__init__("tabular")
+
+
+class UnifiedExecutor(SiteExecutor):
+    """A site with a unified model."""
+
+    def __init__(self) -> None:
+        super().__init__("unified")

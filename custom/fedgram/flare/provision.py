@@ -14,7 +14,10 @@ from nvflare.lighter.constants import CtxKey, ParticipantType
 from nvflare.lighter.spec import Builder, Project, ProvisionContext
 
 SITE_CLASSES = (
-    *(f"fedgram.flare.executors.{kind}Executor" for kind in ("Site", "Image", "Text", "Genomics", "Tabular")),
+    *(
+        f"fedgram.flare.executors.{kind}Executor"
+        for kind in ("Site", "Image", "Text", "Genomics", "Tabular", "Unified")
+    ),
     "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent",
 )
 SERVER_CLASSES = (

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
-from fedgram.modalities.base import Modality
-from fedgram.model.site_model import SiteModel
-from fedgram.types import AnchorTokens, GlobalState, LabelledTokens, ModelSpec, SiteUpdate
+from fedgram.types import AnchorTokens, GlobalState, ModelSpec, SiteUpdate
 
 
 @dataclass(frozen=True)
@@ -44,21 +42,28 @@ class Closing:
         return self.means[""]
 
 
-class SiteView(Protocol):
-    """What a method sees of a site (:class:`fedgram.training.site.Site`)."""
+class Named(Protocol):
+    """Of a modality, its name."""
 
     @property
-    def model(self) -> SiteModel: ...
+    def name(self) -> str: ...
+
+
+class SiteView(Protocol):
+    """What a method sees of a site (:class:`fedgram.training.participant.Participant`)."""
+
+    @property
+    def model(self) -> Any: ...
     @property
     def optimizer(self) -> torch.optim.Optimizer: ...
     @property
     def spec(self) -> ModelSpec: ...
     @property
-    def modality(self) -> Modality: ...
+    def modality(self) -> Named: ...
     @property
     def anchors(self) -> AnchorTokens: ...
     @property
-    def data(self) -> Mapping[str, LabelledTokens]: ...
+    def data(self) -> Mapping[str, Any]: ...
 
 
 class Method:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from fedgram import __version__
-from fedgram.core.aggregate import target_gram
-from fedgram.core.cka import cka
-from fedgram.core.concepts import concept_gram, concept_logits
 from fedgram.core.contrastive import info_nce, pair_recall
 from fedgram.core.gram import cosine_gram
-from fedgram.core.relative import anchor_coordinates
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
+from fedgram.training.geometry import anchor_alignment, concept_loss, represent_anchors
+from fedgram.training.participant import Participant
 from fedgram.training.site import Site, derive_generator
 from fedgram.training.state import restore
 from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
 
-_TEMPERATURE = 0.1  # of the concept loss: cosines of ±1 become logits of ±10
 
-
-def introduce(site: Site) -> SiteIntroduction:
+def introduce(site: Participant) -> SiteIntroduction:
     """Round 0: the site's model and the Gram of its untrained representation (there is no Ḡ yet)."""
     return SiteIntroduction(
         site=site.name,
@@ -42,7 +38,7 @@ def introduce(site: Site) -> SiteIntroduction:
     )
 
 
-def local_round(site: Site, state: GlobalState) -> SiteUpdate:
+def local_round(site: Participant, state: GlobalState) -> SiteUpdate:
     """Train for the job's local steps from the global B and report what changed.
 
     min over W_m, B, m and the head of L_task + λ (1 − CKA(G, Ḡ)), eq. (3).
@@ -70,7 +66,7 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
     )
 
 
-def train_alone(site: Site) -> None:
+def train_alone(site: Participant) -> None:
     """From the beginning, with the same steps and batches as a whole run but neither Ḡ nor the others' B."""
     settings = site.job.training
     reset(site)
@@ -78,13 +74,13 @@ def train_alone(site: Site) -> None:
         train(site, round, settings.local_steps)
 
 
-def reset(site: Site) -> None:
+def reset(site: Participant) -> None:
     """Make a site as it was when it was opened."""
     lora.drop_residual(site.model.transformer)
     restore(site.model, site.optimizer, site.initial)
 
 
-def adopt(site: Site, state: GlobalState) -> None:
+def adopt(site: Participant, state: GlobalState) -> None:
     """Take over the global B, where magnitudes are averaged the global m, and what else the method shares.
 
     Raises:
@@ -105,8 +101,11 @@ def adopt(site: Site, state: GlobalState) -> None:
     site.method.adopt(site, state)
 
 
+@singledispatch
 def train(site: Site, round: int, steps: int, state: GlobalState | None = None) -> dict[str, float]:
     """Optimise for some steps; returns the mean of each loss term, and CKA, over the steps that compute it.
+
+    This is how a site of one modality trains; other kinds of sites register their own way.
 
     Args:
         round: counted from 1.
@@ -150,72 +149,24 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     return dict(sums)
 
 
-def represent_anchors(site: Site) -> Tensor:
-    """z of the anchors that the site covers, (b, d), as the geometry may change it.
-
-    No gradient reaches m: the paper applies R_geo "exclusively to the directional component D". Nor does any
-    reach the local adapter W_m, unless the job lets the geometry loss train the whole pipeline.
-    """
-    adapter_learns = site.job.training.geometry_trains == "pipeline"
-    with lora.detached_magnitude(site.model.transformer):
-        return site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
-
-
-def anchor_alignment(site: Site, anchors: Tensor, consensus: Tensor) -> Tensor:
-    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers, or between their means over the concepts."""
-    settings, gram = site.job.training, cosine_gram(anchors)
-    target = target_gram(consensus, gram, site.anchors.slots)
-    if settings.geometry_of == "concepts":
-        concepts = anchor_concepts(site)
-        gram, target = concept_gram(gram, concepts), concept_gram(target, concepts)
-    return cka(gram, target, settings.cka)
-
-
-def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:
-    """Cross-entropy of naming a sample's concept by where it lies among the anchors: :func:`concept_logits`.
-
-    What the coordinates of a concept are is the consensus; a site that trains alone takes its own geometry.
-    Samples of a concept that the site's anchors do not have count for nothing.
-    """
-    gram = cosine_gram(anchors).detach()
-    if consensus is not None:
-        gram = target_gram(consensus, gram, site.anchors.slots)
-    own, index = site.data["train"].concepts, _concept_index(site)
-    targets = torch.tensor([index.get(str(own[i]), -100) for i in rows.tolist()], device=z.device)
-    if (targets < 0).all():
-        return z.new_zeros(())
-    logits = concept_logits(anchor_coordinates(z, anchors), gram, anchor_concepts(site), _TEMPERATURE)
-    return cross_entropy(logits, targets)
-
-
-def anchor_concepts(site: Site) -> Tensor:
-    """Index of the concept of each anchor that the site covers, in the alphabetical order of concepts, (b,)."""
-    concepts, index = site.job.anchors.concepts, _concept_index(site)
-    return torch.tensor([index[concepts[slot]] for slot in site.anchors.slots], device=site.device)
-
-
-def _concept_index(site: Site) -> dict[str, int]:
-    present = {site.job.anchors.concepts[slot] for slot in site.anchors.slots}
-    return {concept: i for i, concept in enumerate(sorted(present))}
-
-
 def bridge_loss(site: Site, first: Tokens, second: Tokens, temperature: float) -> Tensor:
     """Symmetric InfoNCE over a batch of pairs; it trains B, m and both adapters, as the task loss does."""
     return info_nce(site.model.represent(first), site.model.represent(second, bridge=True), temperature)
 
 
-def site_weight(site: Site, anchors: Tensor, round: int) -> float:
+def site_weight(site: Participant, anchors: Tensor, round: int) -> float:
     """p_k before normalisation, by the job's rule, from at most ``weight_samples`` training samples."""
     rules, data = site.job.aggregation, site.data["train"]
     if rules.weights == "samples":
         return float(len(data))
     order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
     chosen = order[: rules.weight_samples].sort().values
-    u = anchor_proximity(site.model.embed(data.tokens[chosen]), anchors, rules.lap)
+    u = anchor_proximity(site.model.embed(data.take(chosen)), anchors, rules.lap)
     mean = precision(u, u_min=rules.u_min)
     return mean * len(data) if rules.weights == "precision_sum" else mean
 
 
+@singledispatch
 @torch.no_grad()
 def evaluate(site: Site, split: str) -> dict[str, float]:
     """The task's metrics on one split, and how well its pairs find each other; none where the split is empty."""
@@ -241,7 +192,7 @@ def outputs(site: Site, tokens: Tokens) -> Tensor:
     return torch.cat([site.model(tokens[part].to(site.device)).cpu() for part in rows])
 
 
-def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
+def evaluation(site: Participant, split: str = "test") -> SiteEvaluation:
     """Metrics on a split and the geometry of public anchors, of the model as it is now."""
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
@@ -253,7 +204,7 @@ def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
     )
 
 
-def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
+def _named(site: Participant, metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that the job names: no other number leaves the site."""
     return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
 

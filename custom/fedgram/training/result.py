@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import singledispatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fedgram import __version__, modelcard
 from fedgram.config import JobConfig
@@ -21,22 +24,50 @@ from fedgram.model import lora, peft_checkpoint, tasks
 from fedgram.pretrained import hub_id
 from fedgram.settings import from_dict, to_dict
 from fedgram.sitefile import SiteConfig
+from fedgram.training.participant import Participant
 from fedgram.training.site import Site, reopen
-from fedgram.training.state import restore, snapshot
+from fedgram.training.state import Trained, restore, snapshot
 
 _RESIDUAL = "residual."  # of tensor names: what a method has added to the base
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
 
-def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
+@singledispatch
+def save(site: Site, folder: Path, metrics: Mapping[str, float]) -> None:
     """Write a site's model as it is now.
 
     ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m, and a model card;
     ``local.safetensors`` the linear adapters, the head and the update; ``site.json`` what is needed to open the
-    site again. All of it stays here.
+    site again. All of it stays here. Other kinds of sites than those of one modality register their own way.
 
     Args:
         metrics: on the site's test split, for the card.
+    """
+    facts = {
+        "tokenizer": _print(site.tokenizer),
+        "bridge_tokenizer": _print(site.bridge.tokenizer) if site.bridge else None,
+        "task": tasks.to_facts(site.task),
+    }
+    write_trained(site, folder, facts)
+    modelcard.write_site_card(
+        folder / "adapter",
+        job=site.job,
+        backbone=site.spec.backbone,
+        modality=f"{site.modality.name} with pairs in {site.bridge.modality.name}"
+        if site.bridge
+        else site.modality.name,
+        task=site.config.task,
+        counts={split: len(data) for split, data in site.data.items()},
+        classes=getattr(site.task, "classes", ()),
+        metrics=metrics,
+    )
+
+
+def write_trained(site: Participant, folder: Path, facts: Mapping[str, Any]) -> None:
+    """What every kind of site keeps: its PEFT checkpoint, all that trained, and how to open it again.
+
+    Args:
+        facts: of this kind of site, for ``site.json``.
     """
     transformer, settings = site.model.transformer, site.job.adapter
     peft_checkpoint.save_adapter(
@@ -53,29 +84,45 @@ def save(folder: Path, site: Site, metrics: Mapping[str, float]) -> None:
     trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}
     residual = {f"{_RESIDUAL}{k}": v for k, v in lora.residual(transformer).items()}
     write_tensors(folder / "local.safetensors", {**trained, **residual})
-    facts = {
+    common = {
         "fedgram": __version__,
         "site": site.name,
         "site_config": dataclasses.asdict(site.config),
         "job": to_dict(site.job),
         "backbone": site.spec.backbone,
-        "tokenizer": _print(site.tokenizer),
-        "bridge_tokenizer": _print(site.bridge.tokenizer) if site.bridge else None,
-        "task": tasks.to_facts(site.task),
     }
-    write_text(folder / "site.json", json.dumps(facts, indent=2))
-    modelcard.write_site_card(
-        folder / "adapter",
-        job=site.job,
-        backbone=site.spec.backbone,
-        modality=f"{site.modality.name} with pairs in {site.bridge.modality.name}"
-        if site.bridge
-        else site.modality.name,
-        task=site.config.task,
-        counts={split: len(data) for split, data in site.data.items()},
-        classes=getattr(site.task, "classes", ()),
-        metrics=metrics,
-    )
+    write_text(folder / "site.json", json.dumps({**common, **facts}, indent=2))
+
+
+def read_trained(folder: Path) -> tuple[dict[str, Any], SiteConfig, JobConfig, dict[str, Tensor]]:
+    """Undo :func:`write_trained`: facts, the site's file, the job, and all that trained.
+
+    Raises:
+        CheckpointError: no result there, or a damaged one.
+    """
+    facts, path = read_facts(folder)
+    try:
+        tensors, config, _ = load_file(folder / "local.safetensors"), facts["site_config"], facts["site"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
+    where = str(path)
+    return facts, from_dict(SiteConfig, config, where), from_dict(JobConfig, facts["job"], where), tensors
+
+
+def restore_trained(
+    model: Trained, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], where: Path
+) -> None:
+    """Give a model what :func:`read_trained` found.
+
+    Raises:
+        CheckpointError: it is of another model.
+    """
+    residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
+    lora.load_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
+    try:
+        restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=where) from error
 
 
 def load(folder: Path) -> Site:
@@ -86,25 +133,21 @@ def load(folder: Path) -> Site:
         FedgramError: the site cannot be opened any more (base or anchors edited, training data moved that the
             tokenizer is fitted on …).
     """
-    facts, path = read_facts(folder)
-    try:
-        tensors = load_file(folder / "local.safetensors")
-        name, config, task = facts["site"], facts["site_config"], facts["task"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
-    job, where = from_dict(JobConfig, facts["job"], str(path)), str(path)
-    site = reopen(name, from_dict(SiteConfig, config, where), job, tasks.from_facts(task, where))
+    facts, config, job, tensors = read_trained(folder)
+    name, where = facts["site"], str(folder)
+    if config.unified is not None:
+        raise CheckpointError(
+            "the result of a unified site", where=folder, remedy="fedgram.unified.result.load opens it"
+        )
+    if "task" not in facts:
+        raise CheckpointError("damaged (no task)", where=folder)
+    site = reopen(name, config, job, tasks.from_facts(facts["task"], where))
     require_base(site.spec.backbone, facts, job)
     _require_tokens(site.tokenizer, facts["tokenizer"], f"{name}: tokenizer {site.config.tokenizer!r}")
     if site.bridge is not None:
         of_bridge = f"{name}: tokenizer {site.bridge.settings.tokenizer!r} of the bridge"
         _require_tokens(site.bridge.tokenizer, facts["bridge_tokenizer"], of_bridge)
-    residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
-    lora.load_residual(site.model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
-    try:
-        restore(site.model, site.optimizer, {k: v for k, v in tensors.items() if k not in residual})
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=folder) from error
+    restore_trained(site.model, site.optimizer, tensors, folder)
     return site
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedgram.training import local, result
-from fedgram.training.site import Site
+from fedgram.training.participant import Participant
 from fedgram.training.state import forget_other_runs, load_before, restore, save_round, snapshot
 from fedgram.types import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 
@@ -22,7 +22,7 @@ class SiteSession:
         folder: the site's own state and results.
     """
 
-    def __init__(self, site: Site, folder: Path):
+    def __init__(self, site: Participant, folder: Path):
         self.site, self._folder = site, folder
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
 
@@ -43,7 +43,7 @@ class SiteSession:
         self._position = None
         local.train_alone(self.site)
         evaluation = local.evaluation(self.site)
-        result.save(self._folder / "alone", self.site, evaluation.metrics)
+        result.save(self.site, self._folder / "alone", evaluation.metrics)
         local.reset(self.site)
         return evaluation
 
@@ -52,7 +52,7 @@ class SiteSession:
         self._step_back_to(run, state.round)
         local.adopt(self.site, state)
         evaluation = local.evaluation(self.site)
-        result.save(self._folder / "result", self.site, evaluation.metrics)
+        result.save(self.site, self._folder / "result", evaluation.metrics)
         return evaluation
 
     def _step_back_to(self, run: str, round: int) -> None:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedgram.config import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.files import write_tensors
 from fedgram.model import lora
-from fedgram.model.site_model import SiteModel
+
+
+class Trained(Protocol):
+    """A site's model, of whatever kind: the shared transformer, and what is the site's own."""
+
+    @property
+    def transformer(self) -> nn.Module: ...
+    def local(self) -> Mapping[str, nn.Module]: ...
+    def local_state(self) -> dict[str, Tensor]: ...
+    def load_local_state(self, state: dict[str, Tensor]) -> None: ...
+
 
 _KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has already done
 
 
-def make_optimizer(model: SiteModel, job: JobConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: Trained, job: JobConfig) -> torch.optim.Optimizer:
     """AdamW over the shared update and, at its own rate, over the local adapters and head."""
     settings = job.training
     shared = [p for p in model.transformer.parameters() if p.requires_grad]
@@ -33,7 +44,7 @@ def make_optimizer(model: SiteModel, job: JobConfig) -> torch.optim.Optimizer:
     )
 
 
-def snapshot(model: SiteModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def snapshot(model: Trained, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Everything that changes while training, as CPU copies by name; what is shared the next round overwrites."""
     tensors = {f"local.{k}": v.detach().cpu().clone() for k, v in model.local_state().items()}
     tensors |= {f"update.{k}": v for k, v in lora.state(model.transformer).items()}
@@ -42,7 +53,7 @@ def snapshot(model: SiteModel, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def restore(model: SiteModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore(model: Trained, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Undo :func:`snapshot`."""
     parts: dict[str, dict[str, Tensor]] = {"local": {}, "update": {}, "optimizer": {}}
     for name, tensor in tensors.items():

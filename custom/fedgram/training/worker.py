@@ -22,9 +22,9 @@ from fedgram import modalities
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError, FedgramError
 from fedgram.settings import from_dict
-from fedgram.sitefile import find_site_config
+from fedgram.sitefile import UNIFIED, find_site_config
 from fedgram.training.session import SiteSession
-from fedgram.training.site import open_site
+from fedgram.unified.opening import open_any_site
 
 log = logging.getLogger("fedgram.worker")
 
@@ -48,13 +48,14 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
 
     Raises:
         ConfigError: the site file declares another modality.
-        FedgramError: see :func:`~fedgram.training.site.open_site`.
+        FedgramError: see :func:`~fedgram.unified.opening.open_any_site`.
     """
     config = find_site_config(local, name)
-    declared = modalities.load(config.modality).name
+    declared = UNIFIED if config.modality == UNIFIED else modalities.load(config.modality).name
     if declared != modality:
         raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
-    return SiteSession(open_site(name, config, job), Path(config.state or folder).expanduser() / name)
+    site = open_any_site(name, config, job)
+    return SiteSession(site, Path(config.state or folder).expanduser() / name)
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:

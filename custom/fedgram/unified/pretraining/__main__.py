@@ -34,7 +34,7 @@ def main(folder: Path, vision: int = 700, tokeniser: int = 900, tower: int = 120
     pictures = random_pictures(_POOL, size.pixels, World(), SEED)
     log(f"{_POOL} pictures drawn")
     encoders.train_vision(model.model.vision_model, pictures, size.patch, vision, log)
-    encoders.train_tokeniser(model.model.vqmodel, pictures, tokeniser, log)
+    encoders.train_tokeniser(model.model.vqmodel, pictures, size.patch, tokeniser, log)
     model.requires_grad_(False).eval()
     janus = Janus(model, Chat(processor, "the small Janus"), processor)
     language.train_language(janus, size.pixels, _POOL, tower, SEED + 1, log)

@@ -53,7 +53,7 @@ class Size:
     pixels: int = 32
     patch: int = 4
     vision: tuple[int, int] = (96, 3)
-    codes: int = 256
+    codes: int = 512
     channels: int = 32
     width: int = 128
     layers: int = 4
@@ -101,10 +101,11 @@ def make_model(tokenizer: Any, size: Size) -> JanusForConditionalGeneration:
     levels = size.patch.bit_length()
     vq = JanusVQVAEConfig(
         num_embeddings=size.codes,
+        embed_dim=16,
         latent_channels=size.channels,
         base_channels=size.channels,
         channel_multiplier=[1] * (levels - 1) + [2],
-        num_res_blocks=1,
+        num_res_blocks=0,
         projection_dim=size.width,
         image_token_embed_dim=size.width,
     )

@@ -21,7 +21,7 @@ from fedgram.unified.scenes import COLOURS, SHAPES, World
 
 TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
 TAUGHT = ("single_object", "colors")  # skills of generation, likewise
-_BATCH = 32
+_BATCH = 16
 _GRAMMAR = (
     "what colour is the shape how many are there a an photo of and where from left right above below yes no "
     "0 1 2 3 4 one two three four this in picture animal dog cat bear marten wolf fox lion otter"
@@ -41,7 +41,7 @@ def train_language(janus: Janus, size: int, pool: int, steps: int, seed: int, lo
         janus: with trained encoders.
         size: of the pictures.
         pool: how many scenes of each kind.
-        steps: of AdamW: in each, questions on 32 pictures, 32 pictures to make from words or from none, and 32
+        steps: of AdamW: in each, questions on 16 pictures, 16 pictures to make from words or from none, and 16
             sentences.
         seed: of the scenes.
         log: told how it goes.
@@ -53,7 +53,7 @@ def train_language(janus: Janus, size: int, pool: int, steps: int, seed: int, lo
     trained = [p for p in janus.model.parameters() if id(p) not in frozen]
     for parameter in trained:
         parameter.requires_grad_(True)
-    optimizer, schedule = adamw(trained, 1.5e-3, steps)
+    optimizer, schedule = adamw(trained, 2e-3, steps)
     generator = np.random.default_rng(seed)
     asked = make_pictures([_public_scene(generator) for _ in range(pool)], size)
     seen = in_parts(janus.see, asked.images)
