@@ -13,7 +13,7 @@ from fedgram.anchors import load_anchors
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import BridgeConfig, Columns, SiteConfig, UnifiedConfig, read_server_config, read_site_config
+from fedgram.sitefile import BridgeConfig, Columns, SiteConfig, read_server_config, read_site_config
 from fedgram.unified.settings import UnifiedConfig
 from toy import ROOT
 

@@ -178,11 +178,9 @@ class SiteConfig:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
         _require_window(self.window, "window")
         if (self.modality == UNIFIED) != (self.unified is not None):
-            raise ConfigError(
-                f"modality {self.modality!r} {'without' if self.unified is None else 'with'} a [unified] table",
-                where="unified",
-                expected=f"the table at sites of modality {UNIFIED!r}, and only there",
-            )
+            which = "without" if self.unified is None else "with"
+            problem = f"modality {self.modality!r} {which} a [unified] table"
+            raise ConfigError(problem, where="unified", expected=f"it at sites of modality {UNIFIED!r} alone")
         if self.columns.targets and self.task != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
@@ -262,11 +260,9 @@ def read_site_config(path: Path) -> SiteConfig:
     if config.bridge is not None:
         paths |= {"bridge.data": config.bridge.data, "bridge.labels": config.bridge.labels}
     if config.unified is not None:
-        paths |= config.unified.paths()
-        del paths["data"]
-    for name in ("data", "tokenizer") if config.unified is None else ():
-        if not getattr(config, name):
-            raise ConfigError(f"missing setting {name!r}", where=path)
+        paths |= {**config.unified.paths(), "data": None}
+    elif missing := [name for name in ("data", "tokenizer") if not getattr(config, name)]:
+        raise ConfigError(f"missing setting {missing[0]!r}", where=path)
     _require_whole_paths(paths, path)
     return config
 
