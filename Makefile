@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   := results/demo
+FEDUMM := results/fedumm
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -26,6 +27,11 @@ demo: $(READY) ## train jobs/geodora over four sites with `nvflare simulator` an
 	mkdir -p $(DEMO)/workspace && rm -rf $(DEMO)/workspace/local
 	cp -r provisioning/simulator/local $(DEMO)/workspace/
 	$(BIN)/fedgram simulate jobs/geodora $(DEMO)/workspace
+
+fedumm: $(READY) ## train jobs/fedumm: four sites with a model that answers questions and makes pictures
+	mkdir -p $(FEDUMM)/workspace && rm -rf $(FEDUMM)/workspace/local
+	cp -r provisioning/simulator-fedumm/local $(FEDUMM)/workspace/
+	$(BIN)/fedgram simulate jobs/fedumm $(FEDUMM)/workspace
 
 lint: $(READY) ## ruff and basedpyright
 	$(BIN)/ruff check .
@@ -60,4 +66,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo lint test test-slow federation test-federation bench bench-quick bench-methods anchors clean
+.PHONY: help install demo fedumm lint test test-slow federation test-federation bench bench-quick bench-methods anchors clean

@@ -1,4 +1,5 @@
-"""Writes the job folders of the baselines from `jobs/geodora`: the same federation, another method.
+"""Writes the job folders of the baselines from `jobs/geodora`, the same federation with another method, and those
+of FedUMM.
 
     python jobs/build.py
 
@@ -10,15 +11,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedgram.anchors import load_anchors
 from fedgram.config import JobConfig
 from fedgram.methods import method_of
 from fedgram.settings import from_dict
 
 JOBS = Path(__file__).resolve().parent
 _SERVER = "app_server/config/config_fed_server.json"
+_CLIENT = "config/config_fed_client.json"
 
 # What each job changes of jobs/geodora. Baselines have plain LoRA, none of fedgram's losses, weights by samples.
 _PLAIN = {
@@ -54,6 +58,40 @@ METHODS: dict[str, dict[str, Any]] = {
     "xflora": {**_PLAIN, "method": {"name": "xflora"}},
 }
 
+# Jobs over rendered scenes: all settings, and the sites of each executor. Plain FedUMM is FedAvg on both factors
+# of LoRA without a loss over the anchors; the mixed one shares B alone, between sites of three kinds.
+_SCENES = {
+    "backbone": {"name": "janus-shapes"},
+    "adapter": {"rank": 16, "alpha": 32.0, "dora": False},
+    "baseline": False,
+}
+UNIFIED: dict[str, tuple[dict[str, Any], Mapping[str, tuple[str, ...]]]] = {
+    "fedumm": (
+        {
+            **_SCENES,
+            "method": {"name": "fedit"},
+            "training": {
+                "rounds": 10,
+                "local_steps": 15,
+                "batch_size": 16,
+                "learning_rate": 3e-3,
+                "geometry_weight": 0.0,
+                "concept_weight": 0.0,
+            },
+            "aggregation": {"weights": "samples"},
+        },
+        {"unified": ("umm-1", "umm-2", "umm-3", "umm-4")},
+    ),
+    "fedumm-mixed": (
+        {
+            **_SCENES,
+            "training": {"rounds": 8, "local_steps": 10, "batch_size": 16, "learning_rate": 3e-3},
+            "aggregation": {"weights": "samples"},
+        },
+        {"unified": ("umm-1", "umm-2"), "image": ("scenes-image",), "text": ("scenes-text",)},
+    ),
+}
+
 
 def build(name: str, jobs: Path) -> None:
     """Write the folder of one job below ``jobs``.
@@ -74,6 +112,39 @@ def build(name: str, jobs: Path) -> None:
     (folder / "meta.json").write_text(json.dumps({**meta, "name": f"fedgram-{name}"}, indent=2) + "\n")
 
 
+def build_unified(name: str, jobs: Path) -> None:
+    """Write the folder of one job over rendered scenes below ``jobs``.
+
+    Raises:
+        ConfigError: settings that fedgram would refuse.
+    """
+    folder, (settings, sites) = jobs / name, UNIFIED[name]
+    shutil.rmtree(folder, ignore_errors=True)
+    server = json.loads((JOBS / "geodora" / _SERVER).read_text())
+    pins = {
+        key: load_anchors(JOBS.parent / "anchors" / "scenes" / part).pin()
+        for key, part in (("anchors", "train"), ("heldout", "heldout"))
+    }
+    job = server["workflows"][0]["args"]["job"] = {**pins, **settings}
+    method_of(from_dict(JobConfig, job, name))
+    _write(folder / _SERVER, server)
+    client = json.loads((JOBS / "geodora" / "app_image" / _CLIENT).read_text())
+    for kind in sites:
+        client["executors"][0]["executor"]["path"] = f"fedgram.flare.executors.{kind.title()}Executor"
+        _write(folder / f"app_{kind}" / _CLIENT, client)
+    deployed = {"app_server": ["server"], **{f"app_{kind}": list(names) for kind, names in sites.items()}}
+    meta = json.loads((JOBS / "geodora" / "meta.json").read_text())
+    _write(folder / "meta.json", {**meta, "name": f"fedgram-{name}", "deploy_map": deployed})
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
 if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else JOBS
     for job in METHODS:
-        build(job, Path(sys.argv[1]) if len(sys.argv) > 1 else JOBS)
+        build(job, target)
+    for job in UNIFIED:
+        build_unified(job, target)

@@ -15,6 +15,9 @@ from fedgram.errors import ConfigError, RoundFailed
 from fedgram.jobfolder import client_names
 from fedgram.progress import MARK
 from fedgram.report import print_report
+from fedgram.sitefile import UNIFIED
+from fedgram.training.result import read_facts
+from fedgram.unified import report
 
 _TROUBLE = re.compile(r" - (ERROR|CRITICAL) - ")
 
@@ -66,10 +69,23 @@ def run(job: Path, workspace: Path, console: Console) -> None:
     if not (results / "report.png").is_file():
         raise RoundFailed("the run ended without a report", where=job, remedy=f"see {log}")
     print_report(json.loads((results / "metrics.json").read_text()), console)
-    crossreport.write([workspace / name / "fedgram" / name / "result" for name in clients], results, console)
-    console.print(
-        f"\nresults   {results}\nfigures   {results / 'report.png'}, {results / 'crossmodal.png'}\nlog       {log}"
-    )
+    _compare([workspace / name / "fedgram" / name / "result" for name in clients], results, console)
+    figures = [results / name for name in ("report.png", "crossmodal.png", "unified.png")]
+    shown = ", ".join(str(figure) for figure in figures if figure.is_file())
+    console.print(f"\nresults   {results}\nfigures   {shown}\nlog       {log}")
+
+
+def _compare(folders: list[Path], results: Path, console: Console) -> None:
+    """What the results of the sites show side by side: sites of one modality with each other, unified ones before
+    and after.
+    """
+    facts = {folder: read_facts(folder)[0] for folder in folders if (folder / "site.json").is_file()}
+    unified = [folder for folder, found in facts.items() if found["site_config"]["modality"] == UNIFIED]
+    others = [folder for folder in folders if folder not in unified]
+    if len(others) > 1:
+        crossreport.write(others, results, console)
+    if unified:
+        report.write(unified, results, console)
 
 
 def _show_errors(log: Path, console: Console) -> None:

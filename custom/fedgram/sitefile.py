@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fedgram.config import MethodName
 from fedgram.errors import ConfigError
 from fedgram.settings import from_dict
+from fedgram.unified.settings import UnifiedConfig
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 SPLIT = "split"  # the device that is all GPUs
@@ -123,37 +124,6 @@ class BridgeConfig:
 
 
 @dataclass(frozen=True)
-class UnifiedConfig:
-    """What a unified site learns from; its model is the job's backbone.
-
-    Attributes:
-        questions: folder of questions, annotations and pictures in the format of VQA v2.
-        captions: table of pictures with the words to make them from, or COCO's JSON file.
-        prompts: GenEval's metadata file, to evaluate what is made; of rendered scenes.
-        generation_weight: of the loss of making pictures, beside that of answering questions.
-    """
-
-    questions: str | None = None
-    captions: str | None = None
-    prompts: str | None = None
-    generation_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.questions is None and self.captions is None:
-            raise ConfigError(
-                "neither questions nor captions", where="unified", expected="whole paths of one of them, or both"
-            )
-        if not 0 <= self.generation_weight < math.inf:
-            raise ConfigError(
-                f"{self.generation_weight!r}", where="unified.generation_weight", expected="not negative"
-            )
-
-    def paths(self) -> dict[str, str | None]:
-        """Those among the settings, by name."""
-        return {f"unified.{name}": getattr(self, name) for name in ("questions", "captions", "prompts")}
-
-
-@dataclass(frozen=True)
 class SiteConfig:
     """What only the site knows; read from its own file, never from a job.
 
@@ -208,11 +178,9 @@ class SiteConfig:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
         _require_window(self.window, "window")
         if (self.modality == UNIFIED) != (self.unified is not None):
-            raise ConfigError(
-                f"modality {self.modality!r} {'without' if self.unified is None else 'with'} a [unified] table",
-                where="unified",
-                expected=f"the table at sites of modality {UNIFIED!r}, and only there",
-            )
+            which = "without" if self.unified is None else "with"
+            problem = f"modality {self.modality!r} {which} a [unified] table"
+            raise ConfigError(problem, where="unified", expected=f"it at sites of modality {UNIFIED!r} alone")
         if self.columns.targets and self.task != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
@@ -292,11 +260,9 @@ def read_site_config(path: Path) -> SiteConfig:
     if config.bridge is not None:
         paths |= {"bridge.data": config.bridge.data, "bridge.labels": config.bridge.labels}
     if config.unified is not None:
-        paths |= config.unified.paths()
-        del paths["data"]
-    for name in ("data", "tokenizer") if config.unified is None else ():
-        if not getattr(config, name):
-            raise ConfigError(f"missing setting {name!r}", where=path)
+        paths |= {**config.unified.paths(), "data": None}
+    elif missing := [name for name in ("data", "tokenizer") if not getattr(config, name)]:
+        raise ConfigError(f"missing setting {missing[0]!r}", where=path)
     _require_whole_paths(paths, path)
     return config
 

@@ -12,7 +12,7 @@ import torch
 from fedgram.errors import BackboneError, CheckpointError, ConfigError, DataError
 from fedgram.model import lora
 from fedgram.outbound import DELTA
-from fedgram.sitefile import UnifiedConfig, read_site_config
+from fedgram.sitefile import read_site_config
 from fedgram.training import checkpoint, local
 from fedgram.training import result as unimodal_result
 from fedgram.training.loop import run_federation
@@ -24,6 +24,7 @@ from fedgram.unified.data import Items, split_items
 from fedgram.unified.items import Caption, Question
 from fedgram.unified.loading import load_unified
 from fedgram.unified.rounds import losses
+from fedgram.unified.settings import UnifiedConfig
 from fedgram.unified.vqa import read_vqa
 from toy import write_site_file
 from unified_toy import UnifiedToy, make
@@ -42,7 +43,8 @@ def test_a_mixed_federation_trains_one_update(federation: UnifiedToy, tmp_path: 
     """Two that do both tasks, one that answers, one that makes pictures, and one site of another modality."""
     outcome = run_federation(federation.sessions(tmp_path / "sites"), federation.job, tmp_path / "server")
     first = outcome.server.records[0]
-    assert set(first.shares) == set(federation.sites) and not first.rejected
+    assert set(first.shares) == set(federation.sites)
+    assert not first.rejected
     assert len(set(first.payload_bytes.values())) == 1  # the same layers everywhere
     assert all(norm > 0 for norm in first.update_norms.values())
     assert {name: outcome.server.modalities[name] for name in ("one", "makes")} == dict.fromkeys(
@@ -52,9 +54,11 @@ def test_a_mixed_federation_trains_one_update(federation: UnifiedToy, tmp_path: 
     assert validated["one"] == validated["two"] == TASKS
     assert validated["answers"] == {"understanding_loss", "vqa_accuracy"}
     assert validated["makes"] == {"generation_loss"}
-    assert validated["red"] == set() and "accuracy" in first.metrics["red"]
+    assert validated["red"] == set()
+    assert "accuracy" in first.metrics["red"]
     tested = {name: set(evaluation.metrics) for name, evaluation in outcome.together.items()}
-    assert "geneval" in tested["one"] and "geneval" not in tested["answers"]
+    assert "geneval" in tested["one"]
+    assert "geneval" not in tested["answers"]
     assert outcome.alone["one"].metrics["generation_loss"] != outcome.together["one"].metrics["generation_loss"]
     assert outcome.together["one"].gram.shape == outcome.together["red"].gram.shape == (12, 12)
 
@@ -172,9 +176,9 @@ def test_generation_weight_says_how_much_each_task_counts(federation: UnifiedToy
 def test_what_leaves_is_the_update_of_the_tower(federation: UnifiedToy):
     site = federation.open("one")
     update = local.local_round(site, first_state(federation))
-    assert (
-        set(update.delta) == set(lora.spec(site.model.transformer)) and not update.extra and not update.magnitude
-    )
+    assert set(update.delta) == set(lora.spec(site.model.transformer))
+    assert not update.extra
+    assert not update.magnitude
     assert all("lora" not in name and ".layers." in name for name in update.delta)
     assert DELTA.fields == ("delta/",)
     assert set(update.metrics) <= set(federation.job.metrics)
@@ -200,7 +204,8 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, tmp_path: Pa
         seen[:1], texts[:1], [answers]
     )
     card = (tmp_path / "sites" / "one" / "result" / "adapter" / "README.md").read_text()
-    assert "making pictures" in card and "one" not in json.dumps(sorted(set(card.split()) & {"one.toml"}))
+    assert "making pictures" in card
+    assert "one" not in json.dumps(sorted(set(card.split()) & {"one.toml"}))
     with pytest.raises(CheckpointError, match="unified site"):
         unimodal_result.load(tmp_path / "sites" / "one" / "result")
     (tmp_path / "sites" / "one" / "result" / "local.safetensors").write_bytes(b"no")
@@ -232,7 +237,8 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_site_file_with_only_what_a_unified_site_needs_is_read(tmp_path: Path):
     config = read_site_config(written(tmp_path, '[unified]\ncaptions = "/c.jsonl"\n'))
-    assert config.unified == UnifiedConfig(captions="/c.jsonl") and config.tokenizer == config.data == ""
+    assert config.unified == UnifiedConfig(captions="/c.jsonl")
+    assert config.tokenizer == config.data == ""
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,8 @@ def test_all_that_is_about_a_picture_is_on_one_side_of_the_split():
     captions = tuple(item(Caption, f"{i}.png", number=str(i)) for i in range(20))
     parts = split_items(Items(questions, captions))
     sides = [{i.image for i in (*part.questions, *part.captions)} for part in parts.values()]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == 20 and all(sides)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 20
+    assert all(sides)
     assert sum(map(len, parts.values())) == 80
 
 

@@ -19,7 +19,7 @@ _SITE_DATA = {
     "carnivora/genomics": "carnivora/genomics.fasta",
     "carnivora/tabular": "carnivora/tabular.csv",
 }
-_ANCHORS = ("carnivora/anchors/train", "carnivora/anchors/heldout")
+_ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") for part in ("train", "heldout"))
 
 
 def locate(name: str, cache: Path) -> Path:

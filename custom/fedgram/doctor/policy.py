@@ -8,6 +8,7 @@ from typing import Any
 
 from fedgram.doctor.kit import own_file, read_local
 from fedgram.doctor.visit import Finding, Visit, needed, read_json
+from fedgram.sitefile import UNIFIED
 
 EXECUTORS = {
     "image": "fedgram.flare.executors.ImageExecutor",
@@ -59,7 +60,9 @@ def _required(visit: Visit) -> tuple[str, ...]:
         return visit.job.classes
     if visit.kit.side == "server":
         return (CONTROLLER, TRACKER)
-    return (EXECUTORS.get(needed(visit.modality, "site file").name, ANY_EXECUTOR), TO_TRACKERS)
+    unified = needed(visit.config, "site file").unified is not None
+    name = UNIFIED if unified else needed(visit.modality, "site file").name
+    return (EXECUTORS.get(name, ANY_EXECUTOR), TO_TRACKERS)
 
 
 def _allows(entry: str, name: str) -> bool:

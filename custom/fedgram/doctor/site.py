@@ -21,12 +21,14 @@ from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import hidden_width, width
 from fedgram.model.tasks import make_task
-from fedgram.sitefile import SPLIT, SiteConfig, find_site_config
+from fedgram.sitefile import SPLIT, UNIFIED, SiteConfig, find_site_config
 from fedgram.splits import PARTS
 from fedgram.training.data import concepts_of, read_samples, split_samples
 from fedgram.training.pairs import read_pairs
 from fedgram.training.site import choose_device, find_anchors, require_common_concept
 from fedgram.types import ModelSpec, Sample
+from fedgram.unified.data import counts, read_items, split_items
+from fedgram.unified.loading import load_unified
 
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
 _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or "nf4" in the site file'
@@ -35,22 +37,27 @@ _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or
 def site_file(visit: Visit) -> Iterator[Finding]:
     """The site's own file is there and right, and its modality can be imported and is the job's."""
     config = find_site_config(visit.kit.folder / "local", visit.kit.name)
-    modality = modalities.load(config.modality)
+    modality = modalities.load("image" if config.unified else config.modality)  # its anchors are pictures
     visit.config, visit.modality = config, modality
-    expected = visit.job.modality if visit.job else modality.name
-    if expected != modality.name:
+    name = UNIFIED if config.unified else modality.name
+    expected = visit.job.modality if visit.job else name
+    if expected != name:
         raise ConfigError(
-            f"modality {modality.name!r}",
+            f"modality {name!r}",
             where="site file",
             expected=f"{expected!r}, which the job has for {visit.kit.name}",
             remedy="correct the site file, or ask for another app in the job's deploy_map",
         )
-    yield Finding("ok", f"modality {modality.name!r}, data {config.data}")
+    where = ", ".join(v for v in config.unified.paths().values() if v) if config.unified else config.data
+    yield Finding("ok", f"modality {name!r}, data {where}")
 
 
 def data(visit: Visit) -> Iterator[Finding]:
     """Every sample can be read; how many there are of each class or label in each split."""
     config, modality = needed(visit.config, "site file"), needed(visit.modality, "site file")
+    if config.unified is not None:
+        yield from _items(visit, config)
+        return
     samples = read_samples(config, modality)
     parts = split_samples(visit.kit.name, samples, config.concepts)
     counts = labels.counts(parts)
@@ -72,6 +79,19 @@ def data(visit: Visit) -> Iterator[Finding]:
     yield from labels.untested(parts)
 
 
+def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
+    """Questions and captions of a unified site."""
+    parts = split_items(read_items(config))
+    visit.samples = {part: (*items.questions, *items.captions) for part, items in parts.items()}
+    lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(parts).items()]
+    yield Finding("ok", "\n".join(lines))
+    untested = [part for part, items in parts.items() if not len(items)]
+    if untested:
+        yield Finding(
+            "warning", f"nothing in {', '.join(untested)}", "add pictures, or name the splits in the data"
+        )
+
+
 def anchors(visit: Visit) -> Iterator[Finding]:
     """The anchor set that trains is intact, the job's, readable, and shares a concept with the data."""
     config = needed(visit.config, "site file")
@@ -79,7 +99,7 @@ def anchors(visit: Visit) -> Iterator[Finding]:
         visit, config, config.anchors, visit.job.settings.anchors if visit.job else None
     )
     yield _about(found, needed(visit.modality, "site file").name)
-    if visit.samples is not None:
+    if visit.samples is not None and config.unified is None:
         trained = concepts_of(visit.samples["train"])
         require_common_concept(visit.kit.name, trained, found, needed(visit.modality, "site file").name)
 
@@ -110,6 +130,8 @@ def _about(anchors: AnchorSet, modality: str) -> Finding:
 def tokenizer(visit: Visit) -> Iterator[Finding]:
     """The frozen encoders load, and make finite tokens of one sample."""
     config, parts = needed(visit.config, "site file"), needed(visit.samples, "data")
+    if config.unified is not None:
+        raise Skip("a unified site has none: its model sees the pictures")
     modality, train = needed(visit.modality, "site file"), parts["train"]
     visit.token_shape = _token_shape(modality, config.tokenizer, train)
     yield Finding("ok", "{}: {} tokens of {} numbers a sample".format(config.tokenizer, *visit.token_shape))
@@ -168,7 +190,8 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     needed(visit.weights, "memory")
     settings = visit.job.settings
     place = SPLIT if config.device == SPLIT else str(needed(visit.device, "device"))
-    base = load_backbone(settings.backbone, config.backbones, config.precision, place)
+    options = (settings.backbone, config.backbones, config.precision, place)
+    base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
     adapted = lora.attach(
         base,

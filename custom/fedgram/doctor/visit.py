@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedgram.modalities.base import Modality
     from fedgram.sitefile import SiteConfig
     from fedgram.training.pairs import Pair
-    from fedgram.types import ModelSpec, Sample
+    from fedgram.types import ModelSpec
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Visit:
     job: AnnouncedJob | None = None
     config: SiteConfig | None = None
     modality: Modality | None = None
-    samples: Mapping[str, Sequence[Sample]] | None = None
+    samples: Mapping[str, Sequence[Any]] | None = None
     anchors: AnchorSet | None = None
     heldout: AnchorSet | None = None
     pairs: Mapping[str, Sequence[Pair]] | None = None

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedgram import splits
-from fedgram.demo import locate
 from fedgram.errors import DataError
 from fedgram.modalities.base import Modality
 from fedgram.sitefile import SiteConfig
 from fedgram.types import Sample
+from fedgram.unified.demo import locate
 
 
 def read_samples(config: SiteConfig, modality: Modality) -> list[Sample]:

@@ -18,6 +18,7 @@ from fedgram.sitefile import SiteConfig
 from fedgram.types import Sample, Tokens
 from fedgram.unified.base import UnifiedModel
 from fedgram.unified.captions import read_captions
+from fedgram.unified.demo import locate
 from fedgram.unified.items import Caption, Question
 from fedgram.unified.vqa import read_vqa
 
@@ -68,8 +69,9 @@ def read_items(config: SiteConfig) -> Items:
         DataError: by file and entry.
     """
     settings = config.require_unified()
-    questions = read_vqa(Path(settings.questions).expanduser()) if settings.questions is not None else []
-    captions = read_captions(Path(settings.captions).expanduser()) if settings.captions is not None else []
+    cache = Path(config.cache).expanduser()
+    questions = read_vqa(locate(settings.questions, cache)) if settings.questions is not None else []
+    captions = read_captions(locate(settings.captions, cache)) if settings.captions is not None else []
     return Items(tuple(questions), tuple(captions))
 
 

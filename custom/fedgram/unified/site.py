@@ -28,6 +28,7 @@ from fedgram.training.tokens import choose_device
 from fedgram.types import AnchorTokens, ModelSpec, Tokens
 from fedgram.unified.base import UnifiedModel
 from fedgram.unified.data import UnifiedData, as_tokens, look, read_items, split_items
+from fedgram.unified.demo import locate
 from fedgram.unified.geneval.prompts import Prompt, read_prompts
 from fedgram.unified.loading import load_unified
 
@@ -133,7 +134,7 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
         torch.set_num_threads(config.threads)
     parts = split_items(read_items(config))
     file = config.require_unified().prompts
-    prompts = read_prompts(Path(file).expanduser()) if file is not None else []
+    prompts = read_prompts(locate(file, Path(config.cache).expanduser())) if file is not None else []
     method = method_of(job)
     model, spec = build_model(config, job, method)
     anchors = _anchors(name, config, config.anchors, job, model.unified)
