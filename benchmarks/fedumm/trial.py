@@ -1,0 +1,162 @@
+"""One run of FedUMM on rendered scenes: how its sites are dealt, how it trains, how all models are tested alike."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+import torch
+from fedgram.config import JobConfig, MethodName
+from fedgram.settings import from_dict
+from fedgram.sitefile import SiteConfig, UnifiedConfig
+from fedgram.training import local
+from fedgram.training.loop import run_federation
+from fedgram.training.session import SiteSession
+from fedgram.unified import rounds  # noqa: F401 - says how unified sites train
+from fedgram.unified.captions import TABLE, read_captions
+from fedgram.unified.data import Items, UnifiedData, look
+from fedgram.unified.demo import WORLD
+from fedgram.unified.demo_data import write_scene_captions, write_scene_questions
+from fedgram.unified.geneval.prompts import Prompt, make_prompts
+from fedgram.unified.shares import deal, write_shares
+from fedgram.unified.site import UnifiedSite, open_unified_site
+from fedgram.unified.vqa import read_vqa
+
+_JOB = Path(__file__).resolve().parents[2] / "jobs/fedumm/app_server/config/config_fed_server.json"
+STEPS = 160  # of all sites together, in every run: the same compute however it is divided
+_PIXELS, _TRAIN, _TEST, _PROMPTS = 32, 1200, 300, 8  # prompts of each skill
+_PUBLIC = 1000  # seeds from here on draw the test, which no site sees
+_JUDGED = 4  # sites whose own models are tested, where every site has its own
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is run; its fields are the first columns of the table of results.
+
+    Attributes:
+        clients: sites; 1 is central training.
+        alpha: of the Dirichlet over the shapes in the pictures.
+        method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA.
+        rank: r.
+        rounds: in which the :data:`STEPS` steps are divided.
+        seed: of data, partition and training.
+        dora: whether magnitudes train.
+    """
+
+    clients: int
+    alpha: float
+    method: MethodName
+    rank: int
+    rounds: int
+    seed: int
+    dora: bool = False
+
+
+def run(trial: Trial, folder: Path) -> dict[str, float]:
+    """Train and test on scenes that nobody trained on.
+
+    Args:
+        folder: of the drawn data; what is there is not drawn again.
+    """
+    shares, started = _shares(trial, folder), time.perf_counter()
+    job = _job(trial)
+    configs = {name: _config(folder, path) for name, path in shares.items()}
+    sites = {name: open_unified_site(name, config, job) for name, config in configs.items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+        outcome = run_federation(sessions, job, Path(temporary, "server"))
+    trained = time.perf_counter() - started
+    items, prompts = _test(folder, trial.seed)
+    own = trial.method == "local" or trial.dora or trial.method == "fedsa"
+    judged = [*sites.values()][: _JUDGED if own else 1]
+    data = look(items, judged[0].model.unified)
+    scores = [_judge(site, data, prompts) for site in judged]
+    row = {name: fmean(score[name] for score in scores) for name in scores[0]}
+    sent = [size for record in outcome.server.records for size in record.payload_bytes.values()]
+    return row | {"bytes up": fmean(sent), "seconds": trained}
+
+
+def untrained(seed: int, folder: Path) -> dict[str, float]:
+    """What the public base scores before any training."""
+    trial = Trial(1, float("inf"), "fedit", 16, 1, seed)
+    ((name, path),) = _shares(trial, folder).items()
+    site = open_unified_site(name, _config(folder, path), _job(trial))
+    items, prompts = _test(folder, seed)
+    return _judge(site, look(items, site.model.unified), prompts)
+
+
+def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
+    tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
+    return local.evaluate(tested, "test")
+
+
+def _job(trial: Trial) -> JobConfig:
+    plain: dict[str, Any] = json.loads(_JOB.read_text())["workflows"][0]["args"]["job"]
+    steps = max(1, STEPS // (trial.clients * trial.rounds))
+    plain["training"] |= {"rounds": trial.rounds, "local_steps": steps}
+    plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
+    plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
+    plain["aggregation"] |= {"min_sites": 1}
+    return from_dict(JobConfig, plain, "fedumm study")
+
+
+def _config(folder: Path, share: Path) -> SiteConfig:
+    return SiteConfig(
+        modality="unified",
+        data="",
+        tokenizer="",
+        anchors="demo:scenes/anchors/train",
+        heldout="demo:scenes/anchors/heldout",
+        methods=get_args(MethodName),
+        unified=UnifiedConfig(questions=str(share), captions=str(share / TABLE)),
+        device="cpu",
+        threads=1,
+        cache=str(folder / "cache"),
+    )
+
+
+def _shares(trial: Trial, folder: Path) -> Mapping[str, Path]:
+    """The folder of each site, dealt once for each partition."""
+    target = folder / f"shares-{trial.clients}-{trial.alpha}-{trial.seed}"
+    if not target.is_dir():
+        drawn = _drawn(folder, trial.seed, _TRAIN)
+        questions, captions = read_vqa(drawn / "vqa"), read_captions(drawn / "captions" / TABLE)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            fresh = Path(temporary, "fresh")
+            fresh.mkdir()
+            write_shares(fresh, deal(questions, captions, trial.clients, trial.alpha, trial.seed, "concept"))
+            fresh.rename(target)
+    return {path.name: path for path in sorted(target.iterdir()) if path.is_dir()}
+
+
+def _test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
+    """Scenes of another seed, the same for every run of this one."""
+    drawn = _drawn(folder, _PUBLIC + seed, _TEST)
+    items = Items(tuple(read_vqa(drawn / "vqa")), tuple(read_captions(drawn / "captions" / TABLE)))
+    return items, make_prompts(WORLD, _PROMPTS, _PUBLIC + seed)
+
+
+def _drawn(folder: Path, seed: int, count: int) -> Path:
+    target = folder / f"drawn-{seed}"
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            fresh = Path(temporary, "fresh")
+            fresh.mkdir()
+            write_scene_questions(fresh / "vqa", "train2014", count, 2 * seed, WORLD, pixels=_PIXELS)
+            write_scene_captions(fresh / "captions", count, 2 * seed + 1, WORLD, pixels=_PIXELS)
+            fresh.rename(target)
+    return target
+
+
+def quiet() -> None:
+    """One core a run."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
