@@ -1,4 +1,4 @@
-"""One run of FedUMM on rendered scenes: how its sites are dealt, how it trains, how all models are tested alike."""
+"""One run of FedUMM on rendered scenes: how sites are dealt, how they train, how all models are tested alike."""
 
 from __future__ import annotations
 
