@@ -80,17 +80,11 @@ def test_the_script_makes_a_checkpoint_that_loads(tmp_path: Path):
 
 def test_k_means_finds_what_is_there():
     torch.manual_seed(0)
-    rows = torch.cat(
-        [torch.zeros(50, 2), *(torch.tensor(c) + 0.01 * torch.randn(20, 2) for c in ([1.0, 0], [0, 1.0]))]
-    )
-    ground, *centres = k_means(rows, 3)
+    near = [torch.tensor(c) + 0.01 * torch.randn(20, 2) for c in ([1.0, 0.0], [0.0, 1.0])]
+    ground, *centres = k_means(torch.cat([torch.zeros(50, 2), *near]), 3)
     assert torch.equal(ground, torch.zeros(2))
-    torch.testing.assert_close(
-        torch.stack(sorted(centres, key=lambda c: c[0].item())),
-        torch.tensor([[0.0, 1], [1, 0]]),
-        atol=0.02,
-        rtol=0,
-    )
+    found = torch.stack(sorted(centres, key=lambda c: c[0].item()))
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1.0], [1.0, 0.0]]), atol=0.02, rtol=0)
 
 
 def test_codes_lie_on_the_sphere_and_keep_who_is_near():
@@ -103,8 +97,7 @@ def test_codes_lie_on_the_sphere_and_keep_who_is_near():
 
 
 def test_patches_are_named_by_what_they_show():
-    scene = Scene((Thing("blue", "square", 0.25, 0.25, 0.5),))
+    scene = Scene((Thing("blue", "square", 0.25, 0.25, 0.3),))
     colours, shapes = looks_by_patch([scene], 8, 4)
-    assert colours.tolist() == [[list(COLOURS).index("blue") + 1, *[0] * 3]] or colours[0, 0] > 0
-    assert shapes[0, 0] == SHAPES.index("square") + 1
-    assert shapes[0, 3] == 0
+    assert colours.tolist() == [[list(COLOURS).index("blue") + 1, 0, 0, 0]]
+    assert shapes.tolist() == [[SHAPES.index("square") + 1, 0, 0, 0]]
