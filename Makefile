@@ -62,6 +62,7 @@ bench-methods: $(READY) ## all of benchmarks/RESULTS.md from scratch: a night on
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
+	$(BIN)/python anchors/build_scenes.py
 
 clean: ## remove .venv and results
 	rm -rf $(VENV) results

@@ -71,10 +71,10 @@ UNIFIED: dict[str, tuple[dict[str, Any], Mapping[str, tuple[str, ...]]]] = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 10,
-                "local_steps": 15,
+                "rounds": 16,
+                "local_steps": 16,
                 "batch_size": 16,
-                "learning_rate": 3e-3,
+                "learning_rate": 2e-3,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
             },

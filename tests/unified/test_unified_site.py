@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import blip3o_files
 import pytest
 import torch
 from fedgram.errors import BackboneError, CheckpointError, ConfigError, DataError
@@ -311,3 +312,16 @@ def test_a_site_without_pictures_is_refused(federation: UnifiedToy, tmp_path: Pa
     sites = {"one": dataclasses.replace(federation.sites["one"], unified=settings)}
     with pytest.raises(DataError, match="missing"):
         dataclasses.replace(federation, sites=sites).open("one")
+
+
+def test_a_blip3o_checkpoint_trains_at_a_unified_site_as_well(federation: UnifiedToy, tmp_path: Path):
+    folder = blip3o_files.write(tmp_path / "blip3o")
+    run = federation.only("answers", "makes").with_job(
+        backbone={"name": "blip3o"}, baseline=False, training={"rounds": 1, "local_steps": 1, "batch_size": 2}
+    )
+    sites = {name: dataclasses.replace(c, backbones={"blip3o": str(folder)}) for name, c in run.sites.items()}
+    run = dataclasses.replace(run, sites=sites)
+    outcome = run_federation(run.sessions(tmp_path / "sites"), run.job, tmp_path / "server")
+    assert set(outcome.server.records[0].shares) == {"answers", "makes"}
+    assert "vqa_accuracy" in outcome.together["answers"].metrics
+    assert "generation_loss" in outcome.together["makes"].metrics

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fedgram.config import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import checkpoint_settings
 from fedgram.sitefile import Precision
 from fedgram.unified.base import UnifiedModel
-from fedgram.unified.janus import load_janus
 
-_KINDS: Mapping[str, Callable[..., UnifiedModel]] = {"janus": load_janus}  # by model_type of config.json
+
+def _janus(*arguments: Any) -> UnifiedModel:
+    from fedgram.unified.janus import load_janus
+
+    return load_janus(*arguments)
+
+
+def _blip3o(*arguments: Any) -> UnifiedModel:
+    from fedgram.unified.blip3o.load import load_blip3o
+
+    return load_blip3o(*arguments)
+
+
+# By model_type of config.json. What one of them needs (diffusers, say) is not imported for another.
+_KINDS: Mapping[str, Callable[..., UnifiedModel]] = {
+    "janus": _janus,
+    "blip3o_qwen": _blip3o,
+    "blip3o_qwen_inference": _blip3o,
+}
 
 
 def load_unified(

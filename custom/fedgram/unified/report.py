@@ -87,14 +87,16 @@ def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Q
 
 
 def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
-    """Test questions of every site, the first of each kind and concept in turn, not the best ones."""
-    found = []
-    each = max(1, _QUESTIONS // len(sites))
+    """Test questions of every site: of each that begins otherwise the first one, not the best one."""
+    found, begun = [], set()
     for site in sites:
-        seen: dict[tuple[str, str], Question] = {}
+        mine = []
         for question in site.data["test"].items.questions:
-            seen.setdefault((question.text.split()[0], question.concept), question)
-        found += [(site, question) for question in [*seen.values()][:each]]
+            beginning = tuple(question.text.split()[:2])
+            if beginning not in begun and len(mine) < _QUESTIONS // len(sites):
+                begun.add(beginning)
+                mine.append((site, question))
+        found += mine
     return found[:_QUESTIONS]
 
 

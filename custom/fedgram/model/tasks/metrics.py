@@ -16,8 +16,8 @@ from sklearn.metrics import (
 )
 
 # A site is judged by the first of these that it reports.
-MAIN = ("accuracy", "dice", "mae", "macro_f1", "r2", "iou", "auroc")
-LOWER_IS_BETTER = frozenset({"mae", "loss", "task_loss"})
+MAIN = ("accuracy", "dice", "mae", "macro_f1", "r2", "iou", "auroc", "vqa_accuracy", "geneval", "generation_loss")
+LOWER_IS_BETTER = frozenset({"mae", "loss", "task_loss", "understanding_loss", "generation_loss"})
 
 
 def main_metric(metrics: Iterable[str]) -> str | None:

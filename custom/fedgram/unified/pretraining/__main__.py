@@ -17,12 +17,15 @@ from fedgram.unified.pretraining.pictures import random_pictures
 from fedgram.unified.scenes import World
 
 SEED = 0
-_POOL = 6000  # scenes of each sort
 _GUIDANCE = 2.0  # what is right for a model this small
 
 
 def main(
-    folder: Path, vision: int = 2700, tokeniser: int = 700, tower: tuple[int, int, int] = (1000, 900, 1200)
+    folder: Path,
+    vision: int = 2700,
+    tokeniser: int = 700,
+    tower: tuple[int, int, int] = (1000, 900, 1200),
+    pool: int = 6000,
 ) -> None:
     """Pre-train and save in bf16.
 
@@ -30,6 +33,7 @@ def main(
         folder: for the checkpoint.
         vision, tokeniser: steps of these stages.
         tower: of three stages of the language tower: all lessons, pictures alone, all lessons again.
+        pool: scenes of each sort.
     """
     started = time.perf_counter()
     torch.manual_seed(SEED)
@@ -41,13 +45,13 @@ def main(
     processor = make_processor(language.words(), size)
     model = make_model(processor.tokenizer, size)
     model.generation_config.guidance_scale = _GUIDANCE
-    pictures = random_pictures(_POOL, size.pixels, World(), SEED)
+    pictures = random_pictures(pool, size.pixels, World(), SEED)
     encoders.train_vision(model.model.vision_model, pictures, size.patch, vision, log)
     encoders.train_tokeniser(model.model.vqmodel, pictures, size.patch, tokeniser, log)
     model.requires_grad_(False).eval()
     janus = Janus(model, Chat(processor, "the small Janus"), processor)
     language.start(janus)
-    lessons = language.prepare(janus, size.pixels, _POOL, SEED + 1)
+    lessons = language.prepare(janus, size.pixels, pool, SEED + 1)
     for stage, steps in enumerate(tower):
         language.teach(janus, lessons, steps, SEED + stage, log, asks=stage != 1)
     with quiet_loading():
