@@ -31,6 +31,8 @@ TITLES = {
     "seconds": "seconds",
     "kept by the mean": "norm kept",
     "share of the victim": "share of the spoilt site",
+    "vqa_accuracy": "VQA soft accuracy",
+    "geneval": "GenEval",
 }
 MEASURED = ("accuracy", "r@1", "zero-shot")
 
@@ -99,6 +101,13 @@ def controls(rows: Rows) -> Any:
     return figure
 
 
+def fedumm(rows: Rows) -> Any:
+    """What more clients and more skew cost a unified model at equal compute."""
+    grid = [row for row in rows if (row["method"], row["rank"], row["rounds"]) == ("fedit", 16, 10)]
+    named = [{**row, "skew": "central" if row["clients"] == 1 else f"α = {row['alpha']:g}"} for row in grid]
+    return _curves(named, lambda row: row["clients"], "clients", "skew", ("vqa_accuracy", "geneval"))
+
+
 def _curves(
     rows: Rows, at: Callable[[Mapping[str, Any]], float], axis_name: str, by: str, measures: Sequence[str]
 ) -> Any:
@@ -132,6 +141,7 @@ STUDIES: dict[str, Callable[[Rows], Any]] = {
     "bridges": bridges,
     "partitions": partitions,
     "controls": controls,
+    "fedumm": fedumm,
 }
 
 

@@ -18,14 +18,14 @@ from fedgram.sitefile import SiteConfig, UnifiedConfig
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-from fedgram.unified import rounds  # noqa: F401 - says how unified sites train
 from fedgram.unified.captions import TABLE, read_captions
 from fedgram.unified.data import Items, UnifiedData, look
 from fedgram.unified.demo import WORLD
 from fedgram.unified.demo_data import write_scene_captions, write_scene_questions
 from fedgram.unified.geneval.prompts import Prompt, make_prompts
+from fedgram.unified.opening import open_any_site
 from fedgram.unified.shares import deal, write_shares
-from fedgram.unified.site import UnifiedSite, open_unified_site
+from fedgram.unified.site import UnifiedSite
 from fedgram.unified.vqa import read_vqa
 
 _JOB = Path(__file__).resolve().parents[2] / "jobs/fedumm/app_server/config/config_fed_server.json"
@@ -67,7 +67,7 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     shares, started = _shares(trial, folder), time.perf_counter()
     job = _job(trial)
     configs = {name: _config(folder, path) for name, path in shares.items()}
-    sites = {name: open_unified_site(name, config, job) for name, config in configs.items()}
+    sites = {name: _open(name, config, job) for name, config in configs.items()}
     with tempfile.TemporaryDirectory() as temporary:
         sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
         outcome = run_federation(sessions, job, Path(temporary, "server"))
@@ -86,9 +86,16 @@ def untrained(seed: int, folder: Path) -> dict[str, float]:
     """What the public base scores before any training."""
     trial = Trial(1, float("inf"), "fedit", 16, 1, seed)
     ((name, path),) = _shares(trial, folder).items()
-    site = open_unified_site(name, _config(folder, path), _job(trial))
+    site = _open(name, _config(folder, path), _job(trial))
     items, prompts = _test(folder, seed)
     return _judge(site, look(items, site.model.unified), prompts)
+
+
+def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
+    site = open_any_site(name, config, job)
+    if not isinstance(site, UnifiedSite):
+        raise TypeError(type(site).__name__)
+    return site
 
 
 def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:

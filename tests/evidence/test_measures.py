@@ -175,6 +175,14 @@ def test_marks_stand_where_the_best_baseline_is_beaten():
     assert not {"▲", "▼"} & set(marks["local"] + marks["fedit"])
 
 
+def test_differences_are_between_the_same_seeds():
+    """Seed 7 has no counterpart: differences 0.1 and 0.3, mean 0.2, half 12.706 · 0.1414 / √2."""
+    found = [row("geodora", 0, **{"r@1": 0.5}), row("geodora", 1, **{"r@1": 0.6})]
+    found += [row("geodora: x", 0, **{"r@1": 0.6}), row("geodora: x", 1, **{"r@1": 0.9}), row("geodora: x", 7)]
+    line = analyse.by_difference(found, ("r@1",), "geodora").splitlines()[-1]
+    assert line == "| geodora: x | +0.200 ± 1.271 | 3 |"
+
+
 def test_the_page_shows_what_the_rows_say():
     page = analyse.PAGE.read_text()
     assert analyse.fill(page) == page, "run: python -m benchmarks.evidence.analyse"
