@@ -71,8 +71,8 @@ UNIFIED: dict[str, tuple[dict[str, Any], Mapping[str, tuple[str, ...]]]] = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 16,
-                "local_steps": 16,
+                "rounds": 20,
+                "local_steps": 20,
                 "batch_size": 16,
                 "learning_rate": 2e-3,
                 "geometry_weight": 0.0,

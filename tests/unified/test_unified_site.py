@@ -285,6 +285,14 @@ def test_all_that_is_about_a_picture_is_on_one_side_of_the_split():
     assert sum(map(len, parts.values())) == 80
 
 
+def test_a_copy_of_the_data_is_split_alike():
+    def split_in(folder: str) -> list[list[str]]:
+        questions = tuple(item(Question, f"{folder}/train/{i}.png", number=str(i)) for i in range(30))
+        return [[q.id for q in part.questions] for part in split_items(Items(questions, ())).values()]
+
+    assert split_in("/here") == split_in("/elsewhere/below")
+
+
 def test_a_picture_in_two_splits_is_refused():
     items = Items((item(Question, "a.png", "train"),), (item(Caption, "a.png", "test"),))
     with pytest.raises(DataError, match="'train' and 'test'"):

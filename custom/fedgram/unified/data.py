@@ -81,22 +81,23 @@ def split_items(items: Items) -> dict[str, Items]:
     Raises:
         DataError: the data put one picture into two splits, or train on none.
     """
-    pictures: dict[Path, Sample] = {}
+    pictures: dict[str, Sample] = {}
     for item in (*items.questions, *items.captions):
-        first = pictures.setdefault(
-            item.image, Sample(item.id, item.concept, str(item.image), None, "", item.split, str(item.image))
-        )
+        key = _key(item)
+        first = pictures.setdefault(key, Sample(item.id, item.concept, key, None, "", item.split, str(item.image)))
         if item.split != first.split:
             raise DataError(f"in {first.split!r} and {item.split!r}", where=item.image, expected="one split")
     parts = {part: {s.group for s in found} for part, found in splits.split([*pictures.values()]).items()}
-    return {
-        part: Items(_of(items.questions, pictures), _of(items.captions, pictures))
-        for part, pictures in parts.items()
-    }
+    return {part: Items(_of(items.questions, keys), _of(items.captions, keys)) for part, keys in parts.items()}
 
 
-def _of(items: Sequence[Item], pictures: set[str]) -> tuple[Item, ...]:
-    return tuple(item for item in items if str(item.image) in pictures)
+def _of(items: Sequence[Item], keys: set[str]) -> tuple[Item, ...]:
+    return tuple(item for item in items if _key(item) in keys)
+
+
+def _key(item: Question | Caption) -> str:
+    """Names a picture wherever the data lie, so that a copy of them is split alike."""
+    return f"{item.image.parent.name}/{item.image.name}"
 
 
 def look(items: Items, model: UnifiedModel) -> UnifiedData:
