@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import blip3o_files
 import pytest
 import torch
+from detector_models import write_clip, write_owl
 from fedgram.errors import BackboneError, CheckpointError, ConfigError, DataError
 from fedgram.model import lora
 from fedgram.outbound import DELTA
@@ -22,6 +24,8 @@ from fedgram.training.session import SiteSession
 from fedgram.training.worker import open_session
 from fedgram.unified import result
 from fedgram.unified.data import Items, split_items
+from fedgram.unified.geneval.exact import ExactDetector
+from fedgram.unified.geneval.open_vocabulary import OpenVocabularyDetector
 from fedgram.unified.items import Caption, Question
 from fedgram.unified.loading import load_unified
 from fedgram.unified.rounds import losses
@@ -333,3 +337,22 @@ def test_a_blip3o_checkpoint_trains_at_a_unified_site_as_well(federation: Unifie
     assert set(outcome.server.records[0].shares) == {"answers", "makes"}
     assert "vqa_accuracy" in outcome.together["answers"].metrics
     assert "generation_loss" in outcome.together["makes"].metrics
+
+
+def test_a_site_s_own_detector_looks_at_what_it_makes(federation: UnifiedToy, tmp_path: Path):
+    finder, clip = str(write_owl(tmp_path / "owl", 2)), str(write_clip(tmp_path / "clip"))
+    changed = looking_with(federation, detector=finder, colours=clip)
+    site = changed.open("one")
+    assert isinstance(site.detector, OpenVocabularyDetector)  # pyright: ignore[reportAttributeAccessIssue]
+    found = local.evaluate(site, "test")
+    scenes = local.evaluate(replace(site, detector=ExactDetector()), "test")  # pyright: ignore[reportArgumentType]
+    assert found["geneval"] != scenes["geneval"]
+    assert found["vqa_accuracy"] == scenes["vqa_accuracy"]
+    with pytest.raises(BackboneError, match="detector"):
+        looking_with(federation, detector=str(tmp_path / "none"), colours=clip).open("one")
+
+
+def looking_with(federation: UnifiedToy, **settings: str) -> UnifiedToy:
+    config = federation.sites["one"]
+    unified = replace(config.require_unified(), **settings)
+    return replace(federation, sites={**federation.sites, "one": replace(config, unified=unified)})

@@ -17,7 +17,6 @@ from fedgram.training.geometry import anchor_alignment, represent_anchors
 from fedgram.training.site import derive_generator
 from fedgram.types import GlobalState
 from fedgram.unified.data import UnifiedData
-from fedgram.unified.geneval.exact import ExactDetector
 from fedgram.unified.geneval.rules import score
 from fedgram.unified.site import UnifiedSite
 from fedgram.unified.vqa_score import soft_accuracy
@@ -129,7 +128,7 @@ def _geneval(site: UnifiedSite) -> dict[str, float]:
     images = []
     for i in range(0, len(site.prompts), _BATCH):
         images += site.model.unified.generate([p.text for p in site.prompts[i : i + _BATCH]], draws)
-    found = score(site.prompts, images, ExactDetector())
+    found = score(site.prompts, images, site.detector)
     return {"geneval" if skill == "overall" else f"geneval_{skill}": share for skill, share in found.items()}
 
 

@@ -15,13 +15,18 @@ class UnifiedConfig:
     Attributes:
         questions: folder of questions, annotations and pictures in the format of VQA v2.
         captions: table of pictures with the words to make them from, or COCO's JSON file.
-        prompts: GenEval's metadata file, to evaluate what is made; of rendered scenes.
+        prompts: GenEval's metadata file, to evaluate what is made.
+        detector: hub id or folder of an open-vocabulary detector that looks at photographs made; when absent, the
+            exact one of rendered scenes.
+        colours: hub id or folder of the CLIP that names colours for such a detector; GenEval's when absent.
         generation_weight: of the loss of making pictures, beside that of answering questions.
     """
 
     questions: str | None = None
     captions: str | None = None
     prompts: str | None = None
+    detector: str | None = None
+    colours: str = "openai/clip-vit-large-patch14"
     generation_weight: float = 1.0
 
     def __post_init__(self) -> None:

@@ -29,7 +29,10 @@ from fedgram.types import AnchorTokens, ModelSpec, Tokens
 from fedgram.unified.base import UnifiedModel
 from fedgram.unified.data import UnifiedData, as_tokens, look, read_items, split_items
 from fedgram.unified.demo import locate
+from fedgram.unified.geneval.exact import ExactDetector
+from fedgram.unified.geneval.open_vocabulary import OpenVocabularyDetector
 from fedgram.unified.geneval.prompts import Prompt, read_prompts
+from fedgram.unified.geneval.rules import Detector
 from fedgram.unified.loading import load_unified
 
 log = logging.getLogger("fedgram.site")
@@ -91,6 +94,7 @@ class UnifiedSite:
         config, job: where and what.
         data: questions and captions by split.
         prompts: of GenEval, for the evaluation; empty where the site file names none.
+        detector: that looks at the pictures made from them.
         anchors, heldout: public pictures as the model sees them.
         method: what is shared with the other sites.
         model: the unified model and its tower.
@@ -104,6 +108,7 @@ class UnifiedSite:
     job: JobConfig
     data: Mapping[str, UnifiedData]
     prompts: Sequence[Prompt]
+    detector: Detector
     anchors: AnchorTokens
     heldout: AnchorTokens | None
     method: Method
@@ -135,6 +140,7 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
     parts = split_items(read_items(config))
     file = config.require_unified().prompts
     prompts = read_prompts(locate(file, Path(config.cache).expanduser())) if file is not None else []
+    detector = make_detector(config)
     method = method_of(job)
     model, spec = build_model(config, job, method)
     anchors = _anchors(name, config, config.anchors, job, model.unified)
@@ -147,7 +153,20 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
     optimizer = make_optimizer(model, job)
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     initial = snapshot(model, optimizer)
-    return UnifiedSite(name, config, job, data, prompts, anchors, heldout, method, model, spec, optimizer, initial)
+    judges = (prompts, detector)
+    return UnifiedSite(name, config, job, data, *judges, anchors, heldout, method, model, spec, optimizer, initial)
+
+
+def make_detector(config: SiteConfig) -> Detector:
+    """What looks at the pictures that a site makes: for rendered scenes, or for photographs.
+
+    Raises:
+        BackboneError: an open-vocabulary detector that cannot be loaded.
+    """
+    settings = config.require_unified()
+    if settings.detector is None:
+        return ExactDetector()
+    return OpenVocabularyDetector(settings.detector, settings.colours, device=str(choose_device(config.device)))
 
 
 def build_model(config: SiteConfig, job: JobConfig, method: Method) -> tuple[UnifiedSiteModel, ModelSpec]:
