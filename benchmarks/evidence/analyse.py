@@ -98,6 +98,12 @@ def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
     return markdown([f"against {reference}", *(TITLES.get(m, m) for m in measures), "seeds"], lines)
 
 
+def leads() -> str:
+    """Every method against training alone."""
+    parts = groups(read(RESULTS / "methods.csv"), "federation").items()
+    return "\n".join(f"**{name}**\n\n{by_difference(own, MEASURES, 'local')}" for (name,), own in parts)
+
+
 def ablations() -> str:
     """Every setting against the default, and training alone."""
     rows = read(RESULTS / "methods.csv") + read(RESULTS / "ablations.csv")
@@ -127,6 +133,7 @@ def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "methods": lambda: by_federation(read(RESULTS / "methods.csv"), MEASURES, (CENTRAL, *BASELINES, *OURS)),
+    "leads": leads,
     "costs": costs,
     "ablations": ablations,
     "controls": controls,
