@@ -49,16 +49,20 @@ def interval(found: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(found)), half
 
 
-def paired(rows: Rows, method: str, baseline: str, measure: str) -> Paired | None:
-    """A method against a baseline over the seeds that both have; None for fewer than two."""
+def differences(rows: Rows, method: str, baseline: str, measure: str) -> list[float]:
+    """A method minus a baseline, for each of the seeds that both have."""
     by_seed = [
         {row["seed"]: row[measure] for row in rows if row["method"] == name and measure in row}
         for name in (method, baseline)
     ]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    if len(seeds) < 2:
+    return [by_seed[0][seed] - by_seed[1][seed] for seed in sorted(by_seed[0].keys() & by_seed[1].keys())]
+
+
+def paired(rows: Rows, method: str, baseline: str, measure: str) -> Paired | None:
+    """A method against a baseline over the seeds that both have; None for fewer than two."""
+    difference = np.array(differences(rows, method, baseline, measure))
+    if len(difference) < 2:
         return None
-    difference = np.array([by_seed[0][seed] - by_seed[1][seed] for seed in seeds])
     if np.allclose(difference, difference[0], rtol=0, atol=1e-9):  # a t-test of these would only see rounding
         p = 1.0 if abs(difference[0]) < 1e-9 else 0.0
     else:
