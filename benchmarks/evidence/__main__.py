@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.evidence.analyse import MEASURES, by_federation
 from benchmarks.evidence.experiment import Experiment, quiet, run
 from benchmarks.evidence.rows import RESULTS, append, done, read
 from benchmarks.evidence.studies import STUDIES
+from benchmarks.pool import run_all
 
 FOLDER = Path("~/.cache/fedgram/evidence").expanduser()
 
@@ -46,35 +43,11 @@ def main() -> None:
 
 def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: float) -> list[Experiment]:
     """Run what is missing of a study; returns what failed."""
-    path, console = results / f"{study}.csv", Console()
+    path = results / f"{study}.csv"
     there = done(path)
     missing = [experiment for experiment in dict.fromkeys(STUDIES[study]()) if experiment not in there]
-    deadline, failed = time.monotonic() + 60 * minutes, []
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")
-    with (
-        Progress(*columns, console=console) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool,
-    ):
-        task = progress.add_task(study, total=len(missing))
-        waiting, running = iter(missing), {}
-        while True:
-            while len(running) < workers and time.monotonic() < deadline:
-                experiment = next(waiting, None)
-                if experiment is None:
-                    break
-                running[pool.submit(run, experiment, folder)] = experiment
-            if not running:
-                return failed
-            finished = next(as_completed(running))
-            experiment = running.pop(finished)
-            error = finished.exception()
-            if error is None:
-                append(path, experiment, finished.result())
-            else:
-                failed.append(experiment)
-                console.print(f"{experiment}: {type(error).__name__}: {error}", style="red", markup=False)
-            progress.advance(task)
+    work, keep = partial(run, folder=folder), partial(append, path)
+    return run_all(study, missing, work, keep, quiet, workers=workers, minutes=minutes)
 
 
 if __name__ == "__main__":

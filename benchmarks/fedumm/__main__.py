@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
+from functools import partial
 from itertools import product
 from math import inf
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from benchmarks.fedumm.trial import Trial, quiet, run
+from benchmarks.pool import run_all
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 FOLDER = Path("~/.cache/fedgram/fedumm-study").expanduser()
@@ -49,27 +48,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the drawn data")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    path, console, deadline = options.results / "fedumm.csv", Console(), time.monotonic() + 60 * options.minutes
-    waiting = iter([trial for trial in trials() if trial not in done(path)])
-    running, failed = {}, 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context, initializer=quiet) as pool:
-        while True:
-            while len(running) < options.workers and time.monotonic() < deadline:
-                trial = next(waiting, None)
-                if trial is None:
-                    break
-                running[pool.submit(run, trial, options.folder)] = trial
-            if not running:
-                raise SystemExit(bool(failed))
-            finished = next(as_completed(running))
-            trial, error = running.pop(finished), finished.exception()
-            if error is None:
-                append(path, trial, finished.result())
-                console.print(f"{trial}: done", markup=False)
-            else:
-                failed += 1
-                console.print(f"{trial}: {type(error).__name__}: {error}", style="red", markup=False)
+    path = options.results / "fedumm.csv"
+    there = done(path)
+    missing = [trial for trial in trials() if trial not in there]
+    work, keep = partial(run, folder=options.folder), partial(append, path)
+    failed = run_all("fedumm", missing, work, keep, quiet, workers=options.workers, minutes=options.minutes)
+    raise SystemExit(bool(failed))
 
 
 def done(path: Path) -> set[Trial]:

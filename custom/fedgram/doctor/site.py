@@ -193,15 +193,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     options = (settings.backbone, config.backbones, config.precision, place)
     base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
-    adapted = lora.attach(
-        base,
-        rank=settings.adapter.rank,
-        alpha=settings.adapter.alpha,
-        targets=settings.adapter.peft_targets,
-        dora=settings.adapter.dora,
-        seed=settings.seed,
-        train_a=METHODS[settings.method.name].trains_a,
-    )
+    adapted = lora.attach_update(base, settings, train_a=METHODS[settings.method.name].trains_a)
     visit.spec = ModelSpec(lora.spec(adapted), digest, hidden_width(base))
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)

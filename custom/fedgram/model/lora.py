@@ -17,6 +17,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from fedgram.config import JobConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
 
@@ -73,6 +74,19 @@ def attach(
         layer.fix_constants(seed, name)
         layer.down.requires_grad_(train_a)
     return model  # pyright: ignore[reportReturnType]
+
+
+def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.Module:
+    """:func:`attach` what a job asks for, with the A that its seed gives."""
+    return attach(
+        backbone,
+        rank=job.adapter.rank,
+        alpha=job.adapter.alpha,
+        targets=job.adapter.peft_targets,
+        dora=job.adapter.dora,
+        seed=job.seed,
+        train_a=train_a,
+    )
 
 
 @contextmanager

@@ -124,9 +124,8 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
     heldout = None
     if job.heldout is not None:
-        if config.heldout is None:
-            raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
-        heldout = _anchor_tokens(name, config, config.heldout, job.heldout, modality, tokenizer)
+        folder = require_heldout(name, config)
+        heldout = _anchor_tokens(name, config, folder, job.heldout, modality, tokenizer)
     data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
     bridge = open_bridge(name, config, parts)
     paired = bridge.pairs["train"].tokens if bridge else None
@@ -184,6 +183,17 @@ def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | No
     return anchors
 
 
+def require_heldout(name: str, config: SiteConfig) -> str:
+    """The folder of the held-out anchors, for a job that has some.
+
+    Raises:
+        ConfigError: the site file names none.
+    """
+    if config.heldout is None:
+        raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
+    return config.heldout
+
+
 def _anchor_tokens(
     name: str, config: SiteConfig, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer
 ) -> AnchorTokens:
@@ -223,15 +233,7 @@ def _build_model(
     generator = derive_generator(job.seed, name, "local")
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
     head = task.head(hidden_width(backbone), tokens.values.shape[1], generator)
-    transformer = lora.attach(
-        backbone,
-        rank=job.adapter.rank,
-        alpha=job.adapter.alpha,
-        targets=job.adapter.peft_targets,
-        dora=job.adapter.dora,
-        seed=job.seed,
-        train_a=method.trains_a,
-    )
+    transformer = lora.attach_update(backbone, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
     bridge = None

@@ -22,7 +22,7 @@ from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import hidden_width
 from fedgram.reading.pixels import open_image
 from fedgram.sitefile import UNIFIED, SiteConfig
-from fedgram.training.site import find_anchors
+from fedgram.training.site import find_anchors, require_heldout
 from fedgram.training.state import make_optimizer, snapshot
 from fedgram.training.tokens import choose_device
 from fedgram.types import AnchorTokens, ModelSpec, Tokens
@@ -146,9 +146,8 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
     anchors = _anchors(name, config, config.anchors, job, model.unified)
     heldout = None
     if job.heldout is not None:
-        if config.heldout is None:
-            raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
-        heldout = _anchors(name, config, config.heldout, job, model.unified, held_out=True)
+        folder = require_heldout(name, config)
+        heldout = _anchors(name, config, folder, job, model.unified, held_out=True)
     data = {part: look(items, model.unified) for part, items in parts.items()}
     optimizer = make_optimizer(model, job)
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
@@ -177,15 +176,7 @@ def build_model(config: SiteConfig, job: JobConfig, method: Method) -> tuple[Uni
     """
     unified = load_unified(job.backbone, config.backbones, config.precision, str(choose_device(config.device)))
     base, width = fingerprint(unified.tower), hidden_width(unified.tower)
-    transformer = lora.attach(
-        unified.tower,
-        rank=job.adapter.rank,
-        alpha=job.adapter.alpha,
-        targets=job.adapter.peft_targets,
-        dora=job.adapter.dora,
-        seed=job.seed,
-        train_a=method.trains_a,
-    )
+    transformer = lora.attach_update(unified.tower, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
     return UnifiedSiteModel(unified, transformer), ModelSpec(lora.spec(transformer), base, width)

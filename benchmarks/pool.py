@@ -1,0 +1,61 @@
+"""Runs trials in processes of their own: a few at once, none begun after a while, each result kept at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Trial = TypeVar("Trial")
+Row = dict[str, float]
+
+
+def run_all(
+    title: str,
+    trials: Iterable[Trial],
+    work: Callable[[Trial], Row],
+    keep: Callable[[Trial, Row], None],
+    prepare: Callable[[], None],
+    *,
+    workers: int,
+    minutes: float,
+) -> list[Trial]:
+    """Carry trials out; what fails is named and returned, and the others go on.
+
+    Args:
+        work: makes a row; called in another process, so it must be importable.
+        keep: of each row, here, as soon as it is there.
+        prepare: called once in each process.
+        minutes: after which no trial begins.
+    """
+    trials, console = list(trials), Console()
+    deadline, failed = time.monotonic() + 60 * minutes, []
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+    context = multiprocessing.get_context("spawn")
+    with (
+        Progress(*columns, console=console) as progress,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=prepare) as pool,
+    ):
+        task = progress.add_task(title, total=len(trials))
+        waiting, running = iter(trials), {}
+        while True:
+            while len(running) < workers and time.monotonic() < deadline:
+                trial = next(waiting, None)
+                if trial is None:
+                    break
+                running[pool.submit(work, trial)] = trial
+            if not running:
+                return failed
+            finished = next(as_completed(running))
+            trial, error = running.pop(finished), finished.exception()
+            if error is None:
+                keep(trial, finished.result())
+            else:
+                failed.append(trial)
+                console.print(f"{trial}: {type(error).__name__}: {error}", style="red", markup=False)
+            progress.advance(task)
