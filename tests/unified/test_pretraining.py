@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from fedgram.unified.geneval.exact import look
 from fedgram.unified.janus import Janus, load_janus
 from fedgram.unified.pretraining.__main__ import main
 from fedgram.unified.pretraining.encoders import k_means, on_sphere
-from fedgram.unified.pretraining.language import words
+from fedgram.unified.pretraining.language import STAGES, words
 from fedgram.unified.pretraining.pictures import PUBLIC, looks_by_patch, make_pictures
 from fedgram.unified.scene_words import SKILLS, TOPICS, ask, portray
 from fedgram.unified.scenes import COLOURS, SHAPES, Scene, Thing, World, random_scene
@@ -69,7 +70,8 @@ def test_every_word_of_the_scenes_is_one_token(embedded: Janus):
 
 def test_the_script_makes_a_checkpoint_that_loads(tmp_path: Path):
     before = torch.get_rng_state()
-    main(tmp_path, vision=1, tokeniser=1, tower=(1, 1, 1), pool=40)
+    short = [replace(stage, steps=max(1, stage.asks_every)) for stage in STAGES]
+    main(tmp_path, vision=1, tokeniser=1, stages=short, pool=40)
     torch.set_rng_state(before)
     made = load_janus(BackboneConfig("made"), {"made": str(tmp_path)}, "bf16")
     assert made.model.dtype == torch.bfloat16

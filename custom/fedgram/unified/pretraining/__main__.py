@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ def main(
     folder: Path,
     vision: int = 2700,
     tokeniser: int = 700,
-    tower: tuple[int, int, int] = (1000, 900, 1200),
+    stages: Sequence[language.Stage] = language.STAGES,
     pool: int = 6000,
 ) -> None:
     """Pre-train and save in bf16.
@@ -32,8 +33,8 @@ def main(
     Args:
         folder: for the checkpoint.
         vision, tokeniser: steps of these stages.
-        tower: of three stages of the language tower: all lessons, pictures alone, all lessons again.
-        pool: scenes of each sort.
+        stages: of the language tower.
+        pool: scenes of each sort, for the encoders and for each stage.
     """
     started = time.perf_counter()
     torch.manual_seed(SEED)
@@ -51,9 +52,9 @@ def main(
     model.requires_grad_(False).eval()
     janus = Janus(model, Chat(processor, "the small Janus"), processor)
     language.start(janus)
-    lessons = language.prepare(janus, size.pixels, pool, SEED + 1)
-    for stage, steps in enumerate(tower):
-        language.teach(janus, lessons, steps, SEED + stage, log, asks=stage != 1)
+    for seed, stage in enumerate(stages, SEED + 1):
+        lessons = language.prepare(janus, size.pixels, pool, seed, stage.skills)
+        language.teach(janus, lessons, stage, seed, log)
     with quiet_loading():
         model.bfloat16().save_pretrained(folder)
         processor.save_pretrained(folder)

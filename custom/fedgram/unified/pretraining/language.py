@@ -1,13 +1,15 @@
 """The language tower of the small Janus, and what ties it to the encoders.
 
 It sees every picture, and reads every word; but what the words mean it is told of half of the colours and shapes
-only, of one or two things in a picture, and of simple questions. The rest is for a federation to learn.
+only, of one or two things in a picture, and of simple questions. The rest is for a federation to learn. Making
+several things from one prompt comes after making one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -23,8 +25,8 @@ from fedgram.unified.scene_words import NUMBERS, SKILLS, ask, plural, portray
 from fedgram.unified.scenes import COLOURS, SHAPES, Scene, World
 
 TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
-TAUGHT = ("single_object", "colors")  # skills of generation, likewise
-_BATCH = 16
+ONE_THING = ("single_object", "colors")  # skills of generation, likewise
+_BATCH = 16  # questions, and sentences
 _GRAMMAR = (
     "what colour is the shape how many are there a an photo of and where from left right above below yes no "
     "0 1 2 3 4 one two three four this in picture animal dog cat bear marten wolf fox lion otter"
@@ -35,6 +37,33 @@ def words() -> list[str]:
     """Those that are one token each: all of the scenes' language, and a few animals."""
     names = [*COLOURS, *SHAPES, *map(plural, SHAPES), *NUMBERS.values()]
     return list(dict.fromkeys([*_GRAMMAR.split(), *names]))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How the tower is taught for a while.
+
+    Attributes:
+        steps: of AdamW.
+        skills: of which prompts are.
+        pictures: to make in each step.
+        wordless: share of them that nothing is said about, of the whole world.
+        asks_every: so many steps come questions to answer and sentences to read; 0 is never.
+    """
+
+    steps: int
+    skills: tuple[str, ...]
+    pictures: int
+    wordless: float
+    asks_every: int
+
+
+STAGES = (
+    Stage(1000, ONE_THING, _BATCH, 1 / 3, 1),
+    Stage(900, ONE_THING, 2 * _BATCH, 1 / 3, 0),
+    Stage(1200, ONE_THING, _BATCH, 1 / 3, 1),
+    Stage(3000, SKILLS, 2 * _BATCH, 1 / 8, 4),
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +85,11 @@ class Lessons:
     silent_codes: Tensor
 
 
-def prepare(janus: Janus, size: int, count: int, seed: int) -> Lessons:
-    """``count`` scenes of each sort; the encoders of ``janus`` are trained."""
+def prepare(janus: Janus, size: int, count: int, seed: int, skills: Sequence[str]) -> Lessons:
+    """``count`` scenes of each sort, prompts of these skills; the encoders of ``janus`` are trained."""
     generator = np.random.default_rng(seed)
     asked = make_pictures([_public_scene(generator) for _ in range(count)], size)
-    told = [portray(TAUGHT[int(generator.integers(2))], generator, PUBLIC) for _ in range(count)]
+    told = [portray(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
     silent = random_pictures(count, size, World(), seed + 1)
     codes = [in_parts(janus.targets, pictures) for pictures in (_drawn(told, size), silent.images)]
     return Lessons(asked.scenes, in_parts(janus.see, asked.images), [text for _, text in told], *codes)
@@ -73,51 +102,48 @@ def start(janus: Janus) -> None:
         model.generation_embeddings.weight.copy_(model.vqmodel.quantize.embedding.weight)
 
 
-def teach(
-    janus: Janus, lessons: Lessons, steps: int, seed: int, log: Callable[[str], None], *, asks: bool
-) -> None:
+def teach(janus: Janus, lessons: Lessons, stage: Stage, seed: int, log: Callable[[str], None]) -> None:
     """Train all but the two encoders, in place.
 
     Args:
-        steps: of AdamW: in each, 16 pictures to make, two of three from words, and 16 sentences to read.
         seed: of the questions and sentences.
         log: told how it goes.
-        asks: also 16 questions in each step; else 32 pictures to make, and nothing to read.
     """
     model = janus.model.model
     frozen = {id(p) for part in (model.vision_model, model.vqmodel) for p in part.parameters()}
     trained = [p for p in janus.model.parameters() if id(p) not in frozen]
     for parameter in trained:
         parameter.requires_grad_(True)
-    optimizer, schedule = adamw(trained, 2e-3, steps)
-    generator, making, asking = np.random.default_rng(seed), 0.0, 0.0
-    for step, rows in enumerate(batches(len(lessons.told), _BATCH if asks else 2 * _BATCH, steps)):
-        generation = _making_loss(janus, lessons, rows)
-        loss, making = generation, making + generation.item()
-        if asks:
-            questions = [_question(lessons.asked[i], generator) for i in rows.tolist()]
+    optimizer, schedule = adamw(trained, 2e-3, stage.steps)
+    generator, making, asking = np.random.default_rng(seed), [], []
+    for step, rows in enumerate(batches(len(lessons.told), stage.pictures, stage.steps)):
+        loss = generation = _making_loss(janus, lessons, rows, stage.wordless)
+        making.append(generation.item())
+        if stage.asks_every and step % stage.asks_every == 0:
+            questions = [_question(lessons.asked[i], generator) for i in rows[:_BATCH].tolist()]
             texts, answers = map(list, zip(*questions, strict=True))
-            understanding = janus.understanding_loss(lessons.seen[rows], texts, answers)
+            understanding = janus.understanding_loss(lessons.seen[rows[:_BATCH]], texts, answers)
             loss = generation + understanding + reading_loss(janus, _sentences(generator))
-            asking += understanding.item()
+            asking.append(understanding.item())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 99:
-            log(f"language {step + 1}: understanding {asking / 100:.3f}, generation {making / 100:.3f}")
-            making = asking = 0.0
+            asked = f", understanding {fmean(asking):.3f}" if asking else ""
+            log(f"language {step + 1}: generation {fmean(making):.3f}{asked}")
+            making, asking = [], []
     janus.model.requires_grad_(False)
 
 
-def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor) -> Tensor:
-    """Of pictures, two of three from words, the others from none."""
-    told, silent = rows[: len(rows) * 2 // 3], rows[len(rows) * 2 // 3 :]
-    numbers: list[int] = rows.tolist()
-    prompts = janus.chat.prompts([lessons.told[i] for i in numbers])
+def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor, wordless: float) -> Tensor:
+    """Of pictures, a share of them from no words."""
+    words = len(rows) - round(len(rows) * wordless)
+    told, silent = rows[:words], rows[words:]
+    prompts = janus.chat.prompts([lessons.told[i] for i in rows.tolist()])
     values = prompts.values.clone()
-    values[len(told) :] = janus.chat.without_words(values[len(told) :])
+    values[words:] = janus.chat.without_words(values[words:])
     codes = torch.cat([lessons.told_codes[told], lessons.silent_codes[silent]])
     return janus.codes_loss(Ids(values, prompts.mask), codes)
 
