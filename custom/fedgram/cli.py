@@ -74,6 +74,7 @@ def doctor(
     with plain_errors():
         from fedgram import doctor as clinic
         from fedgram.doctor.show import print_findings, print_outbound
+        from fedgram.finding import any_failed
 
         visit = clinic.visit(kit, job)
         with console.status("looking around"):
@@ -81,5 +82,5 @@ def doctor(
         print_findings(visit, findings, console)
         if visit.kit.side == "client":
             print_outbound(visit, console)
-        if any(finding.level == "failure" for _, finding in findings):
+        if any_failed(finding for _, finding in findings):
             raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,11 @@ class Finding:
     level: Level
     text: str
     remedy: str = ""
+
+
+def any_failed(findings: Iterable[Finding]) -> bool:
+    """Whether training would not start."""
+    return any(finding.level == "failure" for finding in findings)
 
 
 def from_error(error: FedgramError) -> Finding:

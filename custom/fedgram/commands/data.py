@@ -19,15 +19,21 @@ def _group() -> None:
 
 @app.command()
 def check(site_file: Annotated[Path, typer.Argument(help="the site's own file, e.g. local/fedgram.toml")]) -> None:
-    """Show what was understood: classes, splits, columns, the first samples; warn of what may be wrong.
+    """Show what was understood: classes or answers, splits, columns, the first samples; warn of what may be wrong.
 
     Ends with 1 if training would not start.
     """
     from fedgram import datacheck
     from fedgram.datacheck.show import show
+    from fedgram.sitefile import read_site_config
+    from fedgram.unified import datacheck as unified
 
     with plain_errors():
-        found = datacheck.check(site_file)
-        show(found, console)
+        if read_site_config(site_file).unified is not None:
+            found = unified.check(site_file)
+            unified.show(found, console)
+        else:
+            found = datacheck.check(site_file)
+            show(found, console)
         if found.failed:
             raise typer.Exit(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedgram import modalities
 from fedgram.datacheck import content, labels
 from fedgram.errors import FedgramError
-from fedgram.finding import Finding, from_error
+from fedgram.finding import Finding, any_failed, from_error
 from fedgram.modalities.base import Modality
 from fedgram.model.tasks import make_task
 from fedgram.sitefile import SiteConfig, read_site_config
@@ -39,7 +39,7 @@ class Understood:
     @property
     def failed(self) -> bool:
         """Whether training would not start."""
-        return any(finding.level == "failure" for finding in self.findings)
+        return any_failed(self.findings)
 
 
 def check(site_file: Path) -> Understood:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fedgram.datacheck import Understood
 from fedgram.datacheck.labels import counts
+from fedgram.finding import Finding
 from fedgram.model.tasks.segmentation import pixel_counts
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.reading.rows import Row, is_missing
@@ -33,12 +34,17 @@ def show(found: Understood, console: Console) -> None:
     if features is not None:
         console.print(_features(found), markup=False)
     console.print(_preview(found))
+    print_findings(found.findings, console)
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """What may be wrong, and how to mend it."""
     table = Table(title="Findings", show_lines=True)
     for column in ("", "what", "remedy"):
         table.add_column(column, overflow="fold")
-    for finding in found.findings:
+    for finding in findings:
         table.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.text), Text(finding.remedy))
-    console.print(table if found.findings else Text("nothing to complain of", "green"))
+    console.print(table if findings else Text("nothing to complain of", "green"))
 
 
 def _splits(found: Understood) -> Table:

@@ -17,7 +17,6 @@ def open_any_site(name: str, config: SiteConfig, job: JobConfig) -> Participant:
     """
     if config.modality != UNIFIED:
         return open_site(name, config, job)
-    from fedgram.unified import result, rounds  # noqa: F401 - they say how unified sites train and what they keep
     from fedgram.unified.site import open_unified_site
 
     return open_unified_site(name, config, job)

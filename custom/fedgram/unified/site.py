@@ -132,6 +132,8 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
     Raises:
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
+    from fedgram.unified import result, rounds  # noqa: F401 - they say how unified sites train and what they keep
+
     require_allowed(name, config, job)
     if job.method.name in _NEED_LABELS:
         raise ConfigError(f"method {job.method.name!r}", where=name, expected="one that needs no labelled samples")
