@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -29,8 +30,8 @@ from fedgram.unified.site import UnifiedSite
 from fedgram.unified.vqa import read_vqa
 
 _JOB = Path(__file__).resolve().parents[2] / "jobs/fedumm/app_server/config/config_fed_server.json"
-STEPS = 160  # of all sites together, in every run: the same compute however it is divided
-_PIXELS, _TRAIN, _TEST, _PROMPTS = 32, 1200, 300, 8  # prompts of each skill
+STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
+_PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill
 _PUBLIC = 1000  # seeds from here on draw the test, which no site sees
 _JUDGED = 4  # sites whose own models are tested, where every site has its own
 
@@ -107,7 +108,7 @@ def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> d
 def _job(trial: Trial) -> JobConfig:
     plain: dict[str, Any] = json.loads(_JOB.read_text())["workflows"][0]["args"]["job"]
     steps = max(1, STEPS // (trial.clients * trial.rounds))
-    plain["training"] |= {"rounds": trial.rounds, "local_steps": steps}
+    plain["training"] |= {"rounds": trial.rounds, "local_steps": steps, "batch_size": BATCH}
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
     plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
     plain["aggregation"] |= {"min_sites": 1}
@@ -147,7 +148,15 @@ def _test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
     """Scenes of another seed, the same for every run of this one."""
     drawn = _drawn(folder, _PUBLIC + seed, _TEST)
     items = Items(tuple(read_vqa(drawn / "vqa")), tuple(read_captions(drawn / "captions" / TABLE)))
-    return items, make_prompts(WORLD, _PROMPTS, _PUBLIC + seed)
+    return items, _evenly(make_prompts(WORLD, _PICTURES, _PUBLIC + seed))
+
+
+def _evenly(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """As many pictures of every skill: a skill with few prompts has several pictures of each."""
+    skills: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        skills.setdefault(prompt.tag, []).append(prompt)
+    return [prompt for found in skills.values() for prompt in islice(cycle(found), _PICTURES)]
 
 
 def _drawn(folder: Path, seed: int, count: int) -> Path:
