@@ -27,10 +27,11 @@ _KEYS = [field.name for field in fields(Trial)]
 
 
 def trials() -> list[Trial]:
-    """The paper's grid, the floor and the ceiling; then methods, ranks and rounds on four sites of α = 0.5."""
+    """The base, the paper's grid, the floor and the ceiling; then methods, ranks and rounds on four sites of α = 0.5."""
     grid = [(1, inf), *product((4, 16, 2, 8), (0.1, inf, 0.5, 1.0))]
     found = []
     for seed in SEEDS:
+        found += [Trial(1, inf, "fedit", 16, 0, seed)]
         found += [Trial(clients, alpha, "fedit", 16, 10, seed) for clients, alpha in grid]
         found += [Trial(4, alpha, "local", 16, 10, seed) for alpha in (0.1, inf, 0.5, 1.0)]
         found += [Trial(4, 0.5, "ffa", 16, 10, seed), Trial(4, 0.5, "geo", 16, 10, seed, dora=True)]

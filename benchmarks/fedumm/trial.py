@@ -45,7 +45,7 @@ class Trial:
         alpha: of the Dirichlet over the shapes in the pictures.
         method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA.
         rank: r.
-        rounds: in which the :data:`STEPS` steps are divided.
+        rounds: in which the :data:`STEPS` steps are divided; 0 is the public base, untrained.
         seed: of data, partition and training.
         dora: whether magnitudes train.
     """
@@ -65,31 +65,24 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     Args:
         folder: of the drawn data; what is there is not drawn again.
     """
-    shares, started = _shares(trial, folder), time.perf_counter()
-    job = _job(trial)
-    configs = {name: _config(folder, path) for name, path in shares.items()}
+    job, started = _job(trial), time.perf_counter()
+    configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
     sites = {name: _open(name, config, job) for name, config in configs.items()}
-    with tempfile.TemporaryDirectory() as temporary:
-        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
-        outcome = run_federation(sessions, job, Path(temporary, "server"))
-    trained = time.perf_counter() - started
+    costs = _federate(sites, job, started) if trial.rounds else {}
     items, prompts = _test(folder, trial.seed)
     own = trial.method == "local" or trial.dora or trial.method == "fedsa"
     judged = [*sites.values()][: _JUDGED if own else 1]
     data = look(items, judged[0].model.unified)
     scores = [_judge(site, data, prompts) for site in judged]
-    row = {name: fmean(score[name] for score in scores) for name in scores[0]}
+    return {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
+
+
+def _federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as temporary:
+        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+        outcome = run_federation(sessions, job, Path(temporary, "server"))
     sent = [size for record in outcome.server.records for size in record.payload_bytes.values()]
-    return row | {"bytes up": fmean(sent), "seconds": trained}
-
-
-def untrained(seed: int, folder: Path) -> dict[str, float]:
-    """What the public base scores before any training."""
-    trial = Trial(1, float("inf"), "fedit", 16, 1, seed)
-    ((name, path),) = _shares(trial, folder).items()
-    site = _open(name, _config(folder, path), _job(trial))
-    items, prompts = _test(folder, seed)
-    return _judge(site, look(items, site.model.unified), prompts)
+    return {"bytes up": fmean(sent), "seconds": time.perf_counter() - started}
 
 
 def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
@@ -107,8 +100,9 @@ def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> d
 
 def _job(trial: Trial) -> JobConfig:
     plain: dict[str, Any] = json.loads(_JOB.read_text())["workflows"][0]["args"]["job"]
-    steps = max(1, STEPS // (trial.clients * trial.rounds))
-    plain["training"] |= {"rounds": trial.rounds, "local_steps": steps, "batch_size": BATCH}
+    rounds = max(1, trial.rounds)
+    steps = max(1, STEPS // (trial.clients * rounds))
+    plain["training"] |= {"rounds": rounds, "local_steps": steps, "batch_size": BATCH}
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
     plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
     plain["aggregation"] |= {"min_sites": 1}
