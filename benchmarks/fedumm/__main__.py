@@ -27,7 +27,7 @@ _KEYS = [field.name for field in fields(Trial)]
 
 
 def trials() -> list[Trial]:
-    """The base, the paper's grid, the floor and the ceiling; then methods, ranks and rounds on four sites of α = 0.5."""
+    """Base, ceiling, the paper's grid and the floor; then methods, ranks and rounds on four sites of α = 0.5."""
     grid = [(1, inf), *product((4, 16, 2, 8), (0.1, inf, 0.5, 1.0))]
     found = []
     for seed in SEEDS:
