@@ -197,7 +197,7 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, tmp_path: Pa
     data = site.data["test"]
     seen = data.take(torch.arange(len(data.items.questions))).values
     texts, prompts = [q.text for q in data.items.questions], ["a photo of a red square"]
-    loaded = result.load(tmp_path / "sites" / "one" / "result")
+    loaded = result.load(tmp_path / "sites", "one")
     assert loaded.understand(seen, texts) == site.model.unified.understand(seen, texts)
     made = [
         m.generate(prompts, torch.Generator().manual_seed(1))[0].tobytes() for m in (loaded, site.model.unified)

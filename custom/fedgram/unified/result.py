@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedgram import modelcard
 from fedgram.methods import method_of
+from fedgram.trained import find_result
 from fedgram.training import result
 from fedgram.training.state import make_optimizer
 from fedgram.unified.base import UnifiedModel
@@ -29,13 +30,18 @@ def save(site: UnifiedSite, folder: Path, metrics: Mapping[str, float]) -> None:
     )
 
 
-def load(folder: Path) -> UnifiedModel:
+def load(folder: str | Path, site: str | None = None) -> UnifiedModel:
     """The unified model that a site ended with; the site's data are not needed.
 
+    Args:
+        folder: ``result`` of a site, or a folder above it.
+        site: which one, where there are several.
+
     Raises:
-        CheckpointError: no result there, or a damaged one.
+        CheckpointError: no such result, several of them, or a damaged one.
         BackboneError: the base cannot be loaded any more, or has other weights.
     """
+    folder = find_result(Path(folder).expanduser(), site)
     facts, config, job, tensors = result.read_trained(folder)
     config.require_unified()
     model, spec = build_model(config, job, method_of(job))
