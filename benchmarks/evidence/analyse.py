@@ -75,27 +75,56 @@ def by_federation(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()
 
 
 def costs() -> str:
-    """Bytes and time, where nothing but the method differs."""
+    """Bytes and time, where nothing but the method differs: of several seeds on a shared machine, the fastest."""
     rows = [row for row in read(RESULTS / "methods.csv") if row["federation"] == "synthetic"]
-    rows = [{**row, **{name: row[name] / 1000 for name in _BYTES if name in row}} for row in rows]
-    return by_method(rows, (*_BYTES, "kept by the mean", "seconds"), (*BASELINES, *OURS))
+    found = {method: own for (method,), own in groups(rows, "method").items()}
+    lines = []
+    for method in [m for m in (*BASELINES, *OURS) if m in found]:
+        own = found[method]
+        sent = (f"{np.mean(values(own, name)) / 1000:.1f}" for name in _BYTES)
+        lines.append([method, *sent, cell(own, "kept by the mean"), f"{min(values(own, 'seconds')):.1f}"])
+    return markdown(["method", "kB up", "kB down", TITLES["kept by the mean"], "seconds"], lines)
 
 
-def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
-    """One line a method: its mean difference to another over the seeds of both, ± half of the 95 % interval.
+def difference(rows: Rows, method: str, reference: str, measure: str) -> str:
+    """Mean over the seeds of both, ± half of the 95 % interval, or a dash.
 
     A seed is a world of its own here, so methods differ less between seeds than worlds do.
     """
-    lines = []
-    for (method,), own in groups(rows, "method").items():
-        cells = []
-        for measure in measures:
-            test = paired(rows, method, reference, measure)
-            average, half = interval(test.differences) if test else (0.0, 0.0)
-            cells.append(f"{average:+.3f} ± {half:.3f}" if test else "–")
-        if method != reference:
-            lines.append([method, *cells, str(len(own))])
+    test = paired(rows, method, reference, measure)
+    return "{:+.3f} ± {:.3f}".format(*interval(test.differences)) if test else "–"
+
+
+def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
+    """One line a method: its :func:`difference` to another."""
+    lines = [
+        [method, *(difference(rows, method, reference, measure) for measure in measures), str(len(own))]
+        for (method,), own in groups(rows, "method").items()
+        if method != reference
+    ]
     return markdown([f"against {reference}", *(TITLES.get(m, m) for m in measures), "seeds"], lines)
+
+
+def by_case(study: str, keys: Sequence[str], measures: Sequence[str], plain: Sequence[str] = ()) -> str:
+    """For every combination of some columns what training alone reaches, and how far the others are from it.
+
+    Args:
+        plain: measures that are no differences.
+    """
+    lines = []
+    for key, rows in groups(read(RESULTS / f"{study}.csv"), *keys).items():
+        for (method,), own in groups(rows, "method").items():
+            cells = [
+                cell(own, m) if method == "local" or m in plain else difference(rows, method, "local", m)
+                for m in (*measures, *plain)
+            ]
+            lines.append([*map(_plain, key), method, *cells, str(len(own))])
+    lines.sort(key=lambda line: (line[: len(keys)], line[len(keys)] != "local"))
+    return markdown([*keys, "method", *(TITLES.get(m, m) for m in (*measures, *plain)), "seeds"], lines)
+
+
+def _plain(value: object) -> str:
+    return "∞" if value == float("inf") else str(value)
 
 
 def leads() -> str:
@@ -115,17 +144,10 @@ def ablations() -> str:
     )
 
 
-def controls() -> str:
-    """The methods where an assumption does not hold."""
-    parts = groups(read(RESULTS / "controls.csv"), "federation", "broken").items()
-    measures = ("accuracy", "r@1", "zero-shot", "cka", "share of the victim")
-    return "\n".join(f"**{name}, {what}**\n\n{by_method(rows, measures)}" for (name, what), rows in parts)
-
-
 def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
     """One line for every combination of some columns, with the number of its seeds."""
     lines = [
-        [*map(str, key), *(cell(rows, measure) for measure in measures), str(len(rows))]
+        [*map(_plain, key), *(cell(rows, measure) for measure in measures), str(len(rows))]
         for key, rows in groups(read(RESULTS / f"{study}.csv"), *keys).items()
     ]
     return markdown([*keys, *(TITLES.get(m, m) for m in measures), "seeds"], lines)
@@ -136,12 +158,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads": leads,
     "costs": costs,
     "ablations": ablations,
-    "controls": controls,
-    "anchors": lambda: grouped("anchors", ("broken", "method"), ("r@1", "zero-shot", "cka", "truth")),
-    "bridges": lambda: grouped("bridges", ("broken", "pairs"), ("bridged r@1", "other r@1", "cka")),
-    "partitions": lambda: grouped(
-        "partitions", ("federation", "sites", "alpha", "method"), ("accuracy", "r@1", "zero-shot")
+    "controls": lambda: by_case(
+        "controls", ("federation", "broken"), ("accuracy", "r@1", "cka"), ("share of the victim",)
     ),
+    "anchors": lambda: by_case("anchors", ("broken",), ("accuracy", "r@1", "zero-shot", "cka")),
+    "bridges": lambda: grouped("bridges", ("broken", "pairs"), ("bridged r@1", "other r@1", "cka")),
+    "partitions": lambda: by_case("partitions", ("sites", "alpha"), ("accuracy", "r@1", "zero-shot", "cka")),
     "fedumm": lambda: grouped(
         "fedumm",
         ("clients", "alpha", "method", "dora", "rank", "rounds"),

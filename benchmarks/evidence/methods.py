@@ -80,10 +80,11 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"training": {"learning_rate": 1e-2}, "method": {"name": "fedhenn"}},
     ),
     "geodora: learning rate × 15": ("geodora", {"training": {"learning_rate": 3e-2}}),
-    "geolora: learning rate × 15": ("geolora", {"training": {"learning_rate": 3e-2}}),
-    "local: learning rate × 15": ("local", {"training": {"learning_rate": 3e-2}}),
-    "fedit: learning rate × 15": ("fedit", {"training": {"learning_rate": 3e-2}}),
-    "fedsa: learning rate × 15": ("fedsa", {"training": {"learning_rate": 3e-2}}),
+    **{
+        f"{job}: learning rate × {times}": (job, {"training": {"learning_rate": times * 2e-3}})
+        for job in ("geolora", "local", "fedit", "fedsa", "fedproto")
+        for times in (5, 15)
+    },
     "geodora: 8 rounds of 12": ("geodora", {"training": {"rounds": 8, "local_steps": 12}}),
     "geodora: rank 4": ("geodora", {"adapter": {"rank": 4, "alpha": 8.0}}),
     "geodora: rank 64": ("geodora", {"adapter": {"rank": 64, "alpha": 128.0}}),

@@ -29,16 +29,11 @@ DECISIVE = (
     "geodora: mean m",
     "geodora: uniform weights",
 )
-# What might become the default of jobs/geodora, and whom it must beat.
-CANDIDATES = (
-    "local",
-    "local: learning rate × 15",
-    "geodora",
-    "geodora: B not shared",
-    "geodora: learning rate × 5",
-    "geodora: learning rate × 5, B not shared",
-    "geodora: learning rate × 5, λ=0",
-    "geodora: learning rate × 15",
+# What might become the default of jobs/geodora, and whom it must beat at their own best learning rate.
+CANDIDATES = tuple(
+    f"{method}{change}"
+    for method in ("local", "fedit", "geolora", "geodora")
+    for change in ("", ": learning rate × 5", ": learning rate × 15")
 )
 
 
