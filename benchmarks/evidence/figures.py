@@ -100,6 +100,49 @@ def controls(rows: Rows) -> Any:
     return figure
 
 
+def ablations(rows: Rows) -> Any:
+    """What each setting changes of the default, on the same seeds."""
+    made = [row for row in rows if row["federation"] == "synthetic" and row["method"] != CENTRAL]
+    names = [m for (m,) in groups(made, "method") if m.startswith("geodora:") or m == "geolora"]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 0.8 + 0.22 * len(names)), sharey=True)
+    for axis, measure in zip(axes, ("r@1", "accuracy"), strict=True):
+        for place, name in enumerate(reversed(names)):
+            _point(axis.errorbar, differences(made, name, "geodora", measure), place, "x", color="tab:red")
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_title(f"{TITLES[measure]}: against geodora", fontsize=9)
+    axes[0].set_yticks(range(len(names)), [n.replace("geodora: ", "") for n in reversed(names)], fontsize=7)
+    return figure
+
+
+def rates(rows: Rows) -> Any:
+    """Who takes a larger learning rate: retrieval and own task by its multiple of the jobs' own."""
+    made = [row for row in rows if row["federation"] == "synthetic"]
+    named = []
+    for row in made:
+        job, _, change = row["method"].partition(": ")
+        if not change or change.removeprefix("learning rate × ").isdigit():
+            named.append({**row, "job": job, "times": int(change.removeprefix("learning rate × ") or 1)})
+    tried = {row["job"] for row in named if row["times"] > 1}
+    shown = [row for row in named if row["job"] in tried]
+    return _curves(shown, lambda row: row["times"], "× learning rate", "job", ("r@1", "accuracy"))
+
+
+def costs(rows: Rows) -> Any:
+    """What a method sends, and what that buys in retrieval."""
+    made = [row for row in rows if row["federation"] == "synthetic" and row["method"] != CENTRAL]
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    for (name,), own in groups(made, "method").items():
+        sent = (values(own, "bytes up")[0] + values(own, "bytes down")[0]) / 1000
+        average, half = interval(differences(made, name, "local", "r@1"))
+        colour = "tab:red" if name in OURS else "tab:blue"
+        axis.errorbar(sent, average, yerr=half, fmt="o", markersize=4, color=colour, elinewidth=0.6)
+        axis.annotate(name, (sent, average), fontsize=6, xytext=(3, 2), textcoords="offset points")
+    axis.set_xscale("log")
+    axis.set_xlabel("kB a site and round, both ways")
+    axis.set_title("R@1 above training alone", fontsize=9)
+    return figure
+
+
 def fedumm(rows: Rows) -> Any:
     """What more clients and more skew cost a unified model at equal compute."""
     grid = [row for row in rows if (row["method"], row["rank"], row["rounds"]) == ("fedit", 16, 10)]
@@ -134,23 +177,27 @@ def _point(draw: Callable[..., Any], found: Sequence[float], place: float, along
         draw(average, place, **{f"{along}err": half if half == half else None}, fmt="o", markersize=4, **style)
 
 
-STUDIES: dict[str, Callable[[Rows], Any]] = {
-    "methods": methods,
-    "anchors": anchors,
-    "bridges": bridges,
-    "partitions": partitions,
-    "controls": controls,
-    "fedumm": fedumm,
+# Each figure, and the studies whose rows it shows.
+FIGURES: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
+    "methods": (methods, ("methods",)),
+    "ablations": (ablations, ("methods", "ablations")),
+    "rates": (rates, ("methods", "ablations")),
+    "costs": (costs, ("methods",)),
+    "anchors": (anchors, ("anchors",)),
+    "bridges": (bridges, ("bridges",)),
+    "partitions": (partitions, ("partitions",)),
+    "controls": (controls, ("controls",)),
+    "fedumm": (fedumm, ("fedumm",)),
 }
 
 
 def draw_all(folder: Path) -> None:
-    """Draw every study that has rows."""
-    for study, draw in STUDIES.items():
-        if rows := read(RESULTS / f"{study}.csv"):
+    """Draw every figure that has rows."""
+    for name, (draw, studies) in FIGURES.items():
+        if rows := [row for study in studies for row in read(RESULTS / f"{study}.csv")]:
             figure = draw(rows)
             for axis in figure.axes:
                 axis.grid(alpha=0.3)
             figure.tight_layout()
-            figure.savefig(folder / f"{study}.png", dpi=110)
+            figure.savefig(folder / f"{name}.png", dpi=110)
             plt.close(figure)
