@@ -13,10 +13,10 @@ def open_any_site(name: str, config: SiteConfig, job: JobConfig) -> Participant:
 
     Raises:
         FedgramError: see :func:`~fedgram.training.site.open_site` and
-            :func:`~fedgram.unified.site.open_unified_site`.
+            :func:`~fedgram.unified.assemble.open_unified_site`.
     """
     if config.modality != UNIFIED:
         return open_site(name, config, job)
-    from fedgram.unified.site import open_unified_site
+    from fedgram.unified.assemble import open_unified_site
 
     return open_unified_site(name, config, job)

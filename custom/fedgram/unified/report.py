@@ -22,9 +22,10 @@ from fedgram.reading.pixels import Picture, open_image
 from fedgram.training import local, result
 from fedgram.training.site import derive_generator
 from fedgram.unified import rounds  # noqa: F401 - says how unified sites are evaluated
+from fedgram.unified.assemble import open_unified_site
 from fedgram.unified.geneval.prompts import Prompt
 from fedgram.unified.items import Question
-from fedgram.unified.site import UnifiedSite, open_unified_site
+from fedgram.unified.site import UnifiedSite
 
 _QUESTIONS, _PICTURES = 8, 8  # in the figure
 _NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}

@@ -141,7 +141,8 @@ def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor, wordless: float) 
     """Of pictures, a share of them from no words."""
     words = len(rows) - round(len(rows) * wordless)
     told, silent = rows[:words], rows[words:]
-    prompts = janus.chat.prompts([lessons.told[i] for i in rows.tolist()])
+    numbers: list[int] = rows.tolist()
+    prompts = janus.chat.prompts([lessons.told[i] for i in numbers])
     values = prompts.values.clone()
     values[words:] = janus.chat.without_words(values[words:])
     codes = torch.cat([lessons.told_codes[told], lessons.silent_codes[silent]])

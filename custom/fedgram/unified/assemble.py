@@ -1,0 +1,86 @@
+"""Opens a site with a unified model. Importing this is what makes such sites train and keep their results."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+
+from fedgram.config import JobConfig
+from fedgram.errors import ConfigError
+from fedgram.methods import method_of, require_allowed
+from fedgram.modalities.image import MODALITY as IMAGE
+from fedgram.reading.pixels import open_image
+from fedgram.sitefile import SiteConfig
+from fedgram.training.site import find_anchors, require_heldout
+from fedgram.training.state import make_optimizer, snapshot
+from fedgram.training.tokens import choose_device
+from fedgram.types import AnchorTokens
+from fedgram.unified import result, rounds  # noqa: F401 - they say how unified sites train and what they keep
+from fedgram.unified.base import UnifiedModel
+from fedgram.unified.data import as_tokens, look, read_items, split_items
+from fedgram.unified.demo import locate
+from fedgram.unified.geneval.exact import ExactDetector
+from fedgram.unified.geneval.open_vocabulary import OpenVocabularyDetector
+from fedgram.unified.geneval.prompts import read_prompts
+from fedgram.unified.geneval.rules import Detector
+from fedgram.unified.site import UnifiedSite, build_model
+
+log = logging.getLogger("fedgram.site")
+
+_NEED_LABELS = ("creamfl", "fedproto")  # methods over representations of labelled samples
+_BATCH = 32
+
+
+def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
+    """Read, look and build: every error that can be known before training is raised here.
+
+    Raises:
+        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
+    """
+    require_allowed(name, config, job)
+    if job.method.name in _NEED_LABELS:
+        raise ConfigError(f"method {job.method.name!r}", where=name, expected="one that needs no labelled samples")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    parts = split_items(read_items(config))
+    file = config.require_unified().prompts
+    prompts = read_prompts(locate(file, Path(config.cache).expanduser())) if file is not None else []
+    detector = make_detector(config)
+    method = method_of(job)
+    model, spec = build_model(config, job, method)
+    anchors = _anchors(name, config, config.anchors, job, model.unified)
+    heldout = None
+    if job.heldout is not None:
+        folder = require_heldout(name, config)
+        heldout = _anchors(name, config, folder, job, model.unified, held_out=True)
+    data = {part: look(items, model.unified) for part, items in parts.items()}
+    optimizer = make_optimizer(model, job)
+    log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
+    initial = snapshot(model, optimizer)
+    judges = (prompts, detector)
+    return UnifiedSite(name, config, job, data, *judges, anchors, heldout, method, model, spec, optimizer, initial)
+
+
+def make_detector(config: SiteConfig) -> Detector:
+    """What looks at the pictures that a site makes: for rendered scenes, or for photographs.
+
+    Raises:
+        BackboneError: an open-vocabulary detector that cannot be loaded.
+    """
+    settings = config.require_unified()
+    if settings.detector is None:
+        return ExactDetector()
+    return OpenVocabularyDetector(settings.detector, settings.colours, device=str(choose_device(config.device)))
+
+
+def _anchors(
+    name: str, config: SiteConfig, folder: str, job: JobConfig, model: UnifiedModel, *, held_out: bool = False
+) -> AnchorTokens:
+    pin = job.heldout if held_out else job.anchors
+    anchors = find_anchors(name, config, folder, pin, IMAGE.name)
+    pictures: list[Image] = [open_image(picture) for picture in anchors.contents(IMAGE)]
+    seen = torch.cat([model.see(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)])
+    return AnchorTokens(anchors.covered(IMAGE.name), as_tokens(seen), anchors.manifest_sha256)
