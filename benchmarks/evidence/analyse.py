@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence.figures import TITLES, draw_all
+from benchmarks.evidence.figures import TITLES, draw_all, rate_of
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
 from benchmarks.evidence.rows import RESULTS, Rows, read
 from benchmarks.evidence.statistics import groups, interval, paired, values
@@ -135,13 +135,28 @@ def leads() -> str:
 
 def ablations() -> str:
     """Every setting against the default, and training alone."""
-    rows = read(RESULTS / "methods.csv") + read(RESULTS / "ablations.csv")
-    rows = [row for row in rows if row["method"] in (*OURS, "local") or ":" in row["method"]]
+    rows = [row for row in _with_ablations() if row["method"] in (*OURS, "local") or ":" in row["method"]]
     changed = {row["federation"] for row in rows if ":" in row["method"]}
     parts = groups([row for row in rows if row["federation"] in changed], "federation").items()
     return "\n".join(
         f"**{name}**\n\n{by_difference(own, (*MEASURES, 'truth'), 'geodora')}" for (name,), own in parts
     )
+
+
+def rates() -> str:
+    """Methods at several learning rates against training alone at its own, where the world is made."""
+    made = [row for row in _with_ablations() if row["federation"] == "synthetic"]
+    return by_difference([row for row in made if rate_of(row["method"])], MEASURES, "local")
+
+
+def tuning() -> str:
+    """What might become the default, against what it is, on validation data."""
+    parts = groups(read(RESULTS / "tuning.csv"), "federation").items()
+    return "\n".join(f"**{name}**\n\n{by_difference(own, MEASURES, 'geodora')}" for (name,), own in parts)
+
+
+def _with_ablations() -> Rows:
+    return read(RESULTS / "methods.csv") + read(RESULTS / "ablations.csv")
 
 
 def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
@@ -158,6 +173,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads": leads,
     "costs": costs,
     "ablations": ablations,
+    "rates": rates,
     "controls": lambda: by_case(
         "controls", ("federation", "broken"), ("accuracy", "r@1", "cka"), ("share of the victim",)
     ),
@@ -169,7 +185,7 @@ TABLES: dict[str, Callable[[], str]] = {
         ("clients", "alpha", "method", "dora", "rank", "rounds"),
         ("vqa_accuracy", "geneval", "understanding_loss", "generation_loss", "bytes up"),
     ),
-    "tuning": lambda: by_federation(read(RESULTS / "tuning.csv"), (*MEASURES, "truth")),
+    "tuning": tuning,
 }
 
 

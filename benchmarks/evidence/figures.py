@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
+from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, RATE
 from benchmarks.evidence.rows import RESULTS, Rows, read
 from benchmarks.evidence.statistics import differences, groups, interval, values
 
@@ -116,15 +116,17 @@ def ablations(rows: Rows) -> Any:
 
 def rates(rows: Rows) -> Any:
     """Who takes a larger learning rate: retrieval and own task by its multiple of the jobs' own."""
-    made = [row for row in rows if row["federation"] == "synthetic"]
-    named = []
-    for row in made:
-        job, _, change = row["method"].partition(": ")
-        if not change or change.removeprefix("learning rate × ").isdigit():
-            named.append({**row, "job": job, "times": int(change.removeprefix("learning rate × ") or 1)})
-    tried = {row["job"] for row in named if row["times"] > 1}
-    shown = [row for row in named if row["job"] in tried]
-    return _curves(shown, lambda row: row["times"], "× learning rate", "job", ("r@1", "accuracy"))
+    found = [(row, rate_of(row["method"])) for row in rows if row["federation"] == "synthetic"]
+    named = [{**row, "job": rate[0], "times": rate[1]} for row, rate in found if rate]
+    return _curves(named, lambda row: row["times"], "× learning rate", "job", ("r@1", "accuracy"))
+
+
+def rate_of(method: str) -> tuple[str, int] | None:
+    """Job and multiple of the learning rate, where several were tried and nothing else is changed."""
+    job, _, change = method.partition(": ")
+    if f"{job}: {RATE}5" not in ABLATIONS or (change and not change.removeprefix(RATE).isdigit()):
+        return None
+    return job, int(change.removeprefix(RATE) or 1)
 
 
 def costs(rows: Rows) -> Any:

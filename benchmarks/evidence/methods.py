@@ -37,6 +37,7 @@ BASELINES = (
 )
 OURS = ("geolora", "geodora")
 
+RATE = "learning rate × "  # a multiple of the jobs' own
 _NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
 _PRINTED = {"cka": "paper", "concept_weight": 0.0}
 
@@ -73,17 +74,15 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: server momentum": ("geodora", {"aggregation": {"server_momentum": 0.9}}),
     "geodora: server step 2": ("geodora", {"aggregation": {"server_learning_rate": 2.0}}),
     # the budget
-    "geodora: learning rate × 5": ("geodora", {"training": {"learning_rate": 1e-2}}),
     "geodora: learning rate × 5, λ=0": ("geodora", {"training": {"learning_rate": 1e-2, "geometry_weight": 0.0}}),
     "geodora: learning rate × 5, B not shared": (
         "geodora",
         {"training": {"learning_rate": 1e-2}, "method": {"name": "fedhenn"}},
     ),
-    "geodora: learning rate × 15": ("geodora", {"training": {"learning_rate": 3e-2}}),
     **{
-        f"{job}: learning rate × {times}": (job, {"training": {"learning_rate": times * 2e-3}})
-        for job in ("geolora", "local", "fedit", "fedsa", "fedproto")
-        for times in (5, 15)
+        f"{job}: {RATE}{times}": (job, {"training": {"learning_rate": times * 2e-3}})
+        for job in ("local", "fedit", "fedsa", "fedproto", *OURS)
+        for times in (2, 5, 15)
     },
     "geodora: 8 rounds of 12": ("geodora", {"training": {"rounds": 8, "local_steps": 12}}),
     "geodora: rank 4": ("geodora", {"adapter": {"rank": 4, "alpha": 8.0}}),

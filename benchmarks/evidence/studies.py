@@ -9,7 +9,7 @@ from typing import get_args
 from benchmarks.evidence.experiment import Experiment
 from benchmarks.evidence.federations import EVEN
 from benchmarks.evidence.federations.synthetic import Broken
-from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS
+from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, RATE
 
 SEEDS = range(5)
 REAL = ("carnivora", "pathogens", "digits")
@@ -33,7 +33,7 @@ DECISIVE = (
 CANDIDATES = tuple(
     f"{method}{change}"
     for method in ("local", "fedit", "geolora", "geodora")
-    for change in ("", ": learning rate × 5", ": learning rate × 15")
+    for change in ("", *(f": {RATE}{times}" for times in (2, 5, 15)))
 )
 
 
