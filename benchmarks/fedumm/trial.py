@@ -89,7 +89,8 @@ def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
     site = open_any_site(name, config, job)
     if not isinstance(site, UnifiedSite):
         raise TypeError(type(site).__name__)
-    return site
+    nothing = look(Items((), ()), site.model.unified)  # nobody looks at what sites measure of their own data
+    return replace(site, data={**site.data, "validation": nothing, "test": nothing})
 
 
 def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
