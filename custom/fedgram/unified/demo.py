@@ -30,7 +30,7 @@ WORLD = World(
 SITES, ALPHA, SEED = 4, 0.5, 0
 _PREFIX = "demo:fedumm/"
 _PIXELS = 32
-_QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 1200, 120, 6  # prompts of each skill
+_QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
 
 
 def locate(name: str, cache: Path) -> Path:
