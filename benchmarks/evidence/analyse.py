@@ -29,12 +29,12 @@ _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def cell(rows: Rows, measure: str) -> str:
-    """Mean ± half of the interval, or a dash."""
-    found = values(rows, measure)
+    """Mean ± half of the interval, or a dash; bytes in kB."""
+    found = [value / 1000 if measure in _BYTES else value for value in values(rows, measure)]
     if not found:
         return "–"
     average, half = interval(found)
-    return f"{average:.3f} ± {half:.3f}" if half == half else f"{average:.3f}"
+    return f"{average:.3f} ± {half:.3f}" if half >= 5e-4 else f"{average:.3f}"  # NaN of a single seed
 
 
 def best_baseline(rows: Rows, measure: str) -> str | None:
@@ -81,8 +81,14 @@ def costs() -> str:
     lines = []
     for method in [m for m in (*BASELINES, *OURS) if m in found]:
         own = found[method]
-        sent = (f"{np.mean(values(own, name)) / 1000:.1f}" for name in _BYTES)
-        lines.append([method, *sent, cell(own, "kept by the mean"), f"{min(values(own, 'seconds')):.1f}"])
+        lines.append(
+            [
+                method,
+                *(cell(own, name) for name in _BYTES),
+                cell(own, "kept by the mean"),
+                f"{min(values(own, 'seconds')):.1f}",
+            ]
+        )
     return markdown(["method", "kB up", "kB down", TITLES["kept by the mean"], "seconds"], lines)
 
 

@@ -183,6 +183,32 @@ def test_differences_are_between_the_same_seeds():
     assert line == "| geodora: x | +0.200 ± 1.271 | 3 |"
 
 
+def test_cases_are_told_as_differences_to_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Per case: 0.5 alone, and 0.1 and 0.3 more on the same seeds; a plain measure stays what it is."""
+    monkeypatch.setattr(analyse, "RESULTS", tmp_path)
+    for method, found in (("geodora", (0.6, 0.8)), ("local", (0.5, 0.5))):
+        for seed, value in enumerate(found):
+            made = Experiment("synthetic", method, seed, broken="noisy site")
+            rows.append(tmp_path / "controls.csv", made, {"r@1": value, "share of the victim": 0.25})
+    table = analyse.by_case("controls", ("broken",), ("r@1",), ("share of the victim",)).splitlines()
+    assert table[2:] == [
+        "| noisy site | local | 0.500 | 0.250 | 2 |",
+        "| noisy site | geodora | +0.200 ± 1.271 | 0.250 | 2 |",
+    ]
+
+
+def test_only_learning_rates_make_a_curve():
+    assert figures.rate_of("fedit") == ("fedit", 1)
+    assert figures.rate_of("geodora: learning rate × 15") == ("geodora", 15)
+    assert figures.rate_of("geodora: learning rate × 5, λ=0") is None
+    assert figures.rate_of("geodora: rank 4") is None
+    assert figures.rate_of("creamfl") is None  # never tried with another
+
+
+def test_bytes_are_shown_in_kilobytes():
+    assert analyse.cell([row("fedit", 0, **{"bytes up": 1500.0})], "bytes up") == "1.500"
+
+
 def test_the_page_shows_what_the_rows_say():
     page = analyse.PAGE.read_text()
     assert analyse.fill(page) == page, "run: python -m benchmarks.evidence.analyse"
