@@ -146,10 +146,26 @@ def costs(rows: Rows) -> Any:
 
 
 def fedumm(rows: Rows) -> Any:
-    """What more clients and more skew cost a unified model at equal compute."""
+    """What more clients and more skew cost a unified model at equal compute, and what bytes buy on four sites."""
+    figure, (answers, pictures, sent) = plt.subplots(1, 3, figsize=(13, 3.4))
     grid = [row for row in rows if (row["method"], row["rank"], row["rounds"]) == ("fedit", 16, 10)]
     named = [{**row, "skew": "central" if row["clients"] == 1 else f"α = {row['alpha']:g}"} for row in grid]
-    return _curves(named, lambda row: row["clients"], "clients", "skew", ("vqa_accuracy", "geneval"))
+    for axis, measure in ((answers, "vqa_accuracy"), (pictures, "geneval")):
+        _lines(axis, named, lambda row: row["clients"], "skew", measure)
+        axis.set_xlabel("clients")
+        axis.set_title(TITLES[measure], fontsize=9)
+    answers.legend(fontsize=7)
+    four = [row for row in rows if (row["clients"], row["alpha"], row["rounds"]) == (4, 0.5, 10)]
+    for (method, rank, dora), own in groups(four, "method", "rank", "dora").items():
+        name = f"{'geodora' if dora else method}, r = {rank}"
+        average, half = interval(values(own, "vqa_accuracy"))
+        place = values(own, "bytes up")[0] / 1000
+        sent.errorbar(place, average, yerr=half if half == half else None, fmt="o", markersize=4)
+        sent.annotate(name, (place, average), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    sent.set_xscale("log")
+    sent.set_xlabel("kB up a site and round")
+    sent.set_title("VQA soft accuracy, 4 sites, α = 0.5", fontsize=9)
+    return figure
 
 
 def _curves(
