@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.evidence.figures import TITLES, draw_all, rate_of
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
 from benchmarks.evidence.rows import RESULTS, Rows, read
-from benchmarks.evidence.statistics import groups, interval, paired, values
+from benchmarks.evidence.statistics import differences, groups, interval, paired, values
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"
@@ -93,12 +93,15 @@ def costs() -> str:
 
 
 def difference(rows: Rows, method: str, reference: str, measure: str) -> str:
-    """Mean over the seeds of both, ± half of the 95 % interval, or a dash.
+    """Mean over the seeds of both, ± half of the 95 % interval where there are two, or a dash.
 
     A seed is a world of its own here, so methods differ less between seeds than worlds do.
     """
-    test = paired(rows, method, reference, measure)
-    return "{:+.3f} ± {:.3f}".format(*interval(test.differences)) if test else "–"
+    found = differences(rows, method, reference, measure)
+    if not found:
+        return "–"
+    average, half = interval(found)
+    return f"{average:+.3f} ± {half:.3f}" if half == half else f"{average:+.3f}"
 
 
 def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
