@@ -58,6 +58,7 @@ bench-quick: $(READY) ## five methods on a made federation, three seeds: minutes
 
 bench-methods: $(READY) ## all of benchmarks/RESULTS.md from scratch: a night on 2 cores; goes on where it stopped
 	$(BIN)/python -m benchmarks.evidence tuning methods ablations controls anchors bridges partitions --results results/evidence
+	$(BIN)/python -m benchmarks.fedumm --results results/evidence
 	$(BIN)/python -m benchmarks.evidence.analyse results/evidence
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
