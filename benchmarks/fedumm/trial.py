@@ -65,9 +65,8 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     Args:
         folder: of the drawn data; what is there is not drawn again.
     """
-    job, started = _job(trial), time.perf_counter()
-    configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
-    sites = {name: _open(name, config, job) for name, config in configs.items()}
+    started = time.perf_counter()
+    job, sites = open_sites(trial, folder)
     costs = _federate(sites, job, started) if trial.rounds else {}
     items, prompts = _test(folder, trial.seed)
     own = trial.method == "local" or trial.dora or trial.method == "fedsa"
@@ -75,6 +74,13 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     data = look(items, judged[0].model.unified)
     scores = [_judge(site, data, prompts) for site in judged]
     return {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
+
+
+def open_sites(trial: Trial, folder: Path) -> tuple[JobConfig, dict[str, UnifiedSite]]:
+    """The job of a trial, and its sites over their shares of the data."""
+    job = _job(trial)
+    configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
+    return job, {name: _open(name, config, job) for name, config in configs.items()}
 
 
 def _federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
