@@ -16,6 +16,7 @@ import torch
 from fedgram.flare import wire
 from fedgram.pretrained import locate
 from fedgram.types import WIRE_DTYPE, SiteUpdate
+from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
@@ -66,12 +67,18 @@ def update(shapes: dict[str, tuple[int, int]]) -> SiteUpdate:
     return SiteUpdate("hosp-genomics", 1, "f" * 64, delta, {}, torch.eye(ANCHORS), slots, 4.2, 360, metrics)
 
 
+def serialised(model: FLModel) -> int:
+    """Bytes of a reply as FLARE serialises it."""
+    fobs.register(TensorDecomposer)
+    return len(fobs.dumps(FLModelUtils.to_shareable(model)))
+
+
 def measure(config: PreTrainedConfig) -> dict[str, float]:
     """Bytes and ratios for one backbone."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     shapes = adapted(model)
-    sent = len(fobs.dumps(FLModelUtils.to_shareable(wire.encode_update(update(shapes)))))
+    sent = serialised(wire.encode_update(update(shapes)))
     tensors = 2 * RANK * sum(d_out for d_out, _ in shapes.values()) + 4 * ANCHORS**2
     lora = 2 * RANK * sum(d_out + d_in for d_out, d_in in shapes.values())
     full = 2 * sum(p.numel() for p in model.parameters())
@@ -92,6 +99,5 @@ def rounding() -> float:
 
 
 if __name__ == "__main__":
-    fobs.register(TensorDecomposer)
     report: dict[str, object] = {name: measure(config) for name, config in BACKBONES.items()}
     print(json.dumps({**report, "rounding of ΔB to bf16": round(rounding(), 5)}, indent=1, ensure_ascii=False))

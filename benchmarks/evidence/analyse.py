@@ -68,10 +68,9 @@ def by_method(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) ->
     return markdown(["method", *(TITLES.get(m, m) for m in measures), "seeds"], lines)
 
 
-def by_federation(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) -> str:
-    """A table of methods for each federation."""
-    parts = groups(rows, "federation").items()
-    return "\n".join(f"**{name}**\n\n{by_method(own, measures, order)}" for (name,), own in parts)
+def by_federation(rows: Rows, table: Callable[[Rows], str]) -> str:
+    """A table for each federation."""
+    return "\n".join(f"**{name}**\n\n{table(own)}" for (name,), own in groups(rows, "federation").items())
 
 
 def costs() -> str:
@@ -136,32 +135,18 @@ def _plain(value: object) -> str:
     return "∞" if value == float("inf") else str(value)
 
 
-def leads() -> str:
-    """Every method against training alone."""
-    parts = groups(read(RESULTS / "methods.csv"), "federation").items()
-    return "\n".join(f"**{name}**\n\n{by_difference(own, MEASURES, 'local')}" for (name,), own in parts)
-
-
 def ablations() -> str:
     """Every setting against the default, and training alone."""
     rows = [row for row in _with_ablations() if row["method"] in (*OURS, "local") or ":" in row["method"]]
     changed = {row["federation"] for row in rows if ":" in row["method"]}
-    parts = groups([row for row in rows if row["federation"] in changed], "federation").items()
-    return "\n".join(
-        f"**{name}**\n\n{by_difference(own, (*MEASURES, 'truth'), 'geodora')}" for (name,), own in parts
-    )
+    shown = [row for row in rows if row["federation"] in changed]
+    return by_federation(shown, lambda own: by_difference(own, (*MEASURES, "truth"), "geodora"))
 
 
 def rates() -> str:
     """Methods at several learning rates against training alone at its own, where the world is made."""
     made = [row for row in _with_ablations() if row["federation"] == "synthetic"]
     return by_difference([row for row in made if rate_of(row["method"])], MEASURES, "local")
-
-
-def tuning() -> str:
-    """What might become the default, against what it is, on validation data."""
-    parts = groups(read(RESULTS / "tuning.csv"), "federation").items()
-    return "\n".join(f"**{name}**\n\n{by_difference(own, MEASURES, 'geodora')}" for (name,), own in parts)
 
 
 def _with_ablations() -> Rows:
@@ -178,8 +163,12 @@ def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "methods": lambda: by_federation(read(RESULTS / "methods.csv"), MEASURES, (CENTRAL, *BASELINES, *OURS)),
-    "leads": leads,
+    "methods": lambda: by_federation(
+        read(RESULTS / "methods.csv"), lambda own: by_method(own, MEASURES, (CENTRAL, *BASELINES, *OURS))
+    ),
+    "leads": lambda: by_federation(
+        read(RESULTS / "methods.csv"), lambda own: by_difference(own, MEASURES, "local")
+    ),
     "costs": costs,
     "ablations": ablations,
     "rates": rates,
@@ -194,7 +183,9 @@ TABLES: dict[str, Callable[[], str]] = {
         ("clients", "alpha", "method", "dora", "rank", "rounds"),
         ("vqa_accuracy", "geneval", "understanding_loss", "generation_loss", "bytes up"),
     ),
-    "tuning": tuning,
+    "tuning": lambda: by_federation(
+        read(RESULTS / "tuning.csv"), lambda own: by_difference(own, MEASURES, "geodora")
+    ),
 }
 
 

@@ -19,24 +19,16 @@ from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from nvflare.app_common.abstract.fl_model import FLModel
-from nvflare.app_common.utils.fl_model_utils import FLModelUtils
-from nvflare.app_opt.pt.decomposers import TensorDecomposer
-from nvflare.fuel.utils import fobs
 
 from benchmarks.fedumm.__main__ import FOLDER
 from benchmarks.fedumm.trial import Trial, open_sites, quiet
+from benchmarks.wire_bytes import serialised
 
 CASES: tuple[tuple[MethodName, int], ...] = (("fedit", 4), ("fedit", 16), ("fedit", 64), ("ffa", 16))
 
 
-def serialised(model: FLModel) -> int:
-    """Bytes of a reply."""
-    return len(fobs.dumps(FLModelUtils.to_shareable(model)))
-
-
 def main(folder: Path) -> dict[str, int]:
     """Bytes by what is sent, of one site after one round."""
-    fobs.register(TensorDecomposer)
     quiet()
     found = {}
     for method, rank in CASES:

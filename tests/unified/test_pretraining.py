@@ -11,9 +11,10 @@ import torch
 from fedgram.config import BackboneConfig
 from fedgram.unified.geneval.exact import look
 from fedgram.unified.janus import Janus, load_janus
+from fedgram.unified.janus_chat import Ids
 from fedgram.unified.pretraining.__main__ import main
 from fedgram.unified.pretraining.encoders import k_means, on_sphere
-from fedgram.unified.pretraining.language import STAGES, words
+from fedgram.unified.pretraining.language import STAGES, _making_loss, prepare, words
 from fedgram.unified.pretraining.pictures import PUBLIC, looks_by_patch, make_pictures
 from fedgram.unified.scene_words import SKILLS, TOPICS, ask, portray
 from fedgram.unified.scenes import COLOURS, SHAPES, Scene, Thing, World, random_scene
@@ -78,6 +79,19 @@ def test_the_script_makes_a_checkpoint_that_loads(tmp_path: Path):
     assert made.model.generation_config.guidance_scale == 2.0
     codes = made.model.model.vqmodel.quantize.embedding.weight.float()
     torch.testing.assert_close(codes.norm(dim=1), torch.ones(len(codes)), atol=0.01, rtol=0)
+
+
+@torch.no_grad()
+def test_a_share_of_the_pictures_is_learnt_without_words(embedded: Janus):
+    """Two of three from their prompts, the last from none and of the whole world; by hand, one after the other."""
+    lessons = prepare(embedded, 32, 6, 0, SKILLS)
+    rows = torch.tensor([4, 1, 2])
+    spoken, said = (embedded.chat.prompts([lessons.told[i] for i in part]) for part in ((4, 1), (2,)))
+    told = embedded.codes_loss(spoken, lessons.told_codes[[4, 1]])
+    unsaid = Ids(embedded.chat.without_words(said.values), said.mask)
+    silent = embedded.codes_loss(unsaid, lessons.silent_codes[[2]])
+    found = _making_loss(embedded, lessons, rows, 1 / 3)
+    torch.testing.assert_close(found, (2 * told + silent) / 3, atol=1e-4, rtol=0)
 
 
 def test_k_means_finds_what_is_there():

@@ -6,13 +6,11 @@ import logging
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
 
 from fedgram.config import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.methods import method_of, require_allowed
 from fedgram.modalities.image import MODALITY as IMAGE
-from fedgram.reading.pixels import open_image
 from fedgram.sitefile import SiteConfig
 from fedgram.training.site import find_anchors, require_heldout
 from fedgram.training.state import make_optimizer, snapshot
@@ -20,7 +18,7 @@ from fedgram.training.tokens import choose_device
 from fedgram.types import AnchorTokens
 from fedgram.unified import result, rounds  # noqa: F401 - they say how unified sites train and what they keep
 from fedgram.unified.base import UnifiedModel
-from fedgram.unified.data import as_tokens, look, read_items, split_items
+from fedgram.unified.data import as_tokens, in_batches, look, read_items, split_items
 from fedgram.unified.demo import locate
 from fedgram.unified.geneval.exact import ExactDetector
 from fedgram.unified.geneval.open_vocabulary import OpenVocabularyDetector
@@ -31,7 +29,6 @@ from fedgram.unified.site import UnifiedSite, build_model
 log = logging.getLogger("fedgram.site")
 
 _NEED_LABELS = ("creamfl", "fedproto")  # methods over representations of labelled samples
-_BATCH = 32
 
 
 def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
@@ -81,6 +78,5 @@ def _anchors(
 ) -> AnchorTokens:
     pin = job.heldout if held_out else job.anchors
     anchors = find_anchors(name, config, folder, pin, IMAGE.name)
-    pictures: list[Image] = [open_image(picture) for picture in anchors.contents(IMAGE)]
-    seen = torch.cat([model.see(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)])
+    seen = in_batches(model.see, anchors.contents(IMAGE))
     return AnchorTokens(anchors.covered(IMAGE.name), as_tokens(seen), anchors.manifest_sha256)

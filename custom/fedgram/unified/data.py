@@ -108,16 +108,16 @@ def look(items: Items, model: UnifiedModel) -> UnifiedData:
     """
     paths = [item.image for item in (*items.questions, *items.captions)]
     numbers = {path: i for i, path in enumerate(dict.fromkeys(paths))}
-    seen = in_batches(model.see, [*numbers])
-    targets = in_batches(model.targets, [caption.image for caption in items.captions])
+    seen = in_batches(model.see, [Picture(path) for path in numbers])
+    targets = in_batches(model.targets, [Picture(caption.image) for caption in items.captions])
     return UnifiedData(items, seen, torch.tensor([numbers[path] for path in paths], dtype=torch.long), targets)
 
 
-def in_batches(what: Callable[[Sequence[Image]], Tensor], paths: Sequence[Path]) -> Tensor:
-    """What a frozen part makes of pictures, on the CPU; an empty tensor of none."""
+def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture]) -> Tensor:
+    """What a frozen part makes of pictures, opened a batch at a time, on the CPU; an empty tensor of none."""
     parts = [
-        what([open_image(Picture(path)) for path in paths[i : i + _BATCH]]).cpu()
-        for i in range(0, len(paths), _BATCH)
+        what([open_image(picture) for picture in pictures[i : i + _BATCH]]).cpu()
+        for i in range(0, len(pictures), _BATCH)
     ]
     return torch.cat(parts) if parts else torch.empty(0)
 

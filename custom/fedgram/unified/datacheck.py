@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
@@ -95,13 +96,13 @@ def _findings(parts: Mapping[str, Items]) -> Iterator[Finding]:
 
 def _answered(questions: list[Question]) -> Iterator[Finding]:
     """Whether the best answer can have the full score."""
-    short = [q for q in questions if max(soft_accuracy(answer, q.answers) for answer in {*q.answers}) < 1]
+    best = [max(soft_accuracy(answer, q.answers) for answer in {*q.answers}) for q in questions]
+    short = sum(score < 1 for score in best)
     if short:
-        best = sum(max(soft_accuracy(a, q.answers) for a in {*q.answers}) for q in questions) / len(questions)
         yield Finding(
             "warning",
-            f"no answer to {len(short)} of {len(questions)} questions can score 1, as fewer than four people "
-            f"agree; at best the soft accuracy is {best:.3f}",
+            f"no answer to {short} of {len(questions)} questions can score 1, as fewer than four people "
+            f"agree; at best the soft accuracy is {fmean(best):.3f}",
             "nothing where VQA v2 has it so; a single person's answer may be listed ten times",
         )
 

@@ -21,7 +21,6 @@ from fedgram.files import write_atomically, write_text
 from fedgram.reading.pixels import Picture, open_image
 from fedgram.training import local, result
 from fedgram.training.site import derive_generator
-from fedgram.unified import rounds  # noqa: F401 - says how unified sites are evaluated
 from fedgram.unified.assemble import open_unified_site
 from fedgram.unified.geneval.prompts import Prompt
 from fedgram.unified.items import Question
