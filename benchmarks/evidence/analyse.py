@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.evidence.figures import TITLES, draw_all, rate_of
 from benchmarks.evidence.methods import BASELINES, CENTRAL, OURS
 from benchmarks.evidence.rows import RESULTS, Rows, read
-from benchmarks.evidence.statistics import differences, groups, interval, paired, values
+from benchmarks.evidence.statistics import differences, groups, interval, paired, pooled, values
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"
@@ -169,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads": lambda: by_federation(
         read(RESULTS / "methods.csv"), lambda own: by_difference(own, MEASURES, "local")
     ),
+    "pooled": lambda: by_difference(pooled(_with_ablations()), MEASURES, "local"),
     "costs": costs,
     "ablations": ablations,
     "rates": rates,

@@ -10,7 +10,8 @@ import matplotlib as mpl
 
 from benchmarks.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, RATE
 from benchmarks.evidence.rows import RESULTS, Rows, read
-from benchmarks.evidence.statistics import differences, groups, interval, values
+from benchmarks.evidence.statistics import differences, groups, interval, pooled, values
+from benchmarks.evidence.studies import CREDIT
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -52,6 +53,22 @@ def methods(rows: Rows) -> Any:
                 _point(axis.errorbar, found, place, "x", color=colour)
             axis.set_title(f"{federation}: {TITLES[measure]}", fontsize=9)
             axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
+    return figure
+
+
+def overall(rows: Rows) -> Any:
+    """How far each method is from training alone, over all federations and seeds."""
+    found = pooled(rows)
+    present = [method for (method,) in groups(found, "method")]
+    order = [m for m in (CENTRAL, *BASELINES, *CREDIT, *OURS) if m in present and m != "local"]
+    figure, axes = plt.subplots(1, 4, figsize=(13, 0.8 + 0.22 * len(order)), sharey=True)
+    for axis, measure in zip(axes, (*MEASURED, "cka"), strict=True):
+        for place, method in enumerate(reversed(order)):
+            colour = "tab:red" if method in OURS else "tab:blue" if method in BASELINES else "tab:grey"
+            _point(axis.errorbar, differences(found, method, "local", measure), place, "x", color=colour)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_title(f"{TITLES[measure]}: against local", fontsize=9)
+    axes[0].set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
     return figure
 
 
@@ -121,6 +138,22 @@ def ablations(rows: Rows) -> Any:
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(f"{TITLES[measure]}: against geodora", fontsize=9)
     axes[0].set_yticks(range(len(names)), [n.replace("geodora: ", "") for n in reversed(names)], fontsize=7)
+    return figure
+
+
+def credit(rows: Rows) -> Any:
+    """Which part of GeoDoRA its lead over training alone comes from, on every federation."""
+    order = [m for m in (*CREDIT, "geodora") if any(row["method"] == m for row in rows)]
+    federations = groups(rows, "federation")
+    size = (3.2 * len(federations), 5)
+    figure, axes = plt.subplots(2, len(federations), figsize=size, squeeze=False, sharey=True)
+    for column, ((federation,), own) in enumerate(federations.items()):
+        for axis, measure in zip(axes[:, column], ("r@1", "accuracy"), strict=True):
+            for place, method in enumerate(reversed(order)):
+                _point(axis.errorbar, differences(own, method, "local", measure), place, "x", color="tab:red")
+            axis.axvline(0, color="black", linewidth=0.8)
+            axis.set_title(f"{federation}: {TITLES[measure].split(',')[0]}", fontsize=9)
+            axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
     return figure
 
 
@@ -207,8 +240,10 @@ def _point(draw: Callable[..., Any], found: Sequence[float], place: float, along
 
 # Each figure, and the studies whose rows it shows.
 FIGURES: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
+    "overall": (overall, ("methods", "ablations")),
     "methods": (methods, ("methods",)),
     "ablations": (ablations, ("methods", "ablations")),
+    "credit": (credit, ("methods", "ablations")),
     "rates": (rates, ("methods", "ablations")),
     "costs": (costs, ("methods",)),
     "anchors": (anchors, ("anchors",)),

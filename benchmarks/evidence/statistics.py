@@ -42,6 +42,17 @@ def groups(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Rows]:
     return found
 
 
+def pooled(rows: Rows) -> Rows:
+    """Rows of the methods that were run on every federation; a seed of one federation is a seed of its own."""
+    federations = groups(rows, "federation").keys()
+    return [
+        {**row, "seed": (row["federation"], row["seed"])}
+        for own in groups(rows, "method").values()
+        if groups(own, "federation").keys() == federations
+        for row in own
+    ]
+
+
 def interval(found: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval over seeds (Student's t); NaN for a single seed."""
     n = len(found)

@@ -183,6 +183,14 @@ def test_differences_are_between_the_same_seeds():
     assert line == "| geodora: x | +0.200 ± 1.271 | 3 |"
 
 
+def test_a_seed_of_another_federation_is_another_seed():
+    """Differences 0.1 and 0.3, one a federation; what was run in one federation only is not shown."""
+    found = [row("local", 0, x=0.5), row("geodora", 0, x=0.6), row("fedit", 0, x=0.9)]
+    found += [{**one, "federation": "real"} for one in (row("local", 0, x=0.2), row("geodora", 0, x=0.5))]
+    table = analyse.by_difference(statistics.pooled(found), ("x",), "local").splitlines()
+    assert table[2:] == ["| geodora | +0.200 ± 1.271 | 2 |"]
+
+
 def test_cases_are_told_as_differences_to_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Per case: 0.5 alone, and 0.1 and 0.3 more on the same seeds; a plain measure stays what it is."""
     monkeypatch.setattr(analyse, "RESULTS", tmp_path)
