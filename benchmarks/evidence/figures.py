@@ -117,7 +117,6 @@ def controls(rows: Rows) -> Any:
             _point(lead.errorbar, ahead, place + 0.2 * offset, "x", color=colour)
             found = values([row for row in own if row["method"] == method], "share of the victim")
             _point(share.errorbar, found, place + 0.2 * offset, "x", color=colour)
-    lead.set_xlim(-0.3, 0.4)  # two seeds give intervals that would hide the rest
     share.set_xlim(0, 0.6)
     lead.axvline(0, color="black", linewidth=0.8)
     share.axvline(0.25, color="black", linewidth=0.8)
