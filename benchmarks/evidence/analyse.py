@@ -23,7 +23,7 @@ from benchmarks.evidence.statistics import differences, groups, interval, paired
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"
-MEASURES = ("accuracy", "r@1", "map", "zero-shot", "cka", "knn")
+MEASURES = ("accuracy", "r@1", "raw r@1", "map", "zero-shot", "cka", "knn")
 _BYTES = ("bytes up", "bytes down")
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
