@@ -49,8 +49,7 @@ def methods(rows: Rows) -> Any:
         for axis, measure in zip(line, MEASURED, strict=True):
             for place, method in enumerate(reversed(order)):
                 found = values([row for row in own if row["method"] == method], measure)
-                colour = "tab:red" if method in OURS else "tab:grey" if method == CENTRAL else "tab:blue"
-                _point(axis.errorbar, found, place, "x", color=colour)
+                _point(axis, found, place, color=_colour(method))
             axis.set_title(f"{federation}: {TITLES[measure]}", fontsize=9)
             axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
     return figure
@@ -63,10 +62,7 @@ def overall(rows: Rows) -> Any:
     order = [m for m in (CENTRAL, *BASELINES, *CREDIT, *OURS) if m in present and m != "local"]
     figure, axes = plt.subplots(1, 4, figsize=(13, 0.8 + 0.22 * len(order)), sharey=True)
     for axis, measure in zip(axes, (*MEASURED, "cka"), strict=True):
-        for place, method in enumerate(reversed(order)):
-            colour = "tab:red" if method in OURS else "tab:blue" if method in BASELINES else "tab:grey"
-            _point(axis.errorbar, differences(found, method, "local", measure), place, "x", color=colour)
-        axis.axvline(0, color="black", linewidth=0.8)
+        _leads(axis, found, order, "local", measure, _colour)
         axis.set_title(f"{TITLES[measure]}: against local", fontsize=9)
     axes[0].set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
     return figure
@@ -114,9 +110,9 @@ def controls(rows: Rows) -> Any:
         own = [row for row in rows if (row["federation"], row["broken"]) == (federation, broken)]
         for offset, (method, colour) in enumerate((("geodora", "tab:red"), ("geodora: λ=0", "tab:blue"))):
             ahead = differences(own, method, "local", "r@1")
-            _point(lead.errorbar, ahead, place + 0.2 * offset, "x", color=colour)
+            _point(lead, ahead, place + 0.2 * offset, color=colour)
             found = values([row for row in own if row["method"] == method], "share of the victim")
-            _point(share.errorbar, found, place + 0.2 * offset, "x", color=colour)
+            _point(share, found, place + 0.2 * offset, color=colour)
     share.set_xlim(0, 0.6)
     lead.axvline(0, color="black", linewidth=0.8)
     share.axvline(0.25, color="black", linewidth=0.8)
@@ -132,9 +128,7 @@ def ablations(rows: Rows) -> Any:
     names = [m for (m,) in groups(made, "method") if m.startswith("geodora:") or m == "geolora"]
     figure, axes = plt.subplots(1, 2, figsize=(11, 0.8 + 0.22 * len(names)), sharey=True)
     for axis, measure in zip(axes, ("r@1", "accuracy"), strict=True):
-        for place, name in enumerate(reversed(names)):
-            _point(axis.errorbar, differences(made, name, "geodora", measure), place, "x", color="tab:red")
-        axis.axvline(0, color="black", linewidth=0.8)
+        _leads(axis, made, names, "geodora", measure)
         axis.set_title(f"{TITLES[measure]}: against geodora", fontsize=9)
     axes[0].set_yticks(range(len(names)), [n.replace("geodora: ", "") for n in reversed(names)], fontsize=7)
     return figure
@@ -148,9 +142,7 @@ def credit(rows: Rows) -> Any:
     figure, axes = plt.subplots(2, len(federations), figsize=size, squeeze=False, sharey=True)
     for column, ((federation,), own) in enumerate(federations.items()):
         for axis, measure in zip(axes[:, column], ("r@1", "accuracy"), strict=True):
-            for place, method in enumerate(reversed(order)):
-                _point(axis.errorbar, differences(own, method, "local", measure), place, "x", color="tab:red")
-            axis.axvline(0, color="black", linewidth=0.8)
+            _leads(axis, own, order, "local", measure)
             axis.set_title(f"{federation}: {TITLES[measure].split(',')[0]}", fontsize=9)
             axis.set_yticks(range(len(order)), list(reversed(order)), fontsize=7)
     return figure
@@ -231,10 +223,28 @@ def _lines(axis: Any, rows: Rows, at: Callable[[Mapping[str, Any]], float], by: 
         axis.errorbar(places, [m for m, _ in found], yerr=bars, marker="o", markersize=3, capsize=2, label=name)
 
 
-def _point(draw: Callable[..., Any], found: Sequence[float], place: float, along: str, **style: Any) -> None:
+def _leads(
+    axis: Any,
+    rows: Rows,
+    order: Sequence[str],
+    reference: str,
+    measure: str,
+    colour: Callable[[str], str] = lambda _: "tab:red",
+) -> None:
+    """How far each method is from another on the same seeds, the first on top."""
+    for place, method in enumerate(reversed(order)):
+        _point(axis, differences(rows, method, reference, measure), place, color=colour(method))
+    axis.axvline(0, color="black", linewidth=0.8)
+
+
+def _colour(method: str) -> str:
+    return "tab:red" if method in OURS else "tab:blue" if method in BASELINES else "tab:grey"
+
+
+def _point(axis: Any, found: Sequence[float], place: float, **style: Any) -> None:
     if found:
         average, half = interval(found)
-        draw(average, place, **{f"{along}err": half if half == half else None}, fmt="o", markersize=4, **style)
+        axis.errorbar(average, place, xerr=half if half == half else None, fmt="o", markersize=4, **style)
 
 
 # Each figure, and the studies whose rows it shows.
