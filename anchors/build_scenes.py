@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from fedgram.anchors.build import build
-from fedgram.unified.demo import WORLD
-from fedgram.unified.scene_words import with_article
-from fedgram.unified.scenes import draw, place
+from fedgram.demo.fedumm import WORLD
+from fedgram.demo.scene_words import with_article
+from fedgram.demo.scenes import draw, place
 
 HERE = Path(__file__).resolve().parent
 EACH = {"train": 5, "heldout": 3}  # of each shape

@@ -21,16 +21,16 @@ from statistics import mean, median
 
 import torch
 from fedgram.anchors import load_anchors
-from fedgram.config import AnchorPin, JobConfig
-from fedgram.demo import locate
-from fedgram.evaluation import alignments
-from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import SiteConfig, read_site_config
+from fedgram.config.job import AnchorPin, JobConfig
+from fedgram.config.site import SiteConfig, read_site_config
+from fedgram.config.strict import from_dict, to_dict
+from fedgram.demo.files import locate
+from fedgram.records import GlobalState
+from fedgram.results.alignment import alignments
+from fedgram.sites.single import Site, open_site
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-from fedgram.training.site import Site, open_site
-from fedgram.types import GlobalState
 from rich.console import Console
 from rich.table import Table
 

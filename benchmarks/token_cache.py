@@ -19,9 +19,9 @@ from statistics import median
 
 import torch
 from fedgram import modalities
-from fedgram.sitefile import read_site_config
-from fedgram.training.data import read_samples
-from fedgram.training.tokens import tokens_of
+from fedgram.config.site import read_site_config
+from fedgram.sites.samples import read_samples
+from fedgram.sites.tokens import tokens_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE_FILES = sorted((ROOT / "provisioning/simulator/local/fedgram").glob("hosp-*.toml"))

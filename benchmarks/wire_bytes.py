@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from fedgram.flare import wire
 from fedgram.pretrained import locate
-from fedgram.types import WIRE_DTYPE, SiteUpdate
+from fedgram.records import WIRE_DTYPE, SiteUpdate
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fedgram.anchors import load_anchors
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
+from fedgram.config.strict import from_dict
 from fedgram.methods import method_of
-from fedgram.settings import from_dict
 
 JOBS = Path(__file__).resolve().parent
 _SERVER = "app_server/config/config_fed_server.json"

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from fedgram import crossreport
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import submit
+from fedgram.results import crossreport
 from loopback import PROVISIONING, Federation, read_project
 from rich.console import Console
 

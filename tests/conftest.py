@@ -10,7 +10,7 @@ import numpy
 import pytest
 import torch
 import toy as toy_federation
-from fedgram import report
+from fedgram.results import report
 from fedgram.training.loop import run_federation
 from hypothesis import settings
 

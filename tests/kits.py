@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from fedgram.settings import to_dict
+from fedgram.config.strict import to_dict
 from toy import Toy
 
 CLIENT_CLASSES = (

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from fedgram.anchors import load_anchors
-from fedgram.config import AnchorPin, JobConfig
-from fedgram.demo import locate
-from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import Columns, SiteConfig
+from fedgram.config.job import AnchorPin, JobConfig
+from fedgram.config.site import Columns, SiteConfig
+from fedgram.config.strict import from_dict, to_dict
+from fedgram.demo.files import locate
 from PIL import Image
 from sklearn.datasets import load_diabetes
 from toy import ROOT, Toy

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from fedgram.sitefile import BridgeConfig
+from fedgram.config.site import BridgeConfig
 from toy import CONCEPTS, Toy, latents, seen_at, write_signals
 
 

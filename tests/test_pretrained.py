@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, BertForMaskedLM
 SCRIPT = """
 import sys
 from fedgram import modalities
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import FedgramError
 from fedgram.model.backbone import load_backbone
 attempts = [

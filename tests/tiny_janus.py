@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from fedgram.pretrained import quiet_loading
-from fedgram.unified.pretraining.checkpoint import Size, make_model, make_processor
+
+from research.pretraining.checkpoint import Size, make_model, make_processor
 
 WORDS = (
     "what",

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from fedgram.anchors import load_anchors
-from fedgram.config import AnchorPin, BackboneConfig, JobConfig
-from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import SiteConfig
+from fedgram.config.job import AnchorPin, BackboneConfig, JobConfig
+from fedgram.config.site import SiteConfig
+from fedgram.config.strict import from_dict, to_dict
+from fedgram.sites.single import Site, open_site
 from fedgram.training.session import SiteSession
-from fedgram.training.site import Site, open_site
 from transformers import BertConfig, BertModel
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,16 +11,16 @@ import numpy as np
 import tiny_janus
 import toy
 from fedgram.anchors import load_anchors
-from fedgram.config import AnchorPin, JobConfig
-from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import SiteConfig
-from fedgram.training.participant import Participant
+from fedgram.config.job import AnchorPin, JobConfig
+from fedgram.config.site import SiteConfig
+from fedgram.config.strict import from_dict, to_dict
+from fedgram.config.unified import UnifiedConfig
+from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
+from fedgram.demo.scenes import World, draw, random_scene
+from fedgram.scoring.geneval.prompts import make_prompts, write_prompts
+from fedgram.sites.base import Participant
+from fedgram.sites.opening import open_any_site
 from fedgram.training.session import SiteSession
-from fedgram.unified.demo_data import write_scene_captions, write_scene_questions
-from fedgram.unified.geneval.prompts import make_prompts, write_prompts
-from fedgram.unified.opening import open_any_site
-from fedgram.unified.scenes import World, draw, random_scene
-from fedgram.unified.settings import UnifiedConfig
 
 PIXELS = tiny_janus.TINY.pixels
 WORLD = World(colours=("red", "blue", "green"), shapes=("square", "circle"), most=2)

@@ -1,5 +1,5 @@
 """``python -m fedgram`` is the command line."""
 
-from fedgram.cli import app
+from fedgram.cli.main import app
 
 app()

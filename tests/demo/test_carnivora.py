@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fedgram import modalities
 from fedgram.anchors import load_anchors
-from fedgram.demo import locate
+from fedgram.demo.files import locate
 from fedgram.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -76,7 +76,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server
     (tmp_path / "kit/startup").mkdir(parents=True)
     (tmp_path / "kit/startup/fed_admin.json").write_text('{"admin": {"username": "admin@hub"}}')
     monkeypatch.setattr(submit, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr("fedgram.report.print_report", lambda metrics, console: console.print("the report"))
+    monkeypatch.setattr(
+        "fedgram.results.report.print_report", lambda metrics, console: console.print("the report")
+    )
 
     def run(server: Server) -> str:
         monkeypatch.setattr(submit, "new_secure_session", lambda user, kit: server)

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
+from fedgram.config.strict import from_dict
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
-from fedgram.settings import from_dict
+from fedgram.records import WIRE_DTYPE, SiteUpdate
 from fedgram.training import local
 from fedgram.training.server import agree
-from fedgram.types import WIRE_DTYPE, SiteUpdate
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer

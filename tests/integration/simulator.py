@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from fedgram.config.strict import to_dict
 from fedgram.flare.provision import SERVER_CLASSES, SITE_CLASSES
-from fedgram.settings import to_dict
 from toy import ROOT, Toy, write_site_file
 
 HONEST = "fedgram.flare.executors.SiteExecutor"

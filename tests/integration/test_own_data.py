@@ -10,12 +10,12 @@ from pathlib import Path
 
 import own_files
 import pytest
-from fedgram.config import JobConfig
-from fedgram.settings import from_dict
-from fedgram.sitefile import find_site_config
+from fedgram.config.job import JobConfig
+from fedgram.config.site import find_site_config
+from fedgram.config.strict import from_dict
+from fedgram.sites.single import open_site
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-from fedgram.training.site import open_site
 from toy import ROOT, readme_block
 
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")

@@ -12,11 +12,11 @@ import faulty
 import pytest
 import simulator
 import torch
-from fedgram.cli import app
+from fedgram.cli.main import app
 from fedgram.errors import CheckpointError
-from fedgram.outcome import Outcome
 from fedgram.training import checkpoint
 from fedgram.training.loop import run_federation
+from fedgram.training.outcome import Outcome
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import Toy

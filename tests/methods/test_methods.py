@@ -9,16 +9,16 @@ from pathlib import Path
 import fedgram
 import pytest
 import torch
-from fedgram import report
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.methods import METHODS, method_of
 from fedgram.methods.fedit import factors_of
 from fedgram.model import lora
+from fedgram.records import RoundRecord, SiteUpdate
+from fedgram.results import report
+from fedgram.sites.single import open_site
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.server import Round, ServerState, agree
-from fedgram.training.site import open_site
-from fedgram.types import RoundRecord, SiteUpdate
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import Linear
 from torch import Tensor

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fedgram.errors import CheckpointError, DataError
 from fedgram.modalities.cache import cached_tokens
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 
 
 class Slow:

@@ -15,7 +15,7 @@ from fedgram.modalities.genomics import spelling_of
 from fedgram.modalities.hf import load_language_encoder
 from fedgram.modalities.mosaic_bert import alibi_slopes
 from fedgram.modalities.sequence import MAX_TOKENS, SequenceEncoder, spans
-from fedgram.types import Sample
+from fedgram.records import Sample
 from hypothesis import given
 from hypothesis import strategies as st
 from site_data import save_bert

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from fedgram import modalities
+from fedgram.data.rows import Row
 from fedgram.errors import DataError
 from fedgram.modalities.tabpfn_rows import TabPfnRows
-from fedgram.reading.rows import Row
-from fedgram.types import Sample
+from fedgram.records import Sample
 from tabpfn import TabPFNClassifier
 from tabpfn.architectures import ARCHITECTURES
 from tabpfn.checkpoint import save_as_safetensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import load_backbone
 from lora_models import bert

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import transformers as t
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.model.backbone import load_backbone
+from fedgram.records import Tokens
+from fedgram.sites.single import Site, open_site
 from fedgram.training import contracts, local
 from fedgram.training.server import agree
-from fedgram.training.site import Site, open_site
-from fedgram.types import Tokens
 from torch import nn
 from toy import Toy
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError, ConfigError
 from fedgram.model import geo_linear, lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale
+from fedgram.records import Tokens
+from fedgram.sites.single import choose_device, open_site
 from fedgram.training import contracts, local
 from fedgram.training.server import agree
-from fedgram.training.site import choose_device, open_site
-from fedgram.types import Tokens
 from lora_models import attached, bert
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn

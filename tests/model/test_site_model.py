@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, masked_mean, width
 from fedgram.model.tasks.labels import Classification
 from fedgram.pretrained import locate
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 from lora_models import bert, llama
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedgram.config.site import SiteConfig
 from fedgram.errors import ConfigError, DataError, FedgramError
 from fedgram.model.tasks import make_task, metrics
 from fedgram.model.tasks.base import Task, pooled_head
 from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import PatchHead, Segmentation
-from fedgram.sitefile import SiteConfig
-from fedgram.types import Sample, Target
+from fedgram.records import Sample, Target
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score
 

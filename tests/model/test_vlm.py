@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import vlms
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model import lora, peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
+from fedgram.records import Tokens
+from fedgram.sites.single import open_site
 from fedgram.training import contracts, local
 from fedgram.training.server import agree
-from fedgram.training.site import open_site
-from fedgram.types import Tokens
 from lora_models import SEED, SETTINGS
 from safetensors.torch import load_file, save_file
 from torch import nn

@@ -12,9 +12,9 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import ConfigError
 from fedgram.model import lora
+from fedgram.records import GlobalState
 from fedgram.training import local
 from fedgram.training.server import agree
-from fedgram.types import GlobalState
 from toy import Toy
 
 ROWS = torch.tensor([0, 3, 25, 40])

@@ -12,21 +12,21 @@ import own_data
 import pandas as pd
 import pytest
 import torch
-from fedgram import crossmodal
+from fedgram.config.site import BridgeConfig, Columns
 from fedgram.core.contrastive import pair_recall
+from fedgram.data.splits import PARTS
 from fedgram.errors import CheckpointError, ConfigError, DataError, FedgramError
 from fedgram.flare import wire
 from fedgram.model import lora
-from fedgram.outcome import Outcome
-from fedgram.sitefile import BridgeConfig, Columns
-from fedgram.splits import PARTS
+from fedgram.records import GlobalState
+from fedgram.results import crossmodal
+from fedgram.sites.pairs import read_pairs
+from fedgram.sites.single import Site
+from fedgram.sites.state import restore, snapshot
 from fedgram.training import local
 from fedgram.training.loop import run_federation
-from fedgram.training.pairs import read_pairs
+from fedgram.training.outcome import Outcome
 from fedgram.training.server import agree
-from fedgram.training.site import Site
-from fedgram.training.state import restore, snapshot
-from fedgram.types import GlobalState
 from paired_data import bridged
 from toy import Toy
 
@@ -277,7 +277,7 @@ def test_the_bridge_is_part_of_the_local_state(bridge: Toy, state: GlobalState):
 
 def test_a_job_does_not_know_of_it(bridge: Toy):
     assert bridge.job.fingerprint() == without_bridge(bridge).job.fingerprint()
-    assert "BLUE" not in json.dumps(fedgram.settings.to_dict(bridge.job))
+    assert "BLUE" not in json.dumps(fedgram.config.strict.to_dict(bridge.job))
 
 
 # After the run

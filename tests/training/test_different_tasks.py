@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import own_data
 import pytest
-from fedgram.outcome import Outcome
 from fedgram.training import contracts
 from fedgram.training.loop import run_federation
+from fedgram.training.outcome import Outcome
 from toy import Toy
 
 

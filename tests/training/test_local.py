@@ -10,10 +10,10 @@ import torch
 from fedgram.core.gram import cosine_gram
 from fedgram.errors import BackboneError
 from fedgram.model import lora
+from fedgram.records import GlobalState, SiteUpdate
+from fedgram.sites.single import Site, open_site
 from fedgram.training import contracts, local
 from fedgram.training.server import agree
-from fedgram.training.site import Site, open_site
-from fedgram.types import GlobalState, SiteUpdate
 from toy import Toy
 from transformers import LlamaConfig, LlamaForCausalLM
 

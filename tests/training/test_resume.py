@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from fedgram.errors import CheckpointError
-from fedgram.outcome import Outcome
+from fedgram.records import RoundRecord
+from fedgram.sites.state import load_before
 from fedgram.training import checkpoint
 from fedgram.training.loop import run_federation
-from fedgram.training.state import load_before
-from fedgram.types import RoundRecord
+from fedgram.training.outcome import Outcome
 from safetensors.torch import load_file
 from toy import ROOT, Toy
 

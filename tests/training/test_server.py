@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from fedgram.errors import RoundFailed, UpdateRejected
+from fedgram.records import SiteIntroduction, SiteUpdate
 from fedgram.training import contracts, local
 from fedgram.training.server import Round, ServerState, agree
-from fedgram.types import SiteIntroduction, SiteUpdate
 from toy import Toy
 
 

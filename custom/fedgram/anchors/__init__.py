@@ -86,7 +86,7 @@ class AnchorSet:
         return [modality.read_anchor(self.folder / file.path) for file in files]
 
     def pin(self) -> dict[str, Any]:
-        """How a job names the set, as plain data of a :class:`~fedgram.config.AnchorPin`."""
+        """How a job names the set, as plain data of a :class:`~fedgram.config.job.AnchorPin`."""
         return {"sha256": self.manifest_sha256, "concepts": [slot.concept for slot in self.slots]}
 
     def require(self, expected_sha256: str) -> None:

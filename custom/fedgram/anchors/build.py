@@ -18,11 +18,11 @@ from typing import Any
 from fedgram.anchors import AnchorSet, Origin
 from fedgram.anchors.coverage import find_modality
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
+from fedgram.config.strict import from_dict
+from fedgram.data.sequences import read_records
+from fedgram.data.tables import read_table
 from fedgram.errors import AnchorError, ConfigError
 from fedgram.modalities.base import Modality
-from fedgram.reading.sequences import read_records
-from fedgram.reading.tables import read_table
-from fedgram.settings import from_dict
 
 SIDECAR = "sources.toml"
 LABELS = ("id", "concept", "group")  # columns that are no features

@@ -15,18 +15,19 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from fedgram import report
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
+from fedgram.config.site import read_server_config
+from fedgram.config.strict import from_dict
 from fedgram.errors import FedgramError, RoundFailed
-from fedgram.flare import rejoin, vetting, wire
-from fedgram.flare.guard import Guard
-from fedgram.outcome import Outcome
-from fedgram.progress import Progress
-from fedgram.settings import from_dict
-from fedgram.sitefile import read_server_config
+from fedgram.flare import rejoin, wire
+from fedgram.flare.progress import Progress
+from fedgram.flare.shield import vetting
+from fedgram.flare.shield.guard import Guard
+from fedgram.records import SiteEvaluation, SiteIntroduction
+from fedgram.results import report
 from fedgram.training import checkpoint, contracts
+from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, ServerState, agree
-from fedgram.types import SiteEvaluation, SiteIntroduction
 
 _POLL_SECONDS = 0.02
 
@@ -39,7 +40,7 @@ class GramController(ModelController):
     The state is saved after every round; a job with the same settings that finds it continues there.
 
     Args:
-        job: the settings of :class:`~fedgram.config.JobConfig`.
+        job: the settings of :class:`~fedgram.config.job.JobConfig`.
     """
 
     def __init__(self, job: dict[str, Any]):

@@ -1,6 +1,7 @@
 """The site's side of the FLARE job: thin Executors over a supervised training process.
 
-They run in FLARE's job process at the site and load neither data nor models (:mod:`fedgram.training.supervisor`).
+They run in FLARE's job process at the site and load neither data nor models: see
+:mod:`fedgram.flare.process.supervisor`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedgram.flare import ledger, wire
-from fedgram.training.supervisor import Stopped, Supervisor, WorkerFailed
-from fedgram.types import SiteUpdate
+from fedgram.flare.process.supervisor import Stopped, Supervisor, WorkerFailed
+from fedgram.records import SiteUpdate
 
 
 class SiteExecutor(Executor):

@@ -13,14 +13,13 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
-from fedgram import outbound
+from fedgram.config.site import find_site_config
 from fedgram.errors import UpdateRejected
-from fedgram.flare import wire
-from fedgram.sitefile import find_site_config
+from fedgram.flare import outbound, wire
 
 
 class OnlyTheContract(Filter):
-    """Passes what :mod:`fedgram.outbound` lists, and keeps the whole reply at the site if it holds anything else.
+    """Passes what :mod:`fedgram.flare.outbound` lists, and keeps a reply that holds anything else at the site.
 
     The reply is written anew from the listed fields, so that nothing travels in FLARE's headers beside them.
     """
@@ -40,7 +39,7 @@ class OnlyTheContract(Filter):
         fields = [field for part in outbound.leaves(methods) for field in part.fields]
         unlisted = sorted(name for name in (*params, *meta) if not _is_listed(name, fields))
         if unlisted:
-            raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram.outbound lists")
+            raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
             raise UpdateRejected("a reply with other than plain tensors stays here")
         return FLModelUtils.to_shareable(

@@ -124,7 +124,9 @@ class SitePolicyBuilder(Builder):
         (manager,) = (c for c in resources["components"] if c["id"] == "job_manager")
         manager["args"]["uri_root"] = str(storage / "jobs")
         resources["components"].append({"id": "rejoin", "path": "fedgram.flare.rejoin.Rejoin", "args": {}})
-        resources["components"].append({"id": "gate", "path": "fedgram.flare.parent.ServerGate", "args": {}})
+        resources["components"].append(
+            {"id": "gate", "path": "fedgram.flare.shield.parent.ServerGate", "args": {}}
+        )
 
 
 def _kit(name: str, ctx: ProvisionContext) -> Path:

@@ -31,9 +31,9 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from rich.console import Console
 
+from fedgram.config.jobfolder import client_names
 from fedgram.errors import ConfigError, RoundFailed
-from fedgram.jobfolder import client_names
-from fedgram.progress import MARK
+from fedgram.flare.progress import MARK
 
 T = TypeVar("T")
 _POLL_SECONDS = 1.0
@@ -78,7 +78,7 @@ def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
             status, log = _follow(hub, attempt, say)
             found = _fetch(hub, attempt, results)
             if found:
-                from fedgram.report import print_report  # slow to load, and the job comes first
+                from fedgram.results.report import print_report  # slow to load, and the job comes first
 
                 print_report(json.loads((found / "metrics.json").read_text()), console)
                 say(f"\nresults   {found}")

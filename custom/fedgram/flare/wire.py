@@ -15,10 +15,10 @@ from nvflare.apis.workspace import Workspace
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from torch import Tensor
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
+from fedgram.config.strict import to_dict
 from fedgram.errors import ConfigError, UpdateRejected
-from fedgram.settings import to_dict
-from fedgram.types import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate, below
+from fedgram.records import GlobalState, ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 
 INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE)

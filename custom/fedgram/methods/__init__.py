@@ -23,7 +23,8 @@ kept of the original, and what had to change.
 
 from __future__ import annotations
 
-from fedgram.config import JobConfig, MethodName
+from fedgram.config.job import JobConfig, MethodName
+from fedgram.config.site import SiteConfig
 from fedgram.errors import ConfigError
 from fedgram.methods.alone import FedHeNN, Local
 from fedgram.methods.base import Method
@@ -37,7 +38,6 @@ from fedgram.methods.fedprox import FedProx
 from fedgram.methods.fedsa import FedSALoRA
 from fedgram.methods.ffa import FFALoRA
 from fedgram.methods.flora import FLoRA
-from fedgram.sitefile import SiteConfig
 
 __all__ = ["METHODS", "Method", "method_of", "require_allowed"]
 

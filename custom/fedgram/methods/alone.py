@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Method
 

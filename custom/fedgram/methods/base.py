@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.errors import ConfigError
-from fedgram.types import AnchorTokens, GlobalState, ModelSpec, SiteUpdate
+from fedgram.records import AnchorTokens, GlobalState, ModelSpec, SiteUpdate
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Named(Protocol):
 
 
 class SiteView(Protocol):
-    """What a method sees of a site (:class:`fedgram.training.participant.Participant`)."""
+    """What a method sees of a site (:class:`fedgram.sites.base.Participant`)."""
 
     @property
     def model(self) -> Any: ...

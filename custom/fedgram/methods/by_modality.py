@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.core.dora import frozen_a
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Closing, Method, SiteView
 from fedgram.methods.fedit import factor_shapes, factors_of
 from fedgram.model import lora
-from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, below
+from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec, below
 
 
 class PerModality(Method):

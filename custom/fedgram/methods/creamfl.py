@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 from fedgram.methods.alone import Local
 from fedgram.methods.base import Closing, SiteView
 from fedgram.methods.fedproto import mean_of_those_known
-from fedgram.types import GlobalState, ModelSpec
+from fedgram.records import GlobalState, ModelSpec
 
 
 class CreamFL(Local):

@@ -14,7 +14,7 @@ from fedgram.methods.base import Closing, SiteView
 from fedgram.methods.fedit import FedIT, factors_of
 from fedgram.methods.flora import empty_residual
 from fedgram.model import lora
-from fedgram.types import GlobalState, ModelSpec, SiteUpdate
+from fedgram.records import GlobalState, ModelSpec, SiteUpdate
 
 
 class FedExLoRA(FedIT):

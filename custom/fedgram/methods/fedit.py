@@ -14,7 +14,7 @@ from torch import Tensor
 from fedgram.core.dora import frozen_a
 from fedgram.methods.base import Closing, Method, SiteView
 from fedgram.model import lora
-from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, below
+from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec, below
 
 
 class FedIT(Method):

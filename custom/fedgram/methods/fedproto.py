@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedgram.methods.alone import Local
 from fedgram.methods.base import Closing, SiteView
-from fedgram.types import GlobalState, ModelSpec
+from fedgram.records import GlobalState, ModelSpec
 
 
 class FedProto(Local):

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedgram.methods.base import SiteView
 from fedgram.methods.fedit import FedIT, factors_of
 from fedgram.model import lora
-from fedgram.types import GlobalState
+from fedgram.records import GlobalState
 
 
 class FedProx(FedIT):

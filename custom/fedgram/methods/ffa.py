@@ -6,7 +6,7 @@ GeoLoRA without the losses over the anchors and with weights by sample, so this 
 
 from __future__ import annotations
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Method
 

@@ -17,7 +17,7 @@ from fedgram.core.dora import frozen_a
 from fedgram.methods.base import Closing, Method, SiteView
 from fedgram.methods.fedit import factor_shapes, factors_of
 from fedgram.model import lora
-from fedgram.types import WIRE_DTYPE, GlobalState, ModelSpec, SiteUpdate
+from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec, SiteUpdate
 
 
 class FLoRA(Method):

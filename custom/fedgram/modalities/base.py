@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from fedgram.sitefile import PLAIN, Reading
-from fedgram.types import Sample, Tokens
+from fedgram.config.site import PLAIN, Reading
+from fedgram.records import Sample, Tokens
 
 
 class Tokenizer(Protocol):

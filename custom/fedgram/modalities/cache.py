@@ -16,7 +16,7 @@ import torch
 from fedgram.errors import DataError
 from fedgram.files import write_tensors
 from fedgram.modalities.base import Tokenizer
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 
 log = logging.getLogger("fedgram.tokens")
 

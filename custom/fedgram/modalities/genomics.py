@@ -1,4 +1,4 @@
-"""DNA: k-mers or a frozen language model over the records of :mod:`fedgram.reading.sequences`."""
+"""DNA: k-mers or a frozen language model over the records of :mod:`fedgram.data.sequences`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from fedgram import pretrained
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.sequences import read_sequence, read_sequences
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
-from fedgram.reading.sequences import read_sequence, read_sequences
-from fedgram.sitefile import PLAIN, Reading
-from fedgram.types import Sample, Tokens
+from fedgram.records import Sample, Tokens
 
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 

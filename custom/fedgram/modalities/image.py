@@ -1,4 +1,4 @@
-"""Images: frozen vision encoders over the files of :mod:`fedgram.reading.images`."""
+"""Images: frozen vision encoders over the files of :mod:`fedgram.data.images`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.images import read_image, read_images
+from fedgram.data.pixels import Picture, open_image
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.hf import hash_weights
-from fedgram.reading.images import read_image, read_images
-from fedgram.reading.pixels import Picture, open_image
-from fedgram.sitefile import PLAIN, Reading
-from fedgram.types import Sample, Tokens
+from fedgram.records import Sample, Tokens
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -72,7 +72,7 @@ class EfficientNetLite0:
 
 
 class ImageModality:
-    """Content: a :class:`~fedgram.reading.pixels.Picture`."""
+    """Content: a :class:`~fedgram.data.pixels.Picture`."""
 
     name = "image"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedgram.errors import DataError
 from fedgram.modalities.hf import hash_weights, load_for, load_language_encoder
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 
 MAX_TOKENS = 64  # L; what is longer is averaged into L pieces, nothing is cut off
 _WINDOW = 1024  # tokens seen at once, where the encoder allows it; memory grows with the square

@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 from sklearn.model_selection import GroupKFold
 
+from fedgram.data.rows import Cell, Row, aligned, category, is_missing
 from fedgram.errors import DataError
-from fedgram.reading.rows import Cell, Row, aligned, category, is_missing
-from fedgram.types import Sample, Tokens
+from fedgram.records import Sample, Tokens
 
 _ESTIMATORS = 4  # L: views of the table, each with its own order of columns and classes; one token of each
 _FOLDS = 5

@@ -1,4 +1,4 @@
-"""Tables: one token per column of the rows of :mod:`fedgram.reading.rows`."""
+"""Tables: one token per column of the rows of :mod:`fedgram.data.rows`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.reading.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
-from fedgram.sitefile import PLAIN, Reading
-from fedgram.types import Sample, Tokens
+from fedgram.records import Sample, Tokens
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Text: a frozen encoder or language model over the texts of :mod:`fedgram.reading.texts`."""
+"""Text: a frozen encoder or language model over the texts of :mod:`fedgram.data.texts`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedgram import pretrained
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.texts import read_text, read_texts
 from fedgram.modalities.base import Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
-from fedgram.reading.texts import read_text, read_texts
-from fedgram.sitefile import PLAIN, Reading
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 
 class TextModality:

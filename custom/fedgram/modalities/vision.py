@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoImageProcessor
 from transformers.image_processing_backends import PilBackend
 from transformers.utils.import_utils import is_torchvision_available
 
+from fedgram.data.pixels import Picture, open_image
 from fedgram.errors import ConfigError
 from fedgram.modalities.hf import hash_weights, load_for, load_vision_encoder
-from fedgram.reading.pixels import Picture, open_image
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 
 
 class PatchEncoder:

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, Qwen2_5_VLConfig
 
-from fedgram.config import BackboneConfig
+from fedgram.config.job import BackboneConfig
+from fedgram.config.site import Precision
 from fedgram.errors import BackboneError
 from fedgram.model.placement import is_as_saved, keep_differentiable, loading_options, stored_bytes
 from fedgram.pretrained import LANGUAGE_TOWER, load_model, load_part, locate
-from fedgram.sitefile import Precision
 
 # A BLIP3o checkpoint is one of Qwen2.5-VL with more parts, under model types of its own. Known here, so that a
 # site of a single modality trains the same tower from the same folder as one with the whole model.

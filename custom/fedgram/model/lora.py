@@ -17,7 +17,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
 

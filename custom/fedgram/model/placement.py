@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedgram.config.site import SPLIT, Precision
 from fedgram.errors import BackboneError
-from fedgram.sitefile import SPLIT, Precision
 
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.516}  # of a weight; nf4 with its doubly quantised scales
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fedgram.errors import FedgramError
-from fedgram.types import Tokens
+from fedgram.records import Tokens
 
 EVALUATION_BATCH = 128
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.files import write_tensors
+from fedgram.records import GlobalState, ModelSpec, RoundRecord, below
 from fedgram.training.server import ServerState
-from fedgram.types import GlobalState, ModelSpec, RoundRecord, below
 
 _FILE = "server.safetensors"
 

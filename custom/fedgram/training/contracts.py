@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fedgram import __version__
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.core.gram import check_gram
 from fedgram.errors import UpdateRejected
-from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 
 
 def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
 from fedgram.core.concepts import concept_gram, concept_logits
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.model import lora
-from fedgram.types import AnchorTokens, LabelledTokens
+from fedgram.records import AnchorTokens, LabelledTokens
 
 _TEMPERATURE = 0.1  # of the concept loss: cosines of ±1 become logits of ±10
 

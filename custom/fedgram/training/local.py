@@ -17,11 +17,11 @@ from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
+from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
+from fedgram.sites.base import Participant
+from fedgram.sites.single import Site, derive_generator
+from fedgram.sites.state import restore
 from fedgram.training.geometry import anchor_alignment, concept_loss, represent_anchors
-from fedgram.training.participant import Participant
-from fedgram.training.site import Site, derive_generator
-from fedgram.training.state import restore
-from fedgram.types import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
 
 
 def introduce(site: Participant) -> SiteIntroduction:

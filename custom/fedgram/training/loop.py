@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fedgram.config import JobConfig
-from fedgram.outcome import Outcome
+from fedgram.config.job import JobConfig
+from fedgram.records import RoundRecord
 from fedgram.training import checkpoint
+from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, agree
 from fedgram.training.session import SiteSession
-from fedgram.types import RoundRecord
 
 
 def run_federation(

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedgram.config import JobConfig
+from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import GramConsensus, WeightedMean
 from fedgram.core.server_step import ServerStep
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
 from fedgram.methods import method_of
 from fedgram.methods.base import Closing
+from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
 from fedgram.training import contracts
-from fedgram.types import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
 
 _B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
 

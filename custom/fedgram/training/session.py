@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedgram.training import local, result
-from fedgram.training.participant import Participant
-from fedgram.training.state import forget_other_runs, load_before, restore, save_round, snapshot
-from fedgram.types import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.sites import saved as result
+from fedgram.sites.base import Participant
+from fedgram.sites.state import forget_other_runs, load_before, restore, save_round, snapshot
+from fedgram.training import local
 
 
 class SiteSession:

@@ -75,7 +75,7 @@ def markov_chain(sequences: Mapping[str, Sequence[str]], order: int, fitted_on: 
     """DNA anchors by :class:`Chain`.
 
     Args:
-        sequences: public ones by concept, upper case, as ``fedgram.reading.sequences.read_records`` gives them.
+        sequences: public ones by concept, upper case, as ``fedgram.data.sequences.read_records`` gives them.
         order: k.
         fitted_on: names them in the manifest.
     """

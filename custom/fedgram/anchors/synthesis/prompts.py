@@ -10,8 +10,8 @@ from string import Formatter
 import numpy as np
 
 from fedgram.anchors.synthesis import Generator
+from fedgram.data.tables import read_table, require_column
 from fedgram.errors import AnchorError
-from fedgram.reading.tables import read_table, require_column
 
 CONCEPT = "concept"
 

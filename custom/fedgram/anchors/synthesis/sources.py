@@ -10,10 +10,10 @@ import pandas as pd
 
 from fedgram.anchors import AnchorSet
 from fedgram.anchors.build import LABELS
+from fedgram.config.site import Reading
+from fedgram.data.sequences import read_records, read_sequences
+from fedgram.data.tables import read_table, require_column
 from fedgram.errors import AnchorError
-from fedgram.reading.sequences import read_records, read_sequences
-from fedgram.reading.tables import read_table, require_column
-from fedgram.sitefile import Reading
 
 
 def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.DataFrame], str]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fedgram.config.site import SiteConfig
+from fedgram.config.strict import from_dict, to_dict
 from fedgram.errors import ConfigError, DataError
 from fedgram.model.tasks.base import Task
 from fedgram.model.tasks.labels import Classification, MultiLabel, class_weights, label_weights
 from fedgram.model.tasks.regression import Regression, number_of
 from fedgram.model.tasks.segmentation import Segmentation, pixel_counts
-from fedgram.settings import from_dict, to_dict
-from fedgram.sitefile import SiteConfig
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 __all__ = ["Task", "from_facts", "make_task", "to_facts"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.site_model import masked_mean
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.tasks.base import Prediction, pooled_head
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 _LARGEST_WEIGHT = 100.0  # of a rare label against the rest: a handful of samples must not drown all others
 

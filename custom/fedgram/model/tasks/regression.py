@@ -13,7 +13,7 @@ import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.tasks.base import Prediction, pooled_head
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 
 @dataclass(frozen=True)

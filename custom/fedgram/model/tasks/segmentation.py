@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedgram.model.tasks.metrics as metrics
+from fedgram.data.pixels import open_mask
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer, Tokenizer
 from fedgram.model.tasks.base import Prediction, start_small
-from fedgram.reading.pixels import open_mask
-from fedgram.types import Sample
+from fedgram.records import Sample
 
 _FINE = 4  # every token predicts a piece of 4 × 4 of the mask: encoders have 7 to 16 patches a side
 _MOST_CLASSES = 64

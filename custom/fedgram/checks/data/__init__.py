@@ -1,0 +1,89 @@
+"""What was understood of a site's data, and what may be wrong with them. Nothing here is ever sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedgram import modalities
+from fedgram.checks.data import content, labels
+from fedgram.checks.finding import Finding, any_failed, from_error
+from fedgram.config.site import SiteConfig, read_site_config
+from fedgram.errors import FedgramError
+from fedgram.modalities.base import Modality
+from fedgram.model.tasks import make_task
+from fedgram.records import Sample
+from fedgram.sites.pairs import Pair, read_pairs
+from fedgram.sites.samples import read_samples, split_samples
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A site's data as fedgram sees them.
+
+    Attributes:
+        config: the site file.
+        modality: of the data.
+        parts: samples by split.
+        pairs: of a bridge site, by split.
+        findings: what may be wrong.
+    """
+
+    config: SiteConfig
+    modality: Modality
+    parts: Mapping[str, Sequence[Sample]]
+    pairs: Mapping[str, Sequence[Pair]]
+    findings: Sequence[Finding]
+
+    @property
+    def failed(self) -> bool:
+        """Whether training would not start."""
+        return any_failed(self.findings)
+
+
+def check(site_file: Path) -> Understood:
+    """Read, split and look at a site's data.
+
+    Raises:
+        ConfigError: the site file is wrong.
+        DataError: the data cannot be read or split: file, row and column are named.
+    """
+    config = read_site_config(site_file)
+    modality = modalities.load(config.modality)
+    parts = split_samples(site_file.stem, read_samples(config, modality), config.concepts)
+    pairs = read_pairs(site_file.stem, config, parts)
+    findings = [*_findings(config, modality, parts), *_about_pairs(config, pairs)]
+    return Understood(config, modality, parts, pairs, findings)
+
+
+def _about_pairs(config: SiteConfig, pairs: Mapping[str, Sequence[Pair]]) -> Iterator[Finding]:
+    """What may be wrong with the second modality of a bridge site."""
+    if config.bridge is None:
+        return
+    seconds = {part: [pair.sample for pair in found] for part, found in pairs.items()}
+    unreadable = [*content.unreadable(seconds)]
+    yield from unreadable
+    if not unreadable:
+        yield from content.duplicates(modalities.load(config.bridge.modality), seconds)
+    if len(pairs["test"]) < labels.FEW:
+        text = f"{len(pairs['test'])} test pairs: pair_recall says little"
+        yield Finding("warning", text, "add pairs or groups; ids must be spelled alike in both modalities")
+
+
+def _findings(config: SiteConfig, modality: Modality, parts: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
+    unreadable = [*content.unreadable(parts)]
+    yield from unreadable
+    if not unreadable:
+        try:
+            make_task(config, parts["train"])
+        except FedgramError as error:
+            yield from_error(error)
+        yield from content.duplicates(modality, parts)
+    yield from labels.groups(config, parts)
+    yield from labels.few(parts)
+    yield from labels.untested(parts)
+    yield from labels.unmeasured(parts)
+    yield from labels.unbalanced(config, parts)
+    yield from labels.without_anchors(config, modality, parts)
+    yield from content.columns(parts)

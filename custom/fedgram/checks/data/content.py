@@ -1,0 +1,102 @@
+"""The contents of samples: readable, not twice, and with something in every column."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from fedgram.checks.finding import Finding, from_error
+from fedgram.data.pixels import Picture, open_image, open_mask
+from fedgram.data.rows import Cell, Row, category, is_missing
+from fedgram.errors import DataError
+from fedgram.modalities.base import Modality
+from fedgram.records import Sample
+
+Parts = Mapping[str, Sequence[Sample]]
+_SHOWN = 3
+_SPARSE = 0.5  # share of missing values
+_MANY = 0.5  # categories for each row
+
+
+def unreadable(parts: Parts) -> Iterator[Finding]:
+    """Images and masks that cannot be opened, the first of them by name."""
+    errors = [error for samples in parts.values() for s in samples for error in _errors(s)]
+    for error in errors[:_SHOWN]:
+        yield from_error(error)
+    if len(errors) > _SHOWN:
+        yield Finding("failure", f"{len(errors) - _SHOWN} more images or masks cannot be used", "as above")
+
+
+def _errors(sample: Sample) -> Iterator[DataError]:
+    try:
+        size = open_image(sample.content).size if isinstance(sample.content, Picture) else None
+        if isinstance(sample.target, Path):
+            height, width = open_mask(sample.target).shape
+            if size != (width, height):
+                yield DataError(
+                    f"a mask of {width} × {height} pixels", where=sample.target, expected=f"as its image, {size}"
+                )
+    except DataError as error:
+        yield error
+
+
+def duplicates(modality: Modality, parts: Parts) -> Iterator[Finding]:
+    """The same content on two sides of the split, or with two labels."""
+    seen: dict[bytes, list[tuple[str, Sample]]] = defaultdict(list)
+    for part, samples in parts.items():
+        for sample in samples:
+            seen[sha256(modality.fingerprint(sample.content)).digest()].append((part, sample))
+    repeated = [found for found in seen.values() if len(found) > 1]
+    across = [found for found in repeated if len({part for part, _ in found}) > 1]
+    if across:
+        yield Finding(
+            "warning",
+            f"{len(across)} contents are in more than one split: {_places(across)}",
+            "a test on them flatters: remove the copies, or give copies the same group",
+        )
+    torn = [found for found in repeated if len({repr((s.target, s.concept)) for _, s in found}) > 1]
+    if torn:
+        yield Finding(
+            "warning", f"{len(torn)} contents have two labels: {_places(torn)}", "decide, or remove them"
+        )
+
+
+def _places(found: Sequence[Sequence[tuple[str, Sample]]]) -> str:
+    shown = []
+    for one in found:
+        first, *others = [(part, Path(s.source).name or s.id) for part, s in one]
+        other = next((place for place in others if place[0] != first[0]), others[0])
+        shown.append(" = ".join(f"{name} ({part})" for part, name in (first, other)))
+    return "; ".join(shown[:_SHOWN]) + ("; …" if len(shown) > _SHOWN else "")
+
+
+def columns(parts: Parts) -> Iterator[Finding]:
+    """Columns of a table that say nothing, or nothing that holds for others."""
+    rows = {part: [s.content for s in samples if isinstance(s.content, Row)] for part, samples in parts.items()}
+    if not rows["train"]:
+        return
+    constant, sparse, unique, unseen = [], [], [], []
+    for number, name in enumerate(rows["train"][0].columns):
+        cells: dict[str, list[Cell]] = {part: [row.values[number] for row in rows[part]] for part in rows}
+        present = [cell for cell in cells["train"] if not is_missing(cell)]
+        named = {category(cell) for cell in present}
+        if len(named) < 2:
+            constant.append(name)
+        elif len(present) < _SPARSE * len(cells["train"]):
+            sparse.append(name)
+        if any(isinstance(cell, str) for cell in present):
+            if len(named) > max(_MANY * len(present), 2):
+                unique.append(name)
+            elif {category(c) for part in cells for c in cells[part] if not is_missing(c)} - named:
+                unseen.append(name)
+    yield from _about(constant, "the same in all training rows, or empty", "drop it under [columns]")
+    yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
+    yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
+    yield from _about(unseen, "categories that no training row has", "merge rare ones; these count as unknown")
+
+
+def _about(names: Sequence[str], text: str, remedy: str) -> Iterator[Finding]:
+    if names:
+        yield Finding("warning", f"column{'s' * (len(names) > 1)} {', '.join(names)}: {text}", remedy)

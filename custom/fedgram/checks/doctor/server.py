@@ -1,0 +1,89 @@
+"""The server's own machine: its file, its storage, its ports."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from fedgram.checks.doctor.kit import own_file, read_local
+from fedgram.checks.doctor.room import SPARE, room
+from fedgram.checks.doctor.visit import Finding, Visit
+from fedgram.config.site import read_server_config
+
+REJOIN = "fedgram.flare.rejoin.Rejoin"
+_PARENT = "nvflare.private.fed.app.server.server_train"
+
+
+def server_file(visit: Visit) -> Iterator[Finding]:
+    """``local/fedgram/server.toml``, and the folder of the saved rounds."""
+    config = read_server_config(visit.kit.folder / "local" / "fedgram" / "server.toml")
+    states = Path(config.state).expanduser() if config.state else visit.kit.folder / "checkpoints"
+    yield from room("saved rounds", states, SPARE)
+
+
+def storage(visit: Visit) -> Iterator[Finding]:
+    """Where FLARE keeps jobs and results."""
+    path, resources = read_local(visit.kit, "resources.json")
+    managers = [c for c in resources.get("components", ()) if c.get("id") == "job_manager"]
+    folders = {
+        "jobs": managers[0].get("args", {}).get("uri_root") if managers else None,
+        "snapshots": resources.get("snapshot_persistor", {})
+        .get("args", {})
+        .get("storage", {})
+        .get("args", {})
+        .get("root_dir"),
+    }
+    for what, folder in folders.items():
+        if folder is None:
+            yield Finding("failure", f"no folder for FLARE's {what}", f"name one in {path}")
+        elif str(folder).startswith("/tmp/nvflare/"):
+            remedy = f"name a folder of this federation's own in {own_file(path)}"
+            yield Finding("warning", f"{what} in {folder}: lost at a reboot, shared by all federations", remedy)
+        else:
+            yield from room(what, Path(folder), SPARE)
+
+
+def rejoin(visit: Visit) -> Iterator[Finding]:
+    """A site that is lost does not end a job: FLARE 2.9.0 alone fails the job when one site's process dies."""
+    path, resources = read_local(visit.kit, "resources.json")
+    if any(component.get("path") == REJOIN for component in resources.get("components", ())):
+        yield Finding("ok", "a lost site does not end a job, and takes part again when it returns")
+    else:
+        component = f'{{"id": "rejoin", "path": "{REJOIN}", "args": {{}}}}'
+        remedy = f"add {component} to the components in {own_file(path)}, then restart the server"
+        yield Finding("warning", "a job ends for all when one site's process dies", remedy)
+
+
+def ports(visit: Visit) -> Iterator[Finding]:
+    """The server's ports are its own: free, or taken by the server of this kit."""
+    running = _running(visit.kit.folder)
+    for port in sorted({visit.kit.port, int(visit.kit.settings.get("admin_port", visit.kit.port))}):
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        if taken and running is None:
+            remedy = f"end that program, see `ss -ltnp sport = :{port}`"
+            yield Finding("failure", f"port {port} is taken, and not by this kit's server", remedy)
+        elif running is not None and not taken:
+            yield Finding(
+                "warning",
+                f"the server runs (process {running}) but does not answer on port {port}",
+                "see its log.txt",
+            )
+        else:
+            state = f"served by this kit's server, process {running}" if taken else "free"
+            yield Finding("ok", f"port {port} is {state}")
+
+
+def _running(folder: Path) -> int | None:
+    """The process of this kit's server; with `--once` its start script notes no number."""
+    own = {_PARENT, str(folder.resolve())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has just ended, or is hidden from this user
+            if own <= set(process.cmdline()):
+                return process.pid
+    return None

@@ -1,0 +1,87 @@
+"""The command line: simulate or submit a job, report, use its result, check a site, make anchors, deal data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedgram.cli import anchors, data, results
+from fedgram.cli.console import console, plain_errors
+from fedgram.cli.partition import partition
+from fedgram.errors import FedgramError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(anchors.app, name="anchors")
+results.add_to(app)
+app.add_typer(data.app, name="data")
+app.command()(partition)
+
+
+@app.command()
+def simulate(
+    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
+    workspace: Annotated[Path, typer.Argument(help="has local/ with resources.json and the site files")],
+) -> None:
+    """Run a job with `nvflare simulator`, show its progress, and report on it across modalities."""
+    from fedgram.flare import simulate as simulation
+
+    with plain_errors():
+        simulation.run(job, workspace, console)
+
+
+@app.command()
+def submit(
+    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
+    startup_kit: Annotated[Path, typer.Option("--startup-kit", help="kit of an admin who may submit jobs")],
+    results: Annotated[Path, typer.Option(help="folder for the results")] = Path("results"),
+) -> None:
+    """Run a job on a federation and fetch its results; repeat it after any failure, and the job goes on."""
+    from fedgram.flare import submit as submission
+
+    with plain_errors():
+        submission.run(job, startup_kit, results, console)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="the server's result folder, with metrics.json")],
+    sites: Annotated[list[Path] | None, typer.Argument(help="result folders of sites, to compare samples")] = None,
+) -> None:
+    """Print the report of a run; with site results at hand also retrieval between their test samples."""
+    from fedgram.results import crossreport
+    from fedgram.results.report import print_report
+
+    with plain_errors():
+        path = results / "metrics.json"
+        if not path.is_file():
+            raise FedgramError("no metrics.json", where=results, remedy="name the server's result folder")
+        print_report(json.loads(path.read_text()), console)
+        if sites:
+            crossreport.write(sites, results, console)
+
+
+@app.command()
+def doctor(
+    kit: Annotated[Path, typer.Argument(help="startup kit of a site or the server, with local/ and startup/")],
+    job: Annotated[Path | None, typer.Option(help="folder of a job that was announced, e.g. jobs/geodora")] = None,
+) -> None:
+    """Check a site or the server before a job arrives, and print what will leave the site.
+
+    Reads only: safe while the client runs. Exit code 1 when anything fails.
+    """
+    with plain_errors():
+        from fedgram.checks import doctor as clinic
+        from fedgram.checks.doctor.show import print_findings, print_outbound
+        from fedgram.checks.finding import any_failed
+
+        visit = clinic.visit(kit, job)
+        with console.status("looking around"):
+            findings = list(clinic.examine(visit))
+        print_findings(visit, findings, console)
+        if visit.kit.side == "client":
+            print_outbound(visit, console)
+        if any_failed(finding for _, finding in findings):
+            raise typer.Exit(1)

@@ -1,0 +1,286 @@
+"""Every setting of a job, with its default and its range.
+
+A job says what is computed (:class:`JobConfig`, part of the FLARE job); a site says where its data are and on
+what it computes (:mod:`fedgram.config.site`). Neither can say the other's part.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal
+
+from fedgram.config.strict import to_dict
+from fedgram.core.aggregate import ConsensusRule
+from fedgram.core.cka import CkaVariant
+from fedgram.core.server_step import ServerOptimizer
+from fedgram.core.uncertainty import U_MIN, LapVariant
+from fedgram.errors import ConfigError
+
+# Training, the metrics of every task, and those of pairs: a site sends those that its own task and data have.
+METRICS = (
+    *("loss", "task_loss", "cka", "seconds"),
+    *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
+    *("bridge_loss", "pair_recall"),
+    *("understanding_loss", "generation_loss", "vqa_accuracy", "geneval"),
+    *(
+        f"geneval_{skill}"
+        for skill in ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+    ),
+)
+MethodName = Literal[
+    "geo",
+    "local",
+    "fedit",
+    "ffa",
+    "fedsa",
+    "flora",
+    "fedex",
+    "fedprox",
+    "fedproto",
+    "creamfl",
+    "fedcola",
+    "fedhenn",
+    "xflora",
+    "per_modality",
+]
+WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
+_HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+
+
+def _require(holds: bool, setting: str, got: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{got!r}", where=setting, expected=expected)
+
+
+@dataclass(frozen=True)
+class AnchorPin:
+    """The anchor set that a job uses, pinned by content.
+
+    Attributes:
+        sha256: of the manifest; a site with another set is refused.
+        concepts: of each slot, in slot order; B of them.
+    """
+
+    sha256: str
+    concepts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.sha256) == 64, "anchors.sha256", self.sha256, "64 hexadecimal digits")
+        _require(self.slots >= 4, "anchors.concepts", self.slots, "at least 4 slots (debiased CKA)")
+
+    @property
+    def slots(self) -> int:
+        """B."""
+        return len(self.concepts)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The shared transformer, by a name that every site resolves for itself.
+
+    Attributes:
+        name: hub id (``org/name``) or a name that the site file maps to a folder; never a path.
+        layers: keep only the first so many layers; all when absent.
+    """
+
+    name: str = "minilm"
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        hub_id = _HUB_ID.fullmatch(self.name) and ".." not in self.name
+        _require(bool(hub_id), "backbone.name", self.name, "a hub id; a job cannot name a path at a site")
+        _require(self.layers is None or self.layers >= 1, "backbone.layers", self.layers, "at least 1")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The low-rank update (eq. 4 and 5).
+
+    Attributes:
+        rank: r.
+        alpha: s = alpha / r scales the update.
+        targets: suffixes of the linear layers that are adapted, or ``["all-linear"]``.
+        dora: True is GeoDoRA (eq. 5), False is GeoLoRA (eq. 4).
+        magnitude: whether m is averaged over the sites or never leaves them; only with ``dora``.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ("all-linear",)
+    dora: bool = True
+    magnitude: Literal["private", "mean"] = "private"
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, "adapter.rank", self.rank, "at least 1")
+        _require(self.alpha > 0, "adapter.alpha", self.alpha, "positive")
+        _require(len(self.targets) > 0, "adapter.targets", self.targets, "at least one layer name")
+
+    @property
+    def peft_targets(self) -> str | tuple[str, ...]:
+        """The targets as PEFT wants them."""
+        return "all-linear" if self.targets == ("all-linear",) else self.targets
+
+    @property
+    def scale(self) -> float:
+        """s of eq. (4)."""
+        return self.alpha / self.rank
+
+    @property
+    def shares_magnitude(self) -> bool:
+        """Whether m leaves the site."""
+        return self.dora and self.magnitude == "mean"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a site does in one round.
+
+    Attributes:
+        rounds: T.
+        local_steps: optimiser steps a round.
+        batch_size: samples a step.
+        learning_rate: AdamW, for B and m.
+        local_learning_rate: AdamW, for the site's own adapter and head.
+        weight_decay: AdamW, for the site's own adapter and head.
+        adoption: α in B_k ← B_k + α (B − B_k) at the start of a round; 1 takes over the shared B, as in the paper,
+            less keeps a part of the site's own.
+        geometry_weight: λ of eq. (3).
+        geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
+            at a fraction of its cost.
+        geometry_after: the geometry loss begins after so many rounds, when there is a geometry to agree on.
+        geometry_of: what G and Ḡ are compared by: every pair of ``anchors``, as in the paper, or the means over
+            the anchors of two ``concepts``.
+        concept_weight: of a loss that names a sample's concept by its place among the anchors, where Ḡ says which
+            place that is (:mod:`fedgram.core.concepts`); 0 is the paper.
+        cka: variant of eq. (2) in the loss.
+        geometry_trains: what R_geo may change: the shared ``direction`` B alone, or the whole ``pipeline``, the
+            site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
+    """
+
+    rounds: int = 24
+    local_steps: int = 4
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    local_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    adoption: float = 1.0
+    geometry_weight: float = 1.0
+    geometry_every: int = 1
+    geometry_after: int = 0
+    geometry_of: Literal["anchors", "concepts"] = "anchors"
+    concept_weight: float = 0.3
+    cka: CkaVariant = "centered"
+    geometry_trains: Literal["direction", "pipeline"] = "pipeline"
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "local_steps", "batch_size", "geometry_every"):
+            _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("learning_rate", "local_learning_rate"):
+            _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
+        _require(0 < self.adoption <= 1, "training.adoption", self.adoption, "in (0, 1]")
+        for name in ("weight_decay", "geometry_weight", "geometry_after", "concept_weight"):
+            _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
+
+
+@dataclass(frozen=True)
+class AggregationConfig:
+    """What the server does with the replies.
+
+    Attributes:
+        weights: p_k: mean of 1/u, sum of 1/u, number of samples, or 1.
+        lap: variant of anchor proximity (eq. 6).
+        u_min: lower clip of u.
+        weight_samples: at most so many training samples are used to estimate p_k.
+        max_share: no site holds more of the sum of weights.
+        consensus: how Ḡ is formed from the sites' Gram matrices.
+        server_optimizer: what the server makes of the mean change, v its moments: ``momentum`` is
+            B ← B + η v with v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
+        server_learning_rate: η.
+        server_momentum: β; β₁ of ``adam``.
+        min_sites: a round with fewer good replies fails the job.
+        deadline_seconds: a round ends then, with who has replied; 0 is no deadline.
+        setup_seconds: the same for reading and tokenising before the first round, and for the evaluation.
+        max_update_norm: a ΔB with a larger Frobenius norm over all layers is refused.
+    """
+
+    weights: WeightRule = "precision"
+    lap: LapVariant = "centered"
+    u_min: float = U_MIN
+    weight_samples: int = 256
+    max_share: float = 0.5
+    consensus: ConsensusRule = "mean"
+    server_optimizer: ServerOptimizer = "momentum"
+    server_learning_rate: float = 1.0
+    server_momentum: float = 0.0
+    min_sites: int = 2
+    deadline_seconds: int = 3600
+    setup_seconds: int = 4 * 3600
+    max_update_norm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.u_min <= 1, "aggregation.u_min", self.u_min, "in (0, 1]")
+        _require(self.weight_samples >= 1, "aggregation.weight_samples", self.weight_samples, "at least 1")
+        _require(0 < self.max_share <= 1, "aggregation.max_share", self.max_share, "in (0, 1]")
+        _require(
+            self.server_learning_rate > 0,
+            "aggregation.server_learning_rate",
+            self.server_learning_rate,
+            "positive",
+        )
+        _require(0 <= self.server_momentum < 1, "aggregation.server_momentum", self.server_momentum, "in [0, 1)")
+        _require(self.min_sites >= 1, "aggregation.min_sites", self.min_sites, "at least 1")
+        _require(self.deadline_seconds >= 0, "aggregation.deadline_seconds", self.deadline_seconds, "not negative")
+        _require(self.setup_seconds >= 0, "aggregation.setup_seconds", self.setup_seconds, "not negative")
+        _require(self.max_update_norm > 0, "aggregation.max_update_norm", self.max_update_norm, "positive")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What is shared, and what the sites add to their loss; the methods are in :mod:`fedgram.methods`.
+
+    Attributes:
+        name: ``geo`` is GeoLoRA and GeoDoRA; the others are baselines, which a site's own file must allow.
+        strength: weight of the loss term that the method adds, if it adds one.
+        temperature: of that term, if it is a contrastive one.
+    """
+
+    name: MethodName = "geo"
+    strength: float = 1.0
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.strength >= 0, "method.strength", self.strength, "not negative")
+        _require(self.temperature > 0, "method.temperature", self.temperature, "positive")
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The algorithm of one job; the server sends it to the sites with every task.
+
+    Attributes:
+        anchors: the anchor set that trains.
+        heldout: a disjoint anchor set for evaluation only.
+        method, backbone, adapter, training, aggregation: see there.
+        metrics: the numbers that sites send besides the contract, as far as their tasks have them; no other is
+            sent.
+        baseline: also train every site alone, with the same budget, for the report.
+        seed: of A, the adapters, the heads and the batches.
+    """
+
+    anchors: AnchorPin
+    heldout: AnchorPin | None = None
+    method: MethodConfig = field(default_factory=MethodConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    metrics: tuple[str, ...] = METRICS
+    baseline: bool = True
+    seed: int = 0
+
+    def fingerprint(self) -> str:
+        """sha256 over every setting: two jobs with the same one compute the same thing."""
+        return sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()

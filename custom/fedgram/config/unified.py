@@ -1,0 +1,44 @@
+"""What a unified site's own file says, part of :mod:`fedgram.config.site`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fedgram.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class UnifiedConfig:
+    """What a unified site learns from; its model is the job's backbone.
+
+    Attributes:
+        questions: folder of questions, annotations and pictures in the format of VQA v2.
+        captions: table of pictures with the words to make them from, or COCO's JSON file.
+        prompts: GenEval's metadata file, to evaluate what is made.
+        detector: hub id or folder of an open-vocabulary detector that looks at photographs made; when absent, the
+            exact one of rendered scenes.
+        colours: hub id or folder of the CLIP that names colours for such a detector; GenEval's when absent.
+        generation_weight: of the loss of making pictures, beside that of answering questions.
+    """
+
+    questions: str | None = None
+    captions: str | None = None
+    prompts: str | None = None
+    detector: str | None = None
+    colours: str = "openai/clip-vit-large-patch14"
+    generation_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.questions is None and self.captions is None:
+            raise ConfigError(
+                "neither questions nor captions", where="unified", expected="whole paths of one of them, or both"
+            )
+        if not 0 <= self.generation_weight < math.inf:
+            raise ConfigError(
+                f"{self.generation_weight!r}", where="unified.generation_weight", expected="not negative"
+            )
+
+    def paths(self) -> dict[str, str | None]:
+        """Those among the settings, by name."""
+        return {f"unified.{name}": getattr(self, name) for name in ("questions", "captions", "prompts")}

@@ -1,0 +1,131 @@
+"""Tables: every column that is no label is a feature, a number or a category; cells may be missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data import tables
+from fedgram.data.labels import label_columns, label_rows
+from fedgram.errors import DataError
+from fedgram.records import Sample
+
+_MISSING = ("", "na", "nan", "n/a", "null", "none", "<na>")
+_UNNAMED = "Unnamed: "  # how pandas calls the column of row numbers that it writes itself
+
+Cell = float | str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of numbers and categories.
+
+    Attributes:
+        columns: names, in the order of the file.
+        values: a number, a category by name, or NaN where missing.
+        source: file and row, for messages.
+    """
+
+    columns: tuple[str, ...]
+    values: tuple[Cell, ...]
+    source: str
+
+
+def is_missing(cell: Cell) -> bool:
+    """Whether a cell holds nothing."""
+    return isinstance(cell, float) and math.isnan(cell)
+
+
+def aligned(row: Row, columns: Sequence[str]) -> list[Cell]:
+    """The cells in the order of a training table's columns; both must have the same.
+
+    Raises:
+        DataError: a column too many or too few.
+    """
+    different = sorted(set(columns) ^ set(row.columns))
+    if different:
+        side = "missing" if different[0] in columns else "not in the training table"
+        raise DataError(
+            f"column {different[0]!r} is {side}",
+            where=row.source,
+            expected=", ".join(columns),
+            remedy="the site's table and its anchors need the same columns; leave a column blank if unknown",
+        )
+    by_name = dict(zip(row.columns, row.values, strict=True))
+    return [by_name[c] for c in columns]
+
+
+def category(cell: Cell) -> str:
+    """The name of a category; a code has one spelling, written as 1 or as 1.0."""
+    return cell if isinstance(cell, str) else f"{cell:g}"
+
+
+def read_table_samples(path: Path, reading: Reading = PLAIN) -> list[Sample]:
+    """A sample for each row.
+
+    Raises:
+        DataError: as :func:`read_rows` and :func:`~fedgram.data.labels.label_rows`.
+    """
+    table = tables.read_table(path)
+    samples = label_rows(table, path, reading)
+    features = table.drop(columns=[c for c in table.columns if c in label_columns(reading)])
+    rows = read_rows(path, features, reading.columns.categories)
+    return [replace(sample, content=content) for sample, content in zip(samples, rows, strict=True)]
+
+
+def read_row(path: Path) -> Row:
+    """The one row of an anchor file, without labels.
+
+    Raises:
+        DataError: as :func:`read_rows`, or not one row.
+    """
+    rows = read_rows(path, tables.read_table(path))
+    if len(rows) != 1:
+        raise DataError(f"{len(rows)} rows", where=path, expected="one row per anchor file")
+    return rows[0]
+
+
+def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -> list[Row]:
+    """The features of a table.
+
+    Args:
+        categories: columns whose numbers are codes.
+
+    Raises:
+        DataError: no feature column, text where a number is due, or a row without any value.
+    """
+    columns = tuple(c for c in table.columns if not c.startswith(_UNNAMED))
+    for name in categories:
+        tables.require_column(table, name, path, "categories")
+    if not columns:
+        raise DataError("no feature columns", where=path, expected="columns besides id, concept, group and target")
+    cells = [_cells(pd.Series(table[c]), path, c in categories) for c in columns]
+    rows = [Row(columns, values, tables.row(path, i)) for i, values in enumerate(zip(*cells, strict=True))]
+    for row in rows:
+        if all(map(is_missing, row.values)):
+            raise DataError("no value at all", where=row.source, remedy="remove the row")
+    return rows
+
+
+def _cells(column: pd.Series, path: Path, codes: bool) -> list[Cell]:
+    """Numbers if most cells are, else categories."""
+    missing = column.str.lower().isin(_MISSING).to_numpy()
+    numbers = np.asarray(pd.to_numeric(column.where(~missing), errors="coerce"), dtype=np.float64)
+    finite = np.isfinite(numbers)
+    if codes or 2 * finite.sum() < (~missing).sum():
+        names = [category(float(n)) if f else c for c, n, f in zip(column, numbers, finite, strict=True)]
+        return [math.nan if absent else name for name, absent in zip(names, missing, strict=True)]
+    tables.require_rows(
+        (missing | finite).tolist(),
+        path,
+        f"column {column.name!r} is not a number",
+        expected="a number, or blank or NA when missing; most cells of this column are numbers",
+        remedy="correct the cell; or name the column under `drop` or `categories` of [columns]",
+    )
+    return numbers.tolist()

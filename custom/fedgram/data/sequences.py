@@ -1,0 +1,127 @@
+"""DNA: a FASTA or FASTQ file (``.gz`` too) with a table of labels beside it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.labels import label_rows
+from fedgram.data.tables import open_text, read_table, require_column, require_filled, require_unique
+from fedgram.errors import DataError
+from fedgram.records import Sample
+
+_FOREIGN = re.compile("[^ACGTURYSWKMBDHVN.-]")  # the complement of IUPAC's alphabet, with gaps
+_PLAIN = str.maketrans("U", "T", "-.")  # RNA as DNA, without gaps
+_FASTQ = (".fastq", ".fq")
+_TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+
+
+def read_records(path: Path) -> dict[str, str]:
+    """Sequences by record id (the first word of the header), in file order: upper case, no gaps, T for U.
+
+    Raises:
+        DataError: missing, damaged or neither FASTA nor FASTQ; an empty record; a letter outside the alphabet.
+    """
+    if not path.is_file():
+        raise DataError("no such file", where=path, remedy="correct the path in the site file")
+    fastq = Path(path.name.removesuffix(".gz")).suffix.lower() in _FASTQ
+    try:
+        with open_text(path) as file:
+            text = file.read()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"not readable ({type(error).__name__})", where=path, expected="FASTA or FASTQ text"
+        ) from None
+    records = (_fastq if fastq else _fasta)(path, text)
+    parsed = [_parse(path, number, *record) for number, record in enumerate(records, 1)]
+    require_unique([name for name, _ in parsed], path, "record")
+    return dict(parsed)
+
+
+def _fasta(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Header and sequence of each record."""
+    before, *records = re.split(r"^>", text, flags=re.MULTILINE)
+    if before.strip() or not records:
+        raise DataError("not a FASTA file", where=path, expected="records that begin with '>'")
+    for record in records:
+        header, *lines = record.splitlines() or [""]
+        yield header, "".join(lines)
+
+
+def _fastq(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Header and sequence of each record; the qualities are not used."""
+    lines = text.splitlines()
+    for start in range(0, max(len(lines), 1), 4):
+        header, sequence, plus, qualities = (*lines[start : start + 4], "", "", "", "")[:4]
+        if header[:1] != "@" or plus[:1] != "+" or len(sequence) != len(qualities):
+            raise DataError(
+                "not a FASTQ record",
+                where=f"{path}, record {start // 4 + 1}",
+                expected="four lines: '@' and the name, bases, '+', as many qualities",
+            )
+        yield header[1:], sequence
+
+
+def _parse(path: Path, number: int, header: str, letters: str) -> tuple[str, str]:
+    where, sequence = f"{path}, record {number}", "".join(letters.split()).upper()
+    if not header.split() or not sequence:
+        raise DataError("empty header or sequence", where=where, remedy="complete or remove the record")
+    foreign = _FOREIGN.search(sequence)
+    if foreign:
+        raise DataError(
+            f"a letter outside the IUPAC DNA alphabet at position {foreign.start() + 1}",
+            where=where,
+            expected="A C G T U, ambiguity codes R Y S W K M B D H V N, gaps - .",
+            remedy="correct the record; proteins are not supported",
+        )
+    bases = sequence.translate(_PLAIN)
+    if not bases:
+        raise DataError("nothing but gaps", where=where, remedy="remove the record")
+    return header.split()[0], bases
+
+
+def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
+    """A sample for each record, in the order of the file.
+
+    Raises:
+        DataError: as :func:`read_records`; a record without a label, a label without a record.
+    """
+    sequences = read_records(path)
+    labels = Path(reading.labels).expanduser() if reading.labels else _beside(path)
+    table = read_table(labels)
+    require_filled(require_column(table, reading.columns.id, labels, "id"), labels)
+    labelled = {sample.id: sample for sample in label_rows(table, labels, reading)}
+    for number, name in enumerate(sequences, 1):
+        if name not in labelled:
+            raise DataError(
+                f"no label for record {number}", where=labels, expected=f"a row for each record of {path.name}"
+            )
+    for number, name in enumerate(labelled, 1):
+        if name not in sequences:
+            raise DataError(
+                f"row {number} has no sequence", where=labels, expected=f"a record of its name in {path.name}"
+            )
+    return [replace(labelled[name], content=sequence) for name, sequence in sequences.items()]
+
+
+def _beside(path: Path) -> Path:
+    """The table of the same stem; the CSV when there is none, so that the error names it."""
+    stem = path.with_name(path.name.removesuffix(".gz"))
+    tables = [stem.with_suffix(suffix) for suffix in _TABLES]
+    return next((table for table in tables if table.is_file()), tables[0])
+
+
+def read_sequence(path: Path) -> str:
+    """The one record of an anchor file.
+
+    Raises:
+        DataError: as :func:`read_records`, or not one record.
+    """
+    records = read_records(path)
+    if len(records) != 1:
+        raise DataError(f"{len(records)} records", where=path, expected="one record per anchor file")
+    return next(iter(records.values()))

@@ -1,0 +1,102 @@
+"""Training, validation and test samples: by group, stratified by label, the same in every process."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from fedgram.errors import DataError
+from fedgram.records import Sample
+
+PARTS = ("train", "validation", "test")
+_BINS = 4  # of numbers: a stratum each
+
+
+def split(
+    samples: Sequence[Sample], validation: float = 0.1, test: float = 0.2, seed: int = 0
+) -> dict[str, list[Sample]]:
+    """Split by group: no group is on two sides. Where the data say the split themselves, that is taken.
+
+    The groups of each stratum are ranked by a hash of their names; so the split does not depend on the order
+    of the samples, and new groups move few of the old ones. A stratum with one group trains on it, with two
+    it is also tested, with five or more it is also validated: a scarce group is worth most in training.
+
+    Args:
+        validation, test: shares of a stratum's groups.
+
+    Returns:
+        Samples of ``train``, ``validation`` and ``test``, each in the order of ``samples``.
+
+    Raises:
+        DataError: a class has no training sample (its groups count under other classes), nothing trains, or the
+            data's own split has a group on two sides.
+    """
+    if any(s.split for s in samples):
+        part_of = _own_split(samples)
+    else:
+        part_of = {}
+        for groups in _groups_by_stratum(samples).values():
+            ranked = sorted(groups, key=lambda group: sha256(f"{seed}|{group}".encode()).digest())
+            part_of |= dict(zip(ranked, _parts(len(ranked), validation, test), strict=True))
+    parts = {part: [s for s in samples if part_of[s.group] == part] for part in PARTS}
+    untrained = sorted({c for s in samples for c in s.labels} - {c for s in parts["train"] for c in s.labels})
+    if untrained or not parts["train"]:
+        raise DataError(
+            f"no training sample of {untrained[0]!r}" if untrained else "no training sample",
+            where="split",
+            remedy="its groups hold mostly other classes: add groups of its own, or leave the class out",
+        )
+    return parts
+
+
+def strata(samples: Sequence[Sample]) -> list[str]:
+    """What each sample counts as when a split keeps the shares: its class, its rarest label, its number's quarter.
+
+    Samples with a mask count as their concept.
+    """
+    numbers = [s.target for s in samples if isinstance(s.target, float)]
+    edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1]) if numbers else []
+    labels = Counter(label for s in samples if isinstance(s.target, tuple) for label in s.target)
+
+    def stratum(sample: Sample) -> str:
+        if isinstance(sample.target, tuple):
+            return min(sample.target, key=lambda label: (labels[label], label), default="")
+        if isinstance(sample.target, float):
+            return str(np.searchsorted(edges, sample.target))
+        return sample.target if isinstance(sample.target, str) else sample.concept
+
+    return [stratum(s) for s in samples]
+
+
+def _own_split(samples: Iterable[Sample]) -> dict[str, str]:
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.group, sample)
+        if other.split != sample.split:
+            raise DataError(
+                f"one group is in {other.split} and in {sample.split}",
+                where=f"{other.source} and {sample.source}",
+                remedy='keep all samples of a group (patient) in one split, or say `split = ""` under [columns]',
+            )
+    return {group: sample.split for group, sample in first.items()}
+
+
+def _groups_by_stratum(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Every group once, under its most frequent stratum (the first by name when there are several)."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample, stratum in zip(samples, strata(samples), strict=True):
+        counts[sample.group][stratum] += 1
+    groups: dict[str, list[str]] = defaultdict(list)
+    for group, found in counts.items():
+        groups[min(found, key=lambda stratum: (-found[stratum], stratum))].append(group)
+    return groups
+
+
+def _parts(count: int, validation: float, test: float) -> list[str]:
+    """The part of each of ``count`` ranked groups."""
+    tested = max(1, round(count * test)) if test > 0 and count >= 2 else 0
+    validated = max(1, round(count * validation)) if validation > 0 and count >= 5 else 0
+    return ["test"] * tested + ["validation"] * validated + ["train"] * (count - tested - validated)

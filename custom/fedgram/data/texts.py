@@ -1,0 +1,39 @@
+"""Text: a table with a text in each row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fedgram.config.site import PLAIN, Reading
+from fedgram.data.labels import label_rows
+from fedgram.data.tables import read_table, require_column, require_filled
+from fedgram.errors import DataError
+from fedgram.records import Sample
+
+
+def read_texts(path: Path, reading: Reading = PLAIN) -> list[Sample]:
+    """A sample for each row.
+
+    Raises:
+        DataError: as :func:`~fedgram.data.labels.label_rows`.
+    """
+    table = read_table(path)
+    samples = label_rows(table, path, reading)
+    texts = require_filled(require_column(table, reading.columns.text, path, "text"), path)
+    return [replace(sample, content=text) for sample, text in zip(samples, texts, strict=True)]
+
+
+def read_text(path: Path) -> str:
+    """The text of one anchor file.
+
+    Raises:
+        DataError: it is not UTF-8, or empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"not readable ({type(error).__name__})", where=path, expected="UTF-8 text") from None
+    if not text:
+        raise DataError("empty", where=path, expected="the text of one anchor")
+    return text

@@ -1,0 +1,90 @@
+"""The embedded demo of FedUMM: four sites with rendered scenes and silhouettes, drawn when first asked for.
+
+``demo:fedumm/site-1`` is a folder of questions in VQA v2's format, ``demo:fedumm/site-1/captions.jsonl`` a table
+of captions, ``demo:fedumm/prompts.jsonl`` prompts of GenEval. The base knows four of the colours and three of the
+shapes by name, one or two things in a picture, and simple questions (:mod:`research.pretraining`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from fedgram import __version__
+from fedgram.data.captions import TABLE, read_captions
+from fedgram.data.items import Question
+from fedgram.data.shares import deal, write_shares
+from fedgram.data.vqa import read_vqa
+from fedgram.demo import files as demo
+from fedgram.demo.scene_data import silhouette_questions, write_scene_captions, write_scene_questions
+from fedgram.demo.scenes import World
+from fedgram.errors import DataError
+from fedgram.scoring.geneval.prompts import make_prompts, write_prompts
+
+WORLD = World(
+    colours=("red", "green", "blue", "yellow", "purple", "orange"),
+    shapes=("square", "circle", "triangle", "star"),
+    most=2,
+)
+SITES, ALPHA, SEED = 4, 0.5, 0
+_PREFIX = "demo:fedumm/"
+_PIXELS = 32
+_QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
+
+
+def locate(name: str, cache: Path) -> Path:
+    """File or folder of a unified site's data: ``demo:fedumm/…`` names the embedded demo, all else is a path.
+
+    Args:
+        cache: the demo is drawn there, once.
+
+    Raises:
+        DataError: no such demo data.
+    """
+    if not name.startswith(_PREFIX):
+        return demo.locate(name, cache)
+    folder = cache / "demo" / f"fedumm-{__version__}"
+    if not folder.is_dir():
+        _publish(folder, cache)
+    path = folder / name.removeprefix(_PREFIX)
+    if not path.exists():
+        raise DataError("no such demo data", where=name, expected=f"{_PREFIX}site-1 to site-{SITES}")
+    return path
+
+
+def build(folder: Path, cache: Path) -> None:
+    """Draw the federation into an empty folder, dealt by a Dirichlet over what the pictures show."""
+    with tempfile.TemporaryDirectory() as drawn:
+        scenes = Path(drawn)
+        write_scene_questions(scenes / "vqa", "train2014", _QUESTIONS, SEED, WORLD, pixels=_PIXELS)
+        write_scene_captions(scenes / "captions", _CAPTIONS, SEED + 1, WORLD, pixels=_PIXELS)
+        questions = [*read_vqa(scenes / "vqa"), *_silhouettes(cache)]
+        captions = read_captions(scenes / "captions" / TABLE)
+        write_shares(folder, deal(questions, captions, SITES, ALPHA, SEED, "concept"))
+    write_prompts(folder / "prompts.jsonl", make_prompts(WORLD, _PROMPTS, SEED + 2))
+
+
+def _silhouettes(cache: Path) -> list[Question]:
+    """Every so many-th of the demo's silhouettes, with ids that no scene has."""
+    found = silhouette_questions(demo.locate("demo:carnivora/image", cache))
+    every = max(1, len(found) // _SILHOUETTES)
+    pairs = [found[i : i + 2] for i in range(0, len(found), 2 * every)]
+    return [
+        Question(str(_QUESTIONS + number), q.image, q.text, q.answers, q.answer, q.kind, q.concept)
+        for number, q in enumerate([q for pair in pairs for q in pair], 1)
+    ]
+
+
+def _publish(target: Path, cache: Path) -> None:
+    """Whoever builds first wins; a half-built folder is never seen."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        build(temporary, cache)
+        os.rename(temporary, target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not target.is_dir():  # otherwise another process was first
+            raise

@@ -1,0 +1,70 @@
+"""The embedded demo federation: small, real, unpaired data that come with the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+from fedgram.errors import DataError
+
+_HERE = Path(__file__).resolve().parent
+_SITE_DATA = {
+    "carnivora/image": "carnivora/image.zip",
+    "carnivora/text": "carnivora/text.csv",
+    "carnivora/text_masked": "carnivora/text_masked.csv",
+    "carnivora/genomics": "carnivora/genomics.fasta",
+    "carnivora/tabular": "carnivora/tabular.csv",
+}
+_ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") for part in ("train", "heldout"))
+
+
+def locate(name: str, cache: Path) -> Path:
+    """File or folder of a site's data: ``demo:…`` names the embedded demo, all else is a path.
+
+    Args:
+        name: ``demo:carnivora/image``, ``demo:carnivora/anchors/train`` …, or a path.
+        cache: image archives are unpacked there, once.
+
+    Raises:
+        DataError: no such demo data.
+    """
+    if not name.startswith("demo:"):
+        return Path(name).expanduser()
+    key = name.removeprefix("demo:")
+    if key in _ANCHORS:
+        return _anchors(key)
+    if key not in _SITE_DATA:
+        raise DataError(
+            "no such demo data", where=name, expected=", ".join(f"demo:{k}" for k in (*_SITE_DATA, *_ANCHORS))
+        )
+    path = _HERE / _SITE_DATA[key]
+    return _unpacked(path, cache / "demo") if path.suffix == ".zip" else path
+
+
+def _anchors(key: str) -> Path:
+    """A wheel carries the anchor sets inside the package, a clone has them at its top."""
+    federation, _, part = key.split("/")
+    inside = _HERE / "anchors" / federation / part
+    return inside if inside.is_dir() else _HERE.parents[2] / "anchors" / federation / part
+
+
+def _unpacked(archive: Path, folder: Path) -> Path:
+    """The archive's content, by its hash; whoever unpacks first wins, a half-unpacked folder is never seen."""
+    target = folder / f"{archive.stem}-{sha256(archive.read_bytes()).hexdigest()[:16]}"
+    if target.is_dir():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(temporary)
+        os.rename(temporary, target)
+    except OSError:
+        shutil.rmtree(temporary)
+        if not target.is_dir():  # otherwise another process was first
+            raise
+    return target

@@ -1,0 +1,175 @@
+"""Pictures of coloured shapes with exact truth beside them: what a small unified model learns on, offline.
+
+A scene is a few shapes on a dark ground. Coordinates are shares of the picture's side, so that one scene can be
+drawn at any size. What can be said of a scene is in :mod:`fedgram.demo.scene_words`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import cos, pi, sin
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fedgram.data.boxes import Box
+from fedgram.errors import ConfigError
+
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+# Those of GenEval's colours that a screen can tell apart at a few pixels.
+COLOURS: dict[str, Colour] = {
+    "red": (220, 30, 35),
+    "green": (30, 160, 60),
+    "blue": (45, 95, 245),
+    "yellow": (250, 225, 40),
+    "purple": (150, 50, 205),
+    "orange": (250, 130, 10),
+    "pink": (250, 150, 195),
+    "white": (240, 240, 240),
+}
+GROUND: Colour = (35, 35, 40)
+_FINER = 8  # shapes are drawn so many times larger and averaged, which smooths their edges
+_GAP = 0.04  # between the boxes of two things, and to the edge
+_TRIES = 40  # places for one thing before the scene is begun again
+
+
+def _star(points: int, waist: float) -> list[Point]:
+    turns = [(i * pi / points, 1.0 if i % 2 == 0 else waist) for i in range(2 * points)]
+    corners = [(reach * sin(turn), -reach * cos(turn)) for turn, reach in turns]
+    lefts, tops = [x for x, _ in corners], [y for _, y in corners]
+    return [  # stretched to fill its box, as all shapes do
+        ((x - min(lefts)) / (max(lefts) - min(lefts)), (y - min(tops)) / (max(tops) - min(tops)))
+        for x, y in corners
+    ]
+
+
+# Corners within the unit square; a circle has none.
+_CORNERS: dict[str, list[Point]] = {
+    "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
+    "circle": [],
+    "triangle": [(0.5, 0), (1, 1), (0, 1)],
+    "star": _star(5, 0.42),
+    "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
+    "cross": [(a, b) for a, b in [(0.34, 0), (0.66, 0), (0.66, 0.34), (1, 0.34), (1, 0.66), (0.66, 0.66)]]
+    + [(0.66, 1), (0.34, 1), (0.34, 0.66), (0, 0.66), (0, 0.34), (0.34, 0.34)],
+}
+SHAPES = tuple(_CORNERS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape: centre ``x``, ``y`` and side of its box, as shares of the picture's side."""
+
+    colour: str
+    shape: str
+    x: float
+    y: float
+    size: float
+
+    @property
+    def box(self) -> Box:
+        half = self.size / 2
+        return (self.x - half, self.y - half, self.x + half, self.y + half)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things that do not overlap."""
+
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """What may occur. The public part of a study and its sites can have worlds that differ.
+
+    Attributes:
+        colours, shapes: names from :data:`COLOURS` and :data:`SHAPES`.
+        most: things in a scene, at most.
+        sizes: smallest and largest side of a thing's box.
+
+    Raises:
+        ConfigError: an unknown or missing colour or shape, or things that a picture cannot hold.
+    """
+
+    colours: tuple[str, ...] = field(default=tuple(COLOURS))
+    shapes: tuple[str, ...] = field(default=SHAPES)
+    most: int = 4
+    sizes: tuple[float, float] = (0.28, 0.38)
+
+    def __post_init__(self) -> None:
+        for where, got, known in (("colours", self.colours, tuple(COLOURS)), ("shapes", self.shapes, SHAPES)):
+            if not got or not set(got) <= set(known) or len(set(got)) < len(got):
+                raise ConfigError(f"{list(got)}", where=where, expected=f"some of {', '.join(known)}, each once")
+        if not 1 <= self.most <= 4:
+            raise ConfigError(f"{self.most}", where="most", expected="1 to 4 things in a scene")
+        if not 0 < self.sizes[0] <= self.sizes[1] <= 0.4:
+            raise ConfigError(f"{self.sizes}", where="sizes", expected="two rising shares up to 0.4")
+
+
+def random_scene(generator: np.random.Generator, world: World, count: int | None = None) -> Scene:
+    """``count`` things, or 1 to ``world.most``, of any colour and shape, at random places.
+
+    A third of the scenes are of one shape, so that there is something to count.
+    """
+    count = int(generator.integers(1, world.most + 1)) if count is None else count
+    shapes = (_any(generator, world.shapes),) if generator.random() < 1 / 3 else world.shapes
+    looks = [(_any(generator, world.colours), _any(generator, shapes)) for _ in range(count)]
+    return place(looks, generator, world)
+
+
+def place(looks: Sequence[tuple[str, str]], generator: np.random.Generator, world: World) -> Scene:
+    """Things of these colours and shapes, at random places and sizes.
+
+    Raises:
+        ConfigError: more than four of them.
+    """
+    if len(looks) > 4:
+        raise ConfigError(f"{len(looks)}", where="things in a scene", expected="at most 4")
+    while True:
+        things: list[Thing] = []
+        for colour, shape in looks:
+            thing = _beside(things, colour, shape, generator, world)
+            if thing is None:
+                break
+            things.append(thing)
+        if len(things) == len(looks):
+            return Scene(tuple(things))
+
+
+def draw(scene: Scene, pixels: int) -> Image.Image:
+    """The scene as an RGB picture of ``pixels`` × ``pixels``; the same every time."""
+    canvas = Image.new("RGB", (pixels * _FINER, pixels * _FINER), GROUND)
+    brush = ImageDraw.Draw(canvas)
+    for thing in scene.things:
+        left, top, right, bottom = (side * pixels * _FINER for side in thing.box)
+        paint(brush, thing.shape, (left, top, right, bottom), COLOURS[thing.colour])
+    return canvas.reduce(_FINER)
+
+
+def paint(brush: ImageDraw.ImageDraw, shape: str, box: Box, colour: Colour | int) -> None:
+    """Fill one shape into ``box``, given in the brush's own pixels."""
+    left, top, right, bottom = box
+    if corners := _CORNERS[shape]:
+        brush.polygon([(left + x * (right - left), top + y * (bottom - top)) for x, y in corners], fill=colour)
+    else:
+        brush.ellipse(box, fill=colour)
+
+
+def _beside(
+    things: Sequence[Thing], colour: str, shape: str, generator: np.random.Generator, world: World
+) -> Thing | None:
+    size = float(generator.uniform(*world.sizes))
+    reach = size / 2 + _GAP / 2
+    for _ in range(_TRIES):
+        x, y = (float(v) for v in generator.uniform(reach, 1 - reach, size=2))
+        if all(max(abs(x - t.x), abs(y - t.y)) >= (size + t.size) / 2 + _GAP for t in things):
+            return Thing(colour, shape, x, y, size)
+    return None
+
+
+def _any(generator: np.random.Generator, names: Sequence[str]) -> str:
+    return names[int(generator.integers(len(names)))]

@@ -1,0 +1,164 @@
+"""What leaves a site and what never does: the contract of the README, as data.
+
+The README's table, the doctor and the tests of what is sent all read it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedgram.config.job import JobConfig
+from fedgram.records import WIRE_DTYPE
+
+_FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that leaves a site.
+
+    Attributes:
+        what, shape, when: the row of the README.
+        why: what the server does with it.
+        fields: its names in the messages (:mod:`fedgram.flare.wire`); one that ends in ``/`` is a prefix.
+    """
+
+    what: str
+    shape: str
+    when: str
+    why: str
+    fields: tuple[str, ...] = ()
+
+
+DELTA = Part(
+    "ΔB",
+    "(d_out, r) a layer, bf16",
+    "every round",
+    "what the site learnt: the server adds the weighted mean over the sites to B",
+    ("delta/",),
+)
+MAGNITUDE = Part(
+    "m",
+    "(d_out,) a layer, float32",
+    "every round, only with `magnitude: mean`",
+    "averaged over the sites",
+    ("magnitude/",),
+)
+GRAM = Part(
+    "G, cosines over public anchors, and which anchors they are",
+    "(b, b), float32; b numbers",
+    "round 0 and every round; at the end also over held-out anchors",
+    "averaged to the consensus Ḡ; at the end it measures the alignment",
+    ("gram", "slots", "heldout_slots"),
+)
+NUMBERS = Part(
+    "weight, number of training samples, restarts of the training process, the metrics that the job names",
+    "numbers",
+    "every round; the number of samples in round 0, test metrics at the end",
+    "the site's share of the mean, and the report",
+    ("weight", "samples", "restarts", "metrics"),
+)
+IDENTITY = Part(
+    "layer shapes, modality, hash of the base weights, package version, anchor hash, round",
+    "names and numbers",
+    "round 0; anchor hash and round every round",
+    "all sites must train the same model on the same anchors",
+    ("shapes", "width", "modality", "backbone", "version", "anchors", "round"),
+)
+ERROR = Part(
+    "kind of an error (`DataError`), never its text",
+    "a word",
+    "when it happens",
+    "the report says who was left out and why",
+    ("fedgram_error",),
+)
+FLARE = Part(
+    "FLARE's own: the site's name and certificate, state of its processes, what `local/resources.json` adds",
+    "words and numbers",
+    "while the client runs",
+    "who takes part; FLARE advertises settings of that file that it does not know",
+)
+EXTRA = Part(
+    "what another method than `geo` sends besides",
+    "see `fedgram.methods`",
+    "every round, only where the site's own file allows such a method",
+    "a baseline to compare with",
+    ("extra/",),
+)
+LEAVES = (DELTA, MAGNITUDE, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
+
+
+def leaves(methods: Sequence[str]) -> tuple[Part, ...]:
+    """The contract at a site whose own file allows these methods."""
+    return (*LEAVES, EXTRA) if set(methods) - {"geo"} else LEAVES
+
+
+STAYS = (
+    "samples, their names, labels and tokens",
+    "the linear adapter W and the head, with the optimiser's moments",
+    "the second modality of a bridge site: its data, which samples are pairs, its adapter and anything it gives",
+    "m, unless the job averages it",
+    "representations of any sample: only cosines between public anchors are sent",
+    "paths, settings and logs of the site, the text of errors",
+)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The numbers of one site, from which the size of every part follows.
+
+    Attributes:
+        slots: b, training anchors that its modality fills.
+        heldout: h, held-out anchors that it fills.
+        samples: it trains on.
+        job: that it is to run; None while unknown.
+        shapes: (d_out, r, d_in) of every adapted layer by name; None while unknown.
+    """
+
+    slots: int
+    heldout: int
+    samples: int
+    job: JobConfig | None = None
+    shapes: Mapping[str, tuple[int, int, int]] | None = None
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A part at one site: in words, and the bytes of its tensors in a round."""
+
+    text: str
+    bytes: int = 0
+
+
+def amounts(extent: Extent) -> dict[Part, Amount]:
+    """Every part of the contract that has numbers, with those of a site."""
+    b, total = extent.slots, extent.slots + extent.heldout
+    metrics = "the metrics of the job" if extent.job is None else ", ".join(extent.job.metrics) or "no metrics"
+    return {
+        DELTA: _delta(extent),
+        MAGNITUDE: _magnitude(extent),
+        GRAM: Amount(f"({b}, {b}); at the end ({total}, {total})", _FLOAT * b * b),
+        NUMBERS: Amount(f"{extent.samples} samples; {metrics}"),
+    }
+
+
+def _delta(extent: Extent) -> Amount:
+    if extent.shapes is None:
+        return Amount("depends on the job and its backbone")
+    values = sum(d_out * rank for d_out, rank, _ in extent.shapes.values())
+    return Amount(f"{len(extent.shapes)} layers, {values} numbers", WIRE_DTYPE.itemsize * values)
+
+
+def _magnitude(extent: Extent) -> Amount:
+    if extent.job is not None and not extent.job.adapter.shares_magnitude:
+        return Amount("never: this job keeps m at the site")
+    if extent.job is None or extent.shapes is None:
+        return Amount("depends on the job and its backbone")
+    values = sum(d_out for d_out, _, _ in extent.shapes.values())
+    return Amount(f"{len(extent.shapes)} layers, {values} numbers", _FLOAT * values)
+
+
+def round_bytes(extent: Extent) -> int:
+    """Bytes of all tensors that a site sends in one round."""
+    return sum(amount.bytes for amount in amounts(extent).values())

@@ -1,0 +1,99 @@
+"""The process in which a site computes: a SiteSession that answers its supervisor over a socket.
+
+It holds everything that is heavy or may die: torch models, native readers, the GPU. Whatever it prints goes to
+the site's own log; what goes back is the reply of the session, or the kind of the error and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from fedgram import modalities
+from fedgram.config.job import JobConfig
+from fedgram.config.site import UNIFIED, find_site_config
+from fedgram.config.strict import from_dict
+from fedgram.errors import ConfigError, FedgramError
+from fedgram.sites.opening import open_any_site
+from fedgram.training.session import SiteSession
+
+log = logging.getLogger("fedgram.worker")
+
+TASKS: Mapping[str, Callable[..., Any]] = {
+    "introduce": SiteSession.introduce,
+    "train": SiteSession.train,
+    "alone": SiteSession.alone,
+    "evaluate": SiteSession.evaluate,
+}
+
+
+def open_session(name: str, local: Path, folder: Path, modality: str, job: JobConfig) -> SiteSession:
+    """A session on what the site's own file says.
+
+    Args:
+        name: of the site.
+        local: folder with the site file.
+        folder: of the state of all sites of this workspace, unless the site file names another.
+        modality: that the job expects here.
+        job: what to compute.
+
+    Raises:
+        ConfigError: the site file declares another modality.
+        FedgramError: see :func:`~fedgram.sites.opening.open_any_site`.
+    """
+    config = find_site_config(local, name)
+    declared = UNIFIED if config.modality == UNIFIED else modalities.load(config.modality).name
+    if declared != modality:
+        raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
+    site = open_any_site(name, config, job)
+    return SiteSession(site, Path(config.state or folder).expanduser() / name)
+
+
+def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:
+    """Answer requests ``(job, task, arguments)`` with ``(reply, None)`` or ``(None, kind of error)``, for ever."""
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
+    session: SiteSession | None = None
+    while True:
+        job, task, arguments = pickle.loads(requests.get())
+        try:
+            session = session or open(from_dict(JobConfig, job, "task"))
+            answer = (TASKS[task](session, *arguments), None)
+        except FedgramError as error:
+            log.error("%s: %s", type(error).__name__, error)
+            answer = (None, type(error).__name__)
+        except Exception as error:
+            log.exception("task %r failed", task)
+            answer = (None, type(error).__name__)
+        connection.send_bytes(pickle.dumps(answer))
+
+
+def _receive(connection: Connection, requests: queue.SimpleQueue[bytes]) -> None:
+    """Pass requests on; once the supervisor is gone nobody waits for the answer, so this process ends too."""
+    try:
+        while True:
+            requests.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def main(descriptor: str, name: str, local: str, folder: str, modality: str) -> None:
+    """Entry point of the process that :class:`~fedgram.flare.process.supervisor.Supervisor` starts."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with suppress(OSError):  # when memory runs out the kernel takes this process and not the one that speaks FLARE
+        Path("/proc/self/oom_score_adj").write_text("500")
+    connection = Connection(int(descriptor))
+    serve(connection, lambda job: open_session(name, Path(local), Path(folder), modality, job))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,1 +1,0 @@
-"""A site's own files become samples; how samples become tokens is the modalities' part."""

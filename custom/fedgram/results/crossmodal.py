@@ -1,0 +1,197 @@
+"""Questions across modalities, from the results of two sites that never shared a sample.
+
+Everything is compared in anchor coordinates over the slots that both sites cover: the cosine of a sample to
+anchor slot j means the same thing at every site, whatever the modality. Raw cosines are offered for
+comparison; alignment of Gram matrices leaves a rotation free, so they should be at chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedgram.core.relative import anchor_coordinates, cross_similarity
+from fedgram.errors import AnchorError, DataError
+from fedgram.records import Sample
+from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
+from fedgram.sites.samples import concepts_of, read_samples, split_samples
+from fedgram.sites.single import Site
+
+
+@dataclass(frozen=True)
+class Match:
+    """One answer: a sample's id and concept, and its cosine in anchor coordinates."""
+
+    id: str
+    concept: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Samples of one site as its model represents them.
+
+    Attributes:
+        site: whose.
+        samples: N of them.
+        z: (N, d).
+        anchors: (b, d), the site's training anchors, in slot order.
+    """
+
+    site: Site
+    samples: Sequence[Sample]
+    z: Tensor
+    anchors: Tensor
+
+    def __getitem__(self, rows: Sequence[int]) -> Embedded:
+        return Embedded(self.site, [self.samples[i] for i in rows], self.z[list(rows)], self.anchors)
+
+    def coordinates(self, slots: Sequence[int]) -> Tensor:
+        """Anchor coordinates over some of the slots that the site covers, (N, len(slots))."""
+        return anchor_coordinates(self.z, self.anchors[[self.site.anchors.slots.index(s) for s in slots]])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Retrieval between the test samples of two sites, queries of one against the gallery of the other."""
+
+    query: str
+    gallery: str
+    queries: int
+    relative: float
+    relative_map: float
+    raw: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Zero-shot: test samples of a concept that the query site has no labels of, named by a teacher's labels."""
+
+    query: str
+    teacher: str
+    concept: str
+    samples: int
+    accuracy: float
+    chance: float
+
+
+def samples_of(site: Site, split: str) -> list[Sample]:
+    """A site's samples of one split, those of concepts that it did not train on included."""
+    return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
+
+
+def embed(site: Site, samples: Sequence[Sample], *, bridge: bool = False) -> Embedded:
+    """Run samples through a site's tokenizer and model.
+
+    Args:
+        bridge: they are of the site's second modality, which shares the space, and so the anchors, of the first.
+
+    Raises:
+        ConfigError: the site has none.
+    """
+    tokens = site.tokens_of([s.content for s in samples], bridge=bridge)
+    z = site.model.embed(tokens, bridge=bridge)
+    return Embedded(site, samples, z, site.model.embed(site.anchors.tokens))
+
+
+def common_slots(a: Site, b: Site) -> list[int]:
+    """Anchor slots that both sites cover.
+
+    Raises:
+        AnchorError: different anchor sets, or fewer than 2 slots in common.
+    """
+    if a.anchors.sha256 != b.anchors.sha256:
+        raise AnchorError("trained on different anchor sets", where=f"{a.name} and {b.name}")
+    common = sorted(set(a.anchors.slots) & set(b.anchors.slots))
+    if len(common) < 2:
+        raise AnchorError(f"{len(common)} anchor slots in common", where=f"{a.name} and {b.name}", expected="≥ 2")
+    return common
+
+
+def similarities(query: Embedded, gallery: Embedded) -> Tensor:
+    """Cosines in anchor coordinates, (N, M)."""
+    slots = common_slots(query.site, gallery.site)
+    return cross_similarity(query.coordinates(slots), gallery.coordinates(slots))
+
+
+def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
+    """The k most similar gallery samples of each query, best first."""
+    best = similarities(query, gallery).topk(min(k, len(gallery.samples)), dim=1)
+    return [
+        [
+            Match(gallery.samples[int(i)].id, gallery.samples[int(i)].concept, float(value))
+            for i, value in zip(indices, values, strict=True)
+        ]
+        for indices, values in zip(best.indices, best.values, strict=True)
+    ]
+
+
+def trained_concepts(site: Site) -> set[str]:
+    """The concepts whose labels a site trained on."""
+    return set(site.config.concepts or concepts_of(samples_of(site, "train")))
+
+
+def named_by(query: Embedded, taught: Embedded) -> list[Match]:
+    """Name the concept of each query by the labels of another site's training samples.
+
+    A concept is the mean of its training samples in anchor coordinates; a query gets the concept with the
+    largest cosine. ``id`` of a match is the teacher's name.
+
+    Raises:
+        DataError: the teacher's data name no concepts.
+    """
+    slots = common_slots(query.site, taught.site)
+    coordinates = taught.coordinates(slots)
+    concepts = sorted({s.concept for s in taught.samples} & trained_concepts(taught.site))
+    if not concepts:
+        raise DataError(
+            "the data name no concepts, so there is nothing to call a sample by",
+            where=taught.site.name,
+            remedy="ask a site whose data have a concept column",
+        )
+    prototypes = torch.stack(
+        [coordinates[[i for i, s in enumerate(taught.samples) if s.concept == c]].mean(0) for c in concepts]
+    )
+    best = cross_similarity(query.coordinates(slots), prototypes).max(dim=1)
+    return [
+        Match(taught.site.name, concepts[int(i)], float(value))
+        for i, value in zip(best.indices, best.values, strict=True)
+    ]
+
+
+def compare(query: Embedded, gallery: Embedded) -> Comparison:
+    """Retrieval of the right concept at the other site, in anchor coordinates and by raw cosine."""
+    relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
+    truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
+    hits, chance = precision_at_1(relative, truth, concepts)
+    return Comparison(
+        query=query.site.name,
+        gallery=gallery.site.name,
+        queries=len(answerable(truth, concepts)),
+        relative=hits,
+        relative_map=mean_average_precision(relative, truth, concepts),
+        raw=precision_at_1(raw, truth, concepts)[0],
+        chance=chance,
+    )
+
+
+def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
+    """How often a teacher names the concepts that the asking site never trained on, among all that it knows."""
+    known = trained_concepts(taught.site)
+    unseen = known - trained_concepts(query.site)
+    asked = query[[i for i, s in enumerate(query.samples) if s.concept in unseen]]
+    if not asked.samples:
+        return []
+    named = [match.concept for match in named_by(asked, taught)]
+    hits = {
+        concept: [name == concept for s, name in zip(asked.samples, named, strict=True) if s.concept == concept]
+        for concept in sorted({s.concept for s in asked.samples})
+    }
+    return [
+        Transfer(query.site.name, taught.site.name, concept, len(right), sum(right) / len(right), 1 / len(known))
+        for concept, right in hits.items()
+    ]

@@ -1,0 +1,156 @@
+"""What the server writes: the shared adapter, the consensus, every number as JSON, and a report to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedgram import __version__
+from fedgram.config.job import JobConfig
+from fedgram.config.strict import to_dict
+from fedgram.files import write_tensors, write_text
+from fedgram.methods.fedit import factors_of
+from fedgram.model import peft_checkpoint
+from fedgram.model.card import write_server_card
+from fedgram.model.tasks.metrics import gain
+from fedgram.pretrained import hub_id
+from fedgram.results import figure
+from fedgram.results.alignment import alignments
+from fedgram.results.figure import labelled, main_results
+from fedgram.training.outcome import Outcome
+from fedgram.training.server import ServerState
+
+
+def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
+    """The model after a round: ``adapter/`` (stock PEFT), ``consensus.safetensors`` and ``metrics.json``.
+
+    With private magnitudes the adapter is a LoRA checkpoint: a DoRA with m = ‖W + sBA‖_row is exactly that. It has
+    the layers whose B the method shares, and is missing when there is none. ``extra.safetensors`` holds what the
+    method shares besides.
+    """
+    shared, settings = state.state, job.adapter
+    if shared.direction:
+        peft_checkpoint.save_adapter(
+            folder / "adapter",
+            direction=shared.direction,
+            magnitude=shared.magnitude,
+            down=factors_of(shared.extra, "A"),
+            shapes={name: state.spec.shapes[name] for name in shared.direction},
+            seed=job.seed,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            base_model=hub_id(job.backbone.name),
+        )
+    if shared.extra:
+        write_tensors(folder / "extra.safetensors", shared.extra)
+    write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})
+    _write(folder, state, job, _facts(state, job))
+
+
+def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
+    """Everything, with the evaluation: the files of :func:`write_server_files`, the report as text and picture."""
+    write_server_files(folder, outcome.server, job)
+    facts = _facts(outcome.server, job) | {
+        "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
+        "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},
+        "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
+        "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
+    }
+    _write(folder, outcome.server, job, facts)
+    text = io.StringIO()
+    print_report(facts, Console(file=text, width=120))
+    write_text(folder / "report.txt", text.getvalue())
+    figure.draw(facts, folder / "report.png")
+
+
+def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
+    return {
+        "fedgram": __version__,
+        "run": state.run,
+        "backbone": state.spec.backbone,
+        "job": to_dict(job),
+        "rounds": [dataclasses.asdict(record) for record in state.records],
+        "test": {},
+        "test_alone": {},
+        "alignment": [],
+        "alignment_alone": [],
+    }
+
+
+def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, Any]) -> None:
+    """The numbers for programs, and the card of the adapter."""
+    write_text(folder / "metrics.json", json.dumps(facts, indent=1, allow_nan=False))
+    if state.state.direction:
+        write_server_card(
+            folder / "adapter", job=job, backbone=state.spec.backbone, records=state.records, facts=facts
+        )
+
+
+def print_report(facts: dict[str, Any], console: Console) -> None:
+    """The two tables that answer "did it work?", and whose replies did not count."""
+    console.print(_sites_table(facts))
+    if facts["alignment"]:
+        console.print(_pairs_table(facts))
+    for record in facts["rounds"]:
+        reasons = [*record["rejected"].values(), *(f"{site}: no reply" for site in record["missing"])]
+        for site, times in record["restarts"].items():
+            reasons.append(f"{site}: its training process died {times}× and was started again")
+        for reason in reasons:
+            console.print(f"round {record['round']}: {reason}", markup=False)
+
+
+def _sites_table(facts: dict[str, Any]) -> Table:
+    table = Table(title="Sites: test metric (a gain is positive), weight in the mean, bytes sent")
+    for column in ("site", "metric", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
+        table.add_column(column, justify="left" if column in ("site", "metric") else "right")
+    for site in sorted({*facts["test"], *(site for r in facts["rounds"] for site in r["shares"])}):
+        metric, alone, together = main_results(facts, site)
+        shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
+        sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
+        better = None if metric is None or alone is None or together is None else gain(metric, alone, together)
+        mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
+        table.add_row(
+            site,
+            labelled(metric),
+            number(alone),
+            number(together),
+            number(better, "+.3f"),
+            number(mean_share),
+            _kilobytes(mean_sent),
+            _kilobytes(sum(sent)),
+        )
+    return table
+
+
+def _pairs_table(facts: dict[str, Any]) -> Table:
+    table = Table(title="Pairs of sites, on held-out anchors (alone → together)")
+    for column in ("sites", "anchors", "debiased CKA", "mutual k-NN", "chance", "retrieval P@1", "chance "):
+        table.add_column(column, justify="left" if column == "sites" else "right")
+    before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
+    for pair in facts["alignment"]:
+        alone = before.get(tuple(pair["sites"]), dict.fromkeys(pair))
+        table.add_row(
+            " – ".join(pair["sites"]),
+            str(pair["anchors"]),
+            f"{number(alone['cka'])} → {number(pair['cka'])}",
+            f"{number(alone['knn'])} → {number(pair['knn'])}",
+            number(pair["knn_chance"]),
+            f"{number(alone['retrieval'])} → {number(pair['retrieval'])}",
+            number(pair["retrieval_chance"]),
+        )
+    return table
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number for a table; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def _kilobytes(size: float | None) -> str:
+    return "–" if size is None else f"{size / 1000:,.0f} kB"

@@ -1,0 +1,138 @@
+"""What a run is good for: a site's model on contents of its modality, alone or together with another site's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedgram.data.pixels import Picture
+from fedgram.errors import CheckpointError, DataError
+from fedgram.model.tasks.base import Prediction
+from fedgram.records import Sample
+from fedgram.results import crossmodal
+from fedgram.results.crossmodal import Embedded, Match
+from fedgram.sites import saved as result
+from fedgram.sites.single import Site
+from fedgram.training import local
+
+# Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
+_PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A site's model as it was at the end of its run.
+
+    Contents are what the site's modality takes (a text, a sequence, a row, a picture), or paths of files that hold
+    one sample each. With ``bridge`` they are of the second modality of a site that has one: it shares the space of
+    the first, so cosines between the two mean something, and the anchors of the first serve both.
+    """
+
+    site: Site
+
+    def embed(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
+        """z, (N, d), float32. Cosines mean something within this site only; see :meth:`coordinates`."""
+        return self.gallery(contents, bridge=bridge).z
+
+    def coordinates(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
+        """Anchor coordinates, (N, b): what can be compared with another site's over the slots of both."""
+        return self.gallery(contents, bridge=bridge).coordinates(self.site.anchors.slots)
+
+    def predict(self, contents: Sequence[Any]) -> list[Prediction]:
+        """The answer of the site's own head to each content."""
+        tokens = self.site.tokens_of(self._read(contents))
+        return self.site.task.predictions(local.outputs(self.site, tokens))
+
+    def gallery(
+        self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, bridge: bool = False
+    ) -> Embedded:
+        """Contents to search in.
+
+        Args:
+            ids: names them in the answers; by default they are numbered.
+            bridge: the contents are of the second modality.
+
+        Raises:
+            ConfigError: the site has no second modality.
+        """
+        names = [str(i) for i in range(len(contents))] if ids is None else ids
+        found = self._read(contents, bridge)
+        samples = [Sample(n, "", "", content) for n, content in zip(names, found, strict=True)]
+        return crossmodal.embed(self.site, samples, bridge=bridge)
+
+    def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
+        """For each content the k nearest of another modality, in anchor coordinates.
+
+        Args:
+            gallery: of another site; a site itself stands for its own test samples.
+        """
+        return crossmodal.nearest(self.gallery(contents), _embedded(gallery, "test"), k)
+
+    def classify(self, contents: Sequence[Any], teacher: Trained) -> list[Match]:
+        """The concept of each content, by the labels of a site of another modality (its training samples)."""
+        return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
+
+    def _read(self, contents: Sequence[Any], bridge: bool = False) -> list[Any]:
+        """Files are read; images of more than 8 bits are seen through the window of the site file."""
+        if not contents:
+            raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
+        window, modality = self.site.config.window, self.site.modality
+        if bridge:
+            second = self.site.require_bridge()
+            window, modality = second.settings.window, second.modality
+        if window is not None:
+            return [Picture(item if isinstance(item, Path) else item.path, window) for item in contents]
+        return [modality.read_anchor(item) if isinstance(item, Path) else item for item in contents]
+
+
+def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
+    if isinstance(gallery, Embedded):
+        return gallery
+    return crossmodal.embed(gallery.site, crossmodal.samples_of(gallery.site, split))
+
+
+def load(folder: str | Path, site: str | None = None) -> Trained:
+    """A site's model, from its result folder or from a workspace that holds it.
+
+    Args:
+        folder: ``result`` of a site, or a folder above it.
+        site: which one, where there are several.
+
+    Raises:
+        CheckpointError: no such result, several of them, or a damaged one.
+        FedgramError: what it needs is no longer there (base, tokenizer, anchors; training data if the tokenizer
+            was fitted on them), or not the same.
+    """
+    return Trained(result.load(find_result(Path(folder).expanduser(), site)))
+
+
+def find_result(folder: Path, site: str | None) -> Path:
+    """The result folder of a site in or below a folder.
+
+    Raises:
+        CheckpointError: there is none, or more than one.
+    """
+    found = {
+        _site_of(path): path.parent for place in _PLACES for path in folder.glob(f"{place}/site.json".lstrip("/"))
+    }
+    if site is None and len(found) == 1:
+        return next(iter(found.values()))
+    if site not in found:
+        raise CheckpointError(
+            f"{len(found)} results of sites" if site is None else f"no result of site {site!r}",
+            where=folder,
+            expected=f"site = one of {', '.join(sorted(found))}" if found else "a folder with site.json",
+        )
+    return found[site]
+
+
+def _site_of(path: Path) -> str:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["site"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__})", where=path) from None

@@ -1,0 +1,158 @@
+"""What a federation taught its unified sites: their own test questions and public prompts, before and after.
+
+For where the results of all sites lie in one place, as after the simulator. Nothing here is sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL.Image import Image
+from rich.console import Console
+from rich.table import Table
+
+from fedgram.data.items import Question
+from fedgram.data.pixels import Picture, open_image
+from fedgram.files import write_atomically, write_text
+from fedgram.scoring.geneval.prompts import Prompt
+from fedgram.sites import saved as result
+from fedgram.sites.single import derive_generator
+from fedgram.sites.unified import UnifiedSite
+from fedgram.sites.unified_opening import open_unified_site
+from fedgram.training import local
+
+_QUESTIONS, _PICTURES = 8, 8  # in the figure
+_NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model makes of the same questions and prompts.
+
+    Attributes:
+        scores: metrics by site on its own test split.
+        answers: to the questions of the figure.
+        pictures: of its prompts.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    answers: Sequence[str]
+    pictures: Sequence[Image]
+
+
+def write(folders: Sequence[Path], results: Path, console: Console) -> None:
+    """Compare the base with the trained models, print tables, write ``unified.json`` and ``unified.png``.
+
+    Args:
+        folders: result folders of unified sites.
+
+    Raises:
+        CheckpointError, FedgramError: a result is damaged, or its site cannot be opened any more.
+    """
+    kept = {folder: result.read_trained(folder) for folder in folders}
+    sites = [open_unified_site(facts["site"], config, job) for facts, config, job, _ in kept.values()]
+    questions = _chosen(sites)
+    before = _look(sites, questions)
+    for site, (folder, (facts, _, job, tensors)) in zip(sites, kept.items(), strict=True):
+        result.require_base(site.spec.backbone, facts, job)
+        result.restore_trained(site.model, site.optimizer, tensors, folder)
+    after = _look(sites, questions)
+    plain = {"before": dict(before.scores), "after": dict(after.scores)}
+    write_text(results / "unified.json", json.dumps(plain, indent=1, allow_nan=False))
+    console.print(_table(before, after))
+    figure = _figure([q for _, q in questions], _prompts(sites), before, after)
+    write_atomically(results / "unified.png", lambda part: figure.savefig(part, format="png", dpi=110))
+
+
+def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Question]]) -> Shown:
+    """GenEval's pictures are made once, by the first site that has prompts: between sites only data differ."""
+    scores, first = {}, next((site for site in sites if site.prompts), None)
+    for site in sites:
+        asked = site if site is first else dataclasses.replace(site, prompts=())
+        scores[site.name] = local.evaluate(asked, "test")
+    answers = []
+    for site, question in questions:
+        seen = site.model.unified.see([open_image(Picture(question.image))])
+        answers += site.model.unified.understand(seen, [question.text])
+    pictures: list[Image] = []
+    if first is not None:
+        texts = [prompt.text for prompt in _prompts(sites)]
+        pictures = first.model.unified.generate(texts, derive_generator(first.job.seed, "figure"))
+    return Shown(scores, answers, pictures)
+
+
+def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
+    """Test questions of every site: of each that begins otherwise the first one, not the best one."""
+    found, begun = [], set()
+    for site in sites:
+        mine = []
+        for question in site.data["test"].items.questions:
+            beginning = tuple(question.text.split()[:2])
+            if beginning not in begun and len(mine) < _QUESTIONS // len(sites):
+                begun.add(beginning)
+                mine.append((site, question))
+        found += mine
+    return found[:_QUESTIONS]
+
+
+def _prompts(sites: Sequence[UnifiedSite]) -> list[Prompt]:
+    """Spread over the skills of the first site that has prompts."""
+    prompts = next((site.prompts for site in sites if site.prompts), [])
+    chosen = torch.linspace(0, len(prompts) - 1, _PICTURES).long().tolist() if prompts else []
+    return [prompts[i] for i in chosen]
+
+
+def _table(before: Shown, after: Shown) -> Table:
+    table = Table(title="Unified sites: test questions of their own, and pictures made from public prompts")
+    for column in ("site", "what", "before", "after"):
+        table.add_column(column, justify="left" if column in ("site", "what") else "right")
+    for site, scores in after.scores.items():
+        for name, score in scores.items():
+            if not name.endswith("loss"):
+                skill = name.removeprefix("geneval_").replace("_", " ")
+                shown = f"{before.scores[site][name]:.2f}", f"{score:.2f}"
+                table.add_row("all" if "geneval" in name else site, _NAMES.get(name, f"GenEval, {skill}"), *shown)
+    return table
+
+
+def _figure(questions: Sequence[Question], prompts: Sequence[Prompt], before: Shown, after: Shown) -> Figure:
+    figure = Figure(figsize=(15, 3.2 + 4.6 * bool(prompts)), layout="constrained")
+    upper, *lower = figure.subfigures(
+        1 + bool(prompts), 1, squeeze=False, height_ratios=[1, 1.3][: 1 + bool(prompts)]
+    )[:, 0]
+    upper.suptitle("questions of the sites' test pictures: answers before and after")
+    for axes, question, old, new in zip(
+        upper.subplots(1, _QUESTIONS), questions, before.answers, after.answers, strict=False
+    ):
+        axes.imshow(open_image(Picture(question.image)))
+        right = "green" if new == question.answer else "firebrick"
+        axes.set_title(question.text, fontsize=8)
+        axes.set_xlabel(
+            f"before: {old[:20]}\nafter: {new[:20]}\ntruth: {question.answer}", fontsize=8, color=right
+        )
+        axes.set(xticks=[], yticks=[])
+    if prompts:
+        lower[0].suptitle("pictures made from words, before and after")
+        grid = lower[0].subplots(2, _PICTURES)
+        for row, (shown, what) in zip(grid, ((before, "before"), (after, "after")), strict=True):
+            for axes, prompt, picture in zip(row, prompts, shown.pictures, strict=True):
+                axes.imshow(picture, interpolation="nearest")
+                axes.set(xticks=[], yticks=[])
+                if what == "before":
+                    axes.set_title(_folded(prompt.text.removeprefix("a photo of ")), fontsize=8)
+            row[0].set_ylabel(what)
+    return figure
+
+
+def _folded(text: str) -> str:
+    """In two lines where it is long."""
+    words = text.split()
+    return (
+        text if len(text) < 20 else f"{' '.join(words[: len(words) // 2])}\n{' '.join(words[len(words) // 2 :])}"
+    )

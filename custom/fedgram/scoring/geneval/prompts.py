@@ -1,0 +1,157 @@
+"""Prompts with what their pictures must show, in GenEval's published format; made for scenes, or read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedgram.data.boxes import OPPOSITE, only_relation
+from fedgram.demo.scene_words import SKILLS, portray
+from fedgram.demo.scenes import Scene, World
+from fedgram.errors import DataError
+
+_FRUITLESS = 200  # draws that give no new prompt: there are no more
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """``count`` things of a label; at least so many to be included, fewer to be excluded.
+
+    Attributes:
+        colour: of all of them, where the prompt names one.
+        position: a relation, and which of the prompt's included things it is to.
+    """
+
+    label: str
+    count: int
+    colour: str | None = None
+    position: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of ``evaluation_metadata.jsonl``.
+
+    Attributes:
+        tag: the skill.
+        include: all must hold.
+        exclude: none may hold.
+    """
+
+    text: str
+    tag: str
+    include: tuple[Wanted, ...]
+    exclude: tuple[Wanted, ...] = ()
+
+
+def describe(skill: str, scene: Scene, text: str) -> Prompt:
+    """What :func:`~fedgram.demo.scene_words.portray` gave, as a prompt with its metadata.
+
+    Raises:
+        DataError: the scene of a position shows none.
+    """
+    looks = [(t.shape, t.colour) for t in scene.things]
+    if skill == "counting":
+        shape, count = looks[0][0], len(looks)
+        return Prompt(text, skill, (Wanted(shape, count),), (Wanted(shape, count + 1),))
+    if skill == "position":
+        (first, _), (second, _) = looks
+        relation = only_relation(scene.things[0].box, scene.things[1].box)
+        if relation is None:
+            raise DataError("no clear position", where=f"scene of {text!r}", expected="one thing beside the other")
+        return Prompt(text, skill, (Wanted(second, 1), Wanted(first, 1, position=(relation, 0))))
+    coloured = skill in ("colors", "color_attr")
+    return Prompt(text, skill, tuple(Wanted(s, 1, c if coloured else None) for s, c in looks))
+
+
+def make_prompts(world: World, each: int, seed: int) -> list[Prompt]:
+    """Up to ``each`` different prompts of each skill: fewer where the world has no more.
+
+    Raises:
+        ConfigError: a world with too few colours or shapes for a skill.
+    """
+    generator = np.random.default_rng(seed)
+    prompts = []
+    for skill in SKILLS:
+        found: dict[str, Prompt] = {}
+        fruitless = 0
+        while len(found) < each and fruitless < _FRUITLESS:
+            scene, text = portray(skill, generator, world)
+            fruitless = fruitless + 1 if text in found else 0
+            found.setdefault(text, describe(skill, scene, text))
+        prompts += found.values()
+    return prompts
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a file in the format of GenEval's ``evaluation_metadata.jsonl``.
+
+    Raises:
+        DataError: no such file, or a line that is not of this format.
+    """
+    if not path.is_file():
+        raise DataError("no such file", where=path, expected="GenEval's evaluation_metadata.jsonl")
+    prompts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(_prompt(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"not a prompt ({type(error).__name__})",
+                where=f"{path}, line {number}",
+                expected='{"prompt": …, "tag": …, "include": [{"class": …, "count": …}]}',
+            ) from None
+    if not prompts:
+        raise DataError("no prompts", where=path)
+    return prompts
+
+
+def write_prompts(path: Path, prompts: list[Prompt]) -> None:
+    """Write prompts in the published format, one a line."""
+    lines = [json.dumps(_record(prompt)) for prompt in prompts]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _prompt(record: Mapping[str, Any]) -> Prompt:
+    include = tuple(_wanted(entry) for entry in record["include"])
+    for index, entry in enumerate(include):
+        if entry.position is not None and (
+            entry.position[0] not in OPPOSITE or not 0 <= entry.position[1] < index
+        ):
+            raise ValueError("position")
+    return Prompt(
+        str(record["prompt"]), str(record["tag"]), include, tuple(_wanted(e) for e in record.get("exclude", ()))
+    )
+
+
+def _wanted(entry: Mapping[str, Any]) -> Wanted:
+    position = entry.get("position")
+    return Wanted(
+        str(entry["class"]),
+        int(entry["count"]),
+        entry.get("color"),
+        None if position is None else (str(position[0]), int(position[1])),
+    )
+
+
+def _record(prompt: Prompt) -> dict[str, Any]:
+    record = {"tag": prompt.tag, "include": [_entry(w) for w in prompt.include]}
+    if prompt.exclude:
+        record["exclude"] = [_entry(w) for w in prompt.exclude]
+    return record | {"prompt": prompt.text}
+
+
+def _entry(wanted: Wanted) -> dict[str, Any]:
+    entry: dict[str, Any] = {"class": wanted.label, "count": wanted.count}
+    if wanted.colour is not None:
+        entry["color"] = wanted.colour
+    if wanted.position is not None:
+        entry["position"] = list(wanted.position)
+    return entry

@@ -1,0 +1,41 @@
+"""A site's samples: read as its site file says, and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedgram.config.site import SiteConfig
+from fedgram.data import splits
+from fedgram.demo.fedumm import locate
+from fedgram.errors import DataError
+from fedgram.modalities.base import Modality
+from fedgram.records import Sample
+
+
+def read_samples(config: SiteConfig, modality: Modality) -> list[Sample]:
+    """All samples of a site.
+
+    Raises:
+        DataError: by file, row and column.
+    """
+    return modality.read(locate(config.data, Path(config.cache).expanduser()), config.reading)
+
+
+def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
+    """``train``, ``validation`` and ``test`` samples of the given concepts (all when empty), split by group.
+
+    Raises:
+        DataError: a concept without samples.
+    """
+    present = {s.concept for s in samples}
+    absent = sorted(set(concepts) - present)
+    if absent:
+        raise DataError(f"no sample of {absent}", where=f"{name}: concepts", expected=", ".join(sorted(present)))
+    wanted = set(concepts) or present
+    return {part: [s for s in rows if s.concept in wanted] for part, rows in splits.split(samples).items()}
+
+
+def concepts_of(samples: Sequence[Sample]) -> list[str]:
+    """The concepts that samples name, sorted; none where the targets are something else."""
+    return sorted({s.concept for s in samples} - {""})

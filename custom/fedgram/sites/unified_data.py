@@ -1,0 +1,132 @@
+"""What a unified site learns from, split by picture, and what the frozen parts of its model make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from fedgram.config.site import SiteConfig
+from fedgram.data import splits
+from fedgram.data.captions import read_captions
+from fedgram.data.items import Caption, Question
+from fedgram.data.pixels import Picture, open_image
+from fedgram.data.vqa import read_vqa
+from fedgram.demo.fedumm import locate
+from fedgram.errors import DataError
+from fedgram.model.unified.base import UnifiedModel
+from fedgram.records import Sample, Tokens
+
+Item = TypeVar("Item", Question, Caption)
+_BATCH = 32  # pictures at a time through the frozen parts
+
+
+@dataclass(frozen=True)
+class Items:
+    """Of one split, or of a whole site."""
+
+    questions: tuple[Question, ...]
+    captions: tuple[Caption, ...]
+
+    def __len__(self) -> int:
+        return len(self.questions) + len(self.captions)
+
+
+@dataclass(frozen=True)
+class UnifiedData:
+    """Questions and captions of one split, with their pictures as the model sees them.
+
+    Attributes:
+        items: Q questions and C captions; a sample is one of them, questions first.
+        seen: (P, L, d_v), of each picture.
+        rows: (Q + C,), of each sample's picture in ``seen``.
+        targets: (C, …), what each caption's picture is to be made as.
+    """
+
+    items: Items
+    seen: Tensor
+    rows: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, samples: Tensor) -> Tokens:
+        """The pictures of some samples."""
+        return as_tokens(self.seen[self.rows[samples]])
+
+
+def read_items(config: SiteConfig) -> Items:
+    """All questions and captions of a site.
+
+    Raises:
+        ConfigError: this is a site of one modality.
+        DataError: by file and entry.
+    """
+    settings = config.require_unified()
+    cache = Path(config.cache).expanduser()
+    questions = read_vqa(locate(settings.questions, cache)) if settings.questions is not None else []
+    captions = read_captions(locate(settings.captions, cache)) if settings.captions is not None else []
+    return Items(tuple(questions), tuple(captions))
+
+
+def split_items(items: Items) -> dict[str, Items]:
+    """``train``, ``validation`` and ``test``: all that is about one picture is in one of them.
+
+    Raises:
+        DataError: the data put one picture into two splits, or train on none.
+    """
+    pictures: dict[str, Sample] = {}
+    for item in (*items.questions, *items.captions):
+        key = _key(item)
+        first = pictures.setdefault(key, Sample(item.id, item.concept, key, None, "", item.split, str(item.image)))
+        if item.split != first.split:
+            raise DataError(f"in {first.split!r} and {item.split!r}", where=item.image, expected="one split")
+    parts = {part: {s.group for s in found} for part, found in splits.split([*pictures.values()]).items()}
+    return {part: Items(_of(items.questions, keys), _of(items.captions, keys)) for part, keys in parts.items()}
+
+
+def _of(items: Sequence[Item], keys: set[str]) -> tuple[Item, ...]:
+    return tuple(item for item in items if _key(item) in keys)
+
+
+def _key(item: Question | Caption) -> str:
+    """Names a picture wherever the data lie, so that a copy of them is split alike."""
+    return f"{item.image.parent.name}/{item.image.name}"
+
+
+def look(items: Items, model: UnifiedModel) -> UnifiedData:
+    """Run each picture once through the frozen parts of the model.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    paths = [item.image for item in (*items.questions, *items.captions)]
+    numbers = {path: i for i, path in enumerate(dict.fromkeys(paths))}
+    seen = in_batches(model.see, [Picture(path) for path in numbers])
+    targets = in_batches(model.targets, [Picture(caption.image) for caption in items.captions])
+    return UnifiedData(items, seen, torch.tensor([numbers[path] for path in paths], dtype=torch.long), targets)
+
+
+def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture]) -> Tensor:
+    """What a frozen part makes of pictures, opened a batch at a time, on the CPU; an empty tensor of none."""
+    parts = [
+        what([open_image(picture) for picture in pictures[i : i + _BATCH]]).cpu()
+        for i in range(0, len(pictures), _BATCH)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
+def as_tokens(seen: Tensor) -> Tokens:
+    """Pictures as the rest of fedgram has them: every token is there."""
+    return Tokens(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
+
+
+def counts(parts: Mapping[str, Items]) -> dict[str, tuple[int, int]]:
+    """Questions and captions by split."""
+    return {part: (len(items.questions), len(items.captions)) for part, items in parts.items()}

@@ -1,0 +1,24 @@
+"""What a run ends with, before anybody looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedgram.records import SiteEvaluation
+from fedgram.training.server import ServerState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    Attributes:
+        server: the last server state.
+        together: evaluation of the global model by site.
+        alone: evaluation after training alone by site; empty without a baseline.
+    """
+
+    server: ServerState
+    together: Mapping[str, SiteEvaluation]
+    alone: Mapping[str, SiteEvaluation]

@@ -1,1 +1,0 @@
-"""Makes the embedded small Janus from rendered scenes: ``python -m fedgram.unified.pretraining FOLDER``."""

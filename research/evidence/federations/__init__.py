@@ -1,0 +1,45 @@
+"""Federations on which methods are compared: real or made, none of them paired, all of them unpaired silos.
+
+Each module has ``build(folder, *, sites, alpha, seed)``. It writes ordinary site files and anchor sets below
+``folder``, once, and describes them; what it writes follows from its arguments, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedgram.config.job import AnchorPin, BackboneConfig
+from fedgram.config.site import SiteConfig
+
+NAMES = ("carnivora", "digits", "pathogens", "synthetic")  # modules with ``build``
+EVEN = float("inf")  # α of a split without any skew
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What a job needs to know and what each site's own file says.
+
+    Attributes:
+        name: of the benchmark, with what was broken on purpose.
+        sites: by name, ready for :func:`fedgram.sites.single.open_site`. A site's name begins with the name of
+            its modality in the anchor manifests.
+        anchors: the set that trains; its folder is in every site's file.
+        heldout: a disjoint set for evaluation only.
+        backbone: the shared transformer.
+    """
+
+    name: str
+    sites: Mapping[str, SiteConfig]
+    anchors: AnchorPin
+    heldout: AnchorPin
+    backbone: BackboneConfig
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of the sites of a modality, in order."""
+        return [name for name in self.sites if kind_of(name) == kind]
+
+
+def kind_of(site: str) -> str:
+    """The modality of a site, as anchor manifests call it."""
+    return site.rpartition("-")[0]

@@ -1,0 +1,54 @@
+"""What the sources of a federation give: labelled items, and the pool of one modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from fedgram.records import Sample
+
+T = TypeVar("T", bound="Item | Sample")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled item before it is given to a site.
+
+    Attributes:
+        id: unique in its pool, without blanks or slashes.
+        concept: its class.
+        group: what must not be on two sites nor on two sides of a split (species, patient, language).
+        content: PNG bytes, a text, a sequence, or the cells of a row by column.
+    """
+
+    id: str
+    concept: str
+    group: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Everything that the sites of one modality have together.
+
+    Attributes:
+        kind: the modality as anchor manifests call it.
+        modality: as a site file calls it.
+        tokenizer: as a site file calls it.
+        items: disjoint by group from all anchors of this modality.
+        unseen: concepts whose labels no site of this modality trains on; their samples are there to be named by
+            others.
+    """
+
+    kind: str
+    modality: str
+    tokenizer: str
+    items: tuple[Item, ...]
+    unseen: frozenset[str] = frozenset()
+
+
+def ranked(items: Iterable[T]) -> list[T]:
+    """In an order that depends on nothing but the ids."""
+    return sorted(items, key=lambda item: sha256(f"evidence|{item.id}".encode()).digest())

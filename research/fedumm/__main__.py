@@ -1,0 +1,78 @@
+"""Runs the study of FedUMM, and goes on where it stopped.
+
+    python -m research.fedumm [--workers 2] [--minutes 600] [--folder FOLDER] [--results research/results]
+
+Every finished run is a row of `fedumm.csv` at once; the first seed of everything comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from dataclasses import asdict, fields
+from functools import partial
+from itertools import product
+from math import inf
+from pathlib import Path
+
+import pandas as pd
+
+from research.fedumm.trial import Trial, quiet, run
+from research.pool import run_all
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+FOLDER = Path("~/.cache/fedgram/fedumm-study").expanduser()
+SEEDS = range(3)
+_KEYS = [field.name for field in fields(Trial)]
+
+
+def trials() -> list[Trial]:
+    """Base, ceiling, the paper's grid and the floor; then methods, ranks and rounds on four sites of α = 0.5."""
+    grid = [(1, inf), *product((4, 16, 2, 8), (0.1, inf, 0.5, 1.0))]
+    found = []
+    for seed in SEEDS:
+        found += [Trial(1, inf, "fedit", 16, 0, seed)]
+        found += [Trial(clients, alpha, "fedit", 16, 10, seed) for clients, alpha in grid]
+        found += [Trial(4, alpha, "local", 16, 10, seed) for alpha in (0.1, inf, 0.5, 1.0)]
+        found += [Trial(4, 0.5, "ffa", 16, 10, seed), Trial(4, 0.5, "geo", 16, 10, seed, dora=True)]
+        found += [Trial(4, 0.5, "fedsa", 16, 10, seed)]
+        found += [Trial(4, 0.5, "fedit", rank, 10, seed) for rank in (4, 64)]
+        found += [Trial(4, 0.5, "fedit", 16, rounds, seed) for rounds in (1, 4, 40)]
+    return list(dict.fromkeys(found))
+
+
+def main() -> None:
+    """Run what is missing; a run that fails is named, and the others go on."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--minutes", type=float, default=inf, help="start no run after so many minutes")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of the drawn data")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    path = options.results / "fedumm.csv"
+    there = done(path)
+    missing = [trial for trial in trials() if trial not in there]
+    work, keep = partial(run, folder=options.folder), partial(append, path)
+    failed = run_all("fedumm", missing, work, keep, quiet, workers=options.workers, minutes=options.minutes)
+    raise SystemExit(bool(failed))
+
+
+def done(path: Path) -> set[Trial]:
+    """The trials that have a row."""
+    if not path.exists():
+        return set()
+    return {Trial(**row) for row in pd.read_csv(path)[_KEYS].to_dict("records")}  # pyright: ignore
+
+
+def append(path: Path, trial: Trial, row: dict[str, float]) -> None:
+    """Add a row; the file is replaced at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = pd.DataFrame([asdict(trial) | {name: round(value, 6) for name, value in row.items()}])
+    table = pd.concat([pd.read_csv(path), fresh]) if path.exists() else fresh
+    part = path.with_suffix(".part")
+    table.sort_values(_KEYS).to_csv(part, index=False, lineterminator="\n")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

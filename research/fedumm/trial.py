@@ -1,0 +1,179 @@
+"""One run of FedUMM on rendered scenes: how sites are dealt, how they train, how all models are tested alike."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+import torch
+from fedgram.config.job import JobConfig, MethodName
+from fedgram.config.site import SiteConfig, UnifiedConfig
+from fedgram.config.strict import from_dict
+from fedgram.data.captions import TABLE, read_captions
+from fedgram.data.shares import deal, write_shares
+from fedgram.data.vqa import read_vqa
+from fedgram.demo.fedumm import WORLD
+from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
+from fedgram.scoring.geneval.prompts import Prompt, make_prompts
+from fedgram.sites.opening import open_any_site
+from fedgram.sites.unified import UnifiedSite
+from fedgram.sites.unified_data import Items, UnifiedData, look
+from fedgram.training import local
+from fedgram.training.loop import run_federation
+from fedgram.training.session import SiteSession
+
+_JOB = Path(__file__).resolve().parents[2] / "jobs/fedumm/app_server/config/config_fed_server.json"
+STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
+_PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill
+_PUBLIC = 1000  # seeds from here on draw the test, which no site sees
+_JUDGED = 4  # sites whose own models are tested, where every site has its own
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is run; its fields are the first columns of the table of results.
+
+    Attributes:
+        clients: sites; 1 is central training.
+        alpha: of the Dirichlet over the shapes in the pictures.
+        method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA.
+        rank: r.
+        rounds: in which the :data:`STEPS` steps are divided; 0 is the public base, untrained.
+        seed: of data, partition and training.
+        dora: whether magnitudes train.
+    """
+
+    clients: int
+    alpha: float
+    method: MethodName
+    rank: int
+    rounds: int
+    seed: int
+    dora: bool = False
+
+
+def run(trial: Trial, folder: Path) -> dict[str, float]:
+    """Train and test on scenes that nobody trained on.
+
+    Args:
+        folder: of the drawn data; what is there is not drawn again.
+    """
+    started = time.perf_counter()
+    job, sites = open_sites(trial, folder)
+    costs = _federate(sites, job, started) if trial.rounds else {}
+    items, prompts = _test(folder, trial.seed)
+    own = trial.method == "local" or trial.dora or trial.method == "fedsa"
+    judged = [*sites.values()][: _JUDGED if own else 1]
+    data = look(items, judged[0].model.unified)
+    scores = [_judge(site, data, prompts) for site in judged]
+    return {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
+
+
+def open_sites(trial: Trial, folder: Path) -> tuple[JobConfig, dict[str, UnifiedSite]]:
+    """The job of a trial, and its sites over their shares of the data."""
+    job = _job(trial)
+    configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
+    return job, {name: _open(name, config, job) for name, config in configs.items()}
+
+
+def _federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as temporary:
+        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+        outcome = run_federation(sessions, job, Path(temporary, "server"))
+    sent = [size for record in outcome.server.records for size in record.payload_bytes.values()]
+    return {"bytes up": fmean(sent), "seconds": time.perf_counter() - started}
+
+
+def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
+    site = open_any_site(name, config, job)
+    if not isinstance(site, UnifiedSite):
+        raise TypeError(type(site).__name__)
+    nothing = look(Items((), ()), site.model.unified)  # nobody looks at what sites measure of their own data
+    return replace(site, data={**site.data, "validation": nothing, "test": nothing})
+
+
+def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
+    tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
+    return local.evaluate(tested, "test")
+
+
+def _job(trial: Trial) -> JobConfig:
+    plain: dict[str, Any] = json.loads(_JOB.read_text())["workflows"][0]["args"]["job"]
+    rounds = max(1, trial.rounds)
+    steps = max(1, STEPS // (trial.clients * rounds))
+    plain["training"] |= {"rounds": rounds, "local_steps": steps, "batch_size": BATCH}
+    plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
+    plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
+    plain["aggregation"] |= {"min_sites": 1}
+    return from_dict(JobConfig, plain, "fedumm study")
+
+
+def _config(folder: Path, share: Path) -> SiteConfig:
+    return SiteConfig(
+        modality="unified",
+        data="",
+        tokenizer="",
+        anchors="demo:scenes/anchors/train",
+        heldout="demo:scenes/anchors/heldout",
+        methods=get_args(MethodName),
+        unified=UnifiedConfig(questions=str(share), captions=str(share / TABLE)),
+        device="cpu",
+        threads=1,
+        cache=str(folder / "cache"),
+    )
+
+
+def _shares(trial: Trial, folder: Path) -> Mapping[str, Path]:
+    """The folder of each site, dealt once for each partition."""
+    target = folder / f"shares-{trial.clients}-{trial.alpha}-{trial.seed}"
+    if not target.is_dir():
+        drawn = _drawn(folder, trial.seed, _TRAIN)
+        questions, captions = read_vqa(drawn / "vqa"), read_captions(drawn / "captions" / TABLE)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            fresh = Path(temporary, "fresh")
+            fresh.mkdir()
+            write_shares(fresh, deal(questions, captions, trial.clients, trial.alpha, trial.seed, "concept"))
+            fresh.rename(target)
+    return {path.name: path for path in sorted(target.iterdir()) if path.is_dir()}
+
+
+def _test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
+    """Scenes of another seed, the same for every run of this one."""
+    drawn = _drawn(folder, _PUBLIC + seed, _TEST)
+    items = Items(tuple(read_vqa(drawn / "vqa")), tuple(read_captions(drawn / "captions" / TABLE)))
+    return items, _evenly(make_prompts(WORLD, _PICTURES, _PUBLIC + seed))
+
+
+def _evenly(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """As many pictures of every skill: a skill with few prompts has several pictures of each."""
+    skills: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        skills.setdefault(prompt.tag, []).append(prompt)
+    return [prompt for found in skills.values() for prompt in islice(cycle(found), _PICTURES)]
+
+
+def _drawn(folder: Path, seed: int, count: int) -> Path:
+    target = folder / f"drawn-{seed}"
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            fresh = Path(temporary, "fresh")
+            fresh.mkdir()
+            write_scene_questions(fresh / "vqa", "train2014", count, 2 * seed, WORLD, pixels=_PIXELS)
+            write_scene_captions(fresh / "captions", count, 2 * seed + 1, WORLD, pixels=_PIXELS)
+            fresh.rename(target)
+    return target
+
+
+def quiet() -> None:
+    """One core a run."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)

@@ -1,0 +1,1 @@
+"""Makes the embedded small Janus from rendered scenes: ``python -m research.pretraining FOLDER``."""

@@ -1,0 +1,65 @@
+"""Make the embedded small Janus again: ``python -m research.pretraining FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from fedgram.demo.scenes import World
+from fedgram.model.unified.janus import Janus
+from fedgram.model.unified.janus_chat import Chat
+from fedgram.pretrained import quiet_loading
+
+from research.pretraining import encoders, language
+from research.pretraining.checkpoint import Size, make_model, make_processor
+from research.pretraining.pictures import random_pictures
+
+SEED = 0
+_GUIDANCE = 2.0  # what is right for a model this small
+
+
+def main(
+    folder: Path,
+    vision: int = 2700,
+    tokeniser: int = 700,
+    stages: Sequence[language.Stage] = language.STAGES,
+    pool: int = 6000,
+) -> None:
+    """Pre-train and save in bf16.
+
+    Args:
+        folder: for the checkpoint.
+        vision, tokeniser: steps of these stages.
+        stages: of the language tower.
+        pool: scenes of each sort, for the encoders and for each stage.
+    """
+    started = time.perf_counter()
+    torch.manual_seed(SEED)
+    size = Size()
+
+    def log(line: str) -> None:
+        print(f"{time.perf_counter() - started:6.0f} s  {line}", flush=True)
+
+    processor = make_processor(language.words(), size)
+    model = make_model(processor.tokenizer, size)
+    model.generation_config.guidance_scale = _GUIDANCE
+    pictures = random_pictures(pool, size.pixels, World(), SEED)
+    encoders.train_vision(model.model.vision_model, pictures, size.patch, vision, log)
+    encoders.train_tokeniser(model.model.vqmodel, pictures, size.patch, tokeniser, log)
+    model.requires_grad_(False).eval()
+    janus = Janus(model, Chat(processor, "the small Janus"), processor)
+    language.start(janus)
+    for seed, stage in enumerate(stages, SEED + 1):
+        lessons = language.prepare(janus, size.pixels, pool, seed, stage.skills)
+        language.teach(janus, lessons, stage, seed, log)
+    with quiet_loading():
+        model.bfloat16().save_pretrained(folder)
+        processor.save_pretrained(folder)
+    log(f"saved in {folder}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

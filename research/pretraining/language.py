@@ -1,0 +1,183 @@
+"""The language tower of the small Janus, and what ties it to the encoders.
+
+It sees every picture, and reads every word; but what the words mean it is told of half of the colours and shapes
+only, of one or two things in a picture, and of simple questions. The rest is for a federation to learn. Making
+several things from one prompt comes after making one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from fedgram.demo.scene_words import NUMBERS, SKILLS, ask, plural, portray
+from fedgram.demo.scenes import COLOURS, SHAPES, Scene, World
+from fedgram.model.unified.janus import Janus
+from fedgram.model.unified.janus_chat import Ids
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from research.pretraining.encoders import adamw, batches
+from research.pretraining.pictures import PUBLIC, make_pictures, random_pictures
+
+TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
+ONE_THING = ("single_object", "colors")  # skills of generation, likewise
+_BATCH = 16  # questions, and sentences
+_GRAMMAR = (
+    "what colour is the shape how many are there a an photo of and where from left right above below yes no "
+    "0 1 2 3 4 one two three four this in picture animal dog cat bear marten wolf fox lion otter"
+)
+
+
+def words() -> list[str]:
+    """Those that are one token each: all of the scenes' language, and a few animals."""
+    names = [*COLOURS, *SHAPES, *map(plural, SHAPES), *NUMBERS.values()]
+    return list(dict.fromkeys([*_GRAMMAR.split(), *names]))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How the tower is taught for a while.
+
+    Attributes:
+        steps: of AdamW.
+        skills: of which prompts are.
+        pictures: to make in each step.
+        wordless: share of them that nothing is said about, of the whole world.
+        asks_every: so many steps come questions to answer and sentences to read; 0 is never.
+    """
+
+    steps: int
+    skills: tuple[str, ...]
+    pictures: int
+    wordless: float
+    asks_every: int
+
+
+STAGES = (
+    Stage(1000, ONE_THING, _BATCH, 1 / 3, 1),
+    Stage(900, ONE_THING, 2 * _BATCH, 1 / 3, 0),
+    Stage(1200, ONE_THING, _BATCH, 1 / 3, 1),
+    Stage(3000, SKILLS, 2 * _BATCH, 1 / 8, 4),
+)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the base is taught, seen once by its frozen encoders.
+
+    Attributes:
+        asked: scenes to ask about.
+        seen: their pictures, (N, L, d_v).
+        told: prompts of other scenes.
+        told_codes: of their pictures, (N, T).
+        silent_codes: of pictures of the whole world that nothing is said about, (N, T).
+    """
+
+    asked: Sequence[Scene]
+    seen: Tensor
+    told: Sequence[str]
+    told_codes: Tensor
+    silent_codes: Tensor
+
+
+def prepare(janus: Janus, size: int, count: int, seed: int, skills: Sequence[str]) -> Lessons:
+    """``count`` scenes of each sort, prompts of these skills; the encoders of ``janus`` are trained."""
+    generator = np.random.default_rng(seed)
+    asked = make_pictures([_public_scene(generator) for _ in range(count)], size)
+    told = [portray(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
+    silent = random_pictures(count, size, World(), seed + 1)
+    codes = [in_parts(janus.targets, pictures) for pictures in (_drawn(told, size), silent.images)]
+    return Lessons(asked.scenes, in_parts(janus.see, asked.images), [text for _, text in told], *codes)
+
+
+def start(janus: Janus) -> None:
+    """Give the embedding of codes the tokeniser's own, which says how alike they are."""
+    model = janus.model.model
+    with torch.no_grad():
+        model.generation_embeddings.weight.copy_(model.vqmodel.quantize.embedding.weight)
+
+
+def teach(janus: Janus, lessons: Lessons, stage: Stage, seed: int, log: Callable[[str], None]) -> None:
+    """Train all but the two encoders, in place.
+
+    Args:
+        seed: of the questions and sentences.
+        log: told how it goes.
+    """
+    model = janus.model.model
+    frozen = {id(p) for part in (model.vision_model, model.vqmodel) for p in part.parameters()}
+    trained = [p for p in janus.model.parameters() if id(p) not in frozen]
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    optimizer, schedule = adamw(trained, 2e-3, stage.steps)
+    generator, making, asking = np.random.default_rng(seed), [], []
+    for step, rows in enumerate(batches(len(lessons.told), stage.pictures, stage.steps)):
+        loss = generation = _making_loss(janus, lessons, rows, stage.wordless)
+        making.append(generation.item())
+        if stage.asks_every and step % stage.asks_every == 0:
+            questions = [_question(lessons.asked[i], generator) for i in rows[:_BATCH].tolist()]
+            texts, answers = map(list, zip(*questions, strict=True))
+            understanding = janus.understanding_loss(lessons.seen[rows[:_BATCH]], texts, answers)
+            loss = generation + understanding + reading_loss(janus, _sentences(generator))
+            asking.append(understanding.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 99:
+            asked = f", understanding {fmean(asking):.3f}" if asking else ""
+            log(f"language {step + 1}: generation {fmean(making):.3f}{asked}")
+            making, asking = [], []
+    janus.model.requires_grad_(False)
+
+
+def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor, wordless: float) -> Tensor:
+    """Of pictures, a share of them from no words."""
+    words = len(rows) - round(len(rows) * wordless)
+    told, silent = rows[:words], rows[words:]
+    numbers: list[int] = rows.tolist()
+    prompts = janus.chat.prompts([lessons.told[i] for i in numbers])
+    values = prompts.values.clone()
+    values[words:] = janus.chat.without_words(values[words:])
+    codes = torch.cat([lessons.told_codes[told], lessons.silent_codes[silent]])
+    return janus.codes_loss(Ids(values, prompts.mask), codes)
+
+
+def reading_loss(janus: Janus, texts: list[str]) -> Tensor:
+    """Mean cross-entropy of the next word of sentences without pictures."""
+    said = janus.chat.answers(texts)
+    embedded = janus.model.get_input_embeddings()(said.values[:, :-1])
+    states = janus.tower(inputs_embeds=embedded, attention_mask=said.mask[:, :-1]).last_hidden_state
+    there = said.mask[:, 1:].bool()
+    return cross_entropy(janus.model.lm_head(states[there]), said.values[:, 1:][there])
+
+
+def in_parts(what: Callable[[Sequence[Image]], Tensor], images: Sequence[Image]) -> Tensor:
+    """A frozen encoder over many pictures, 64 at a time."""
+    return torch.cat([what(images[i : i + 64]) for i in range(0, len(images), 64)])
+
+
+def _drawn(told: Sequence[tuple[Scene, str]], size: int) -> Sequence[Image]:
+    return make_pictures([scene for scene, _ in told], size).images
+
+
+def _public_scene(generator: np.random.Generator) -> Scene:
+    return portray("two_object" if generator.random() < 0.5 else "colors", generator, PUBLIC)[0]
+
+
+def _question(scene: Scene, generator: np.random.Generator) -> tuple[str, str]:
+    while True:
+        asked = ask(scene, TOPICS[int(generator.integers(len(TOPICS)))], generator, PUBLIC)
+        if asked is not None:
+            return asked.text, asked.answer
+
+
+def _sentences(generator: np.random.Generator) -> list[str]:
+    """Prompts of the whole world, as text alone."""
+    return [portray(SKILLS[int(generator.integers(len(SKILLS)))], generator, World())[1] for _ in range(_BATCH)]

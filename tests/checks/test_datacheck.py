@@ -1,0 +1,199 @@
+"""`fedgram data check`: every fault that it knows, made once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedgram.checks.data import check
+from fedgram.cli.main import app
+from PIL import Image
+from site_data import write_image
+from toy import ROOT
+from typer.testing import CliRunner
+
+COMMON = f"""
+tokenizer = "minilm"
+anchors = "{ROOT / "anchors/carnivora/train"}"
+"""
+
+
+def site(folder: Path, settings: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "site.toml").write_text(COMMON + settings)
+    return folder / "site.toml"
+
+
+def texts(folder: Path, rows: list[str], settings: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "notes.csv").write_text("\n".join(["id,text,concept,group", *rows]) + "\n")
+    return site(folder, f'modality = "text"\ndata = "{folder / "notes.csv"}"\n{settings}')
+
+
+def good_rows(each: int = 40) -> list[str]:
+    names = ("Canidae", "Felidae")
+    return [f"{c}{i},text {i} of {c},{c},{c}{i // 2}" for c in names for i in range(each)]
+
+
+def found(path: Path) -> dict[str, str]:
+    """Level by text of every finding; each has a remedy."""
+    findings = check(path).findings
+    assert all(finding.remedy for finding in findings if finding.level != "ok")
+    return {finding.text: finding.level for finding in findings}
+
+
+def test_nothing_to_complain_of(tmp_path: Path):
+    assert found(texts(tmp_path, good_rows())) == {}
+    result = CliRunner().invoke(app, ["data", "check", str(tmp_path / "site.toml")])
+    assert result.exit_code == 0, result.output
+    for text in ("train", "Canidae", "never sent", "nothing to complain of"):
+        assert text in result.output
+    assert result.output.count(" of Canidae ") == 5  # a preview, not the data
+
+
+BEARS = [f"u{i},bear {i},Ursidae,u" for i in range(12)]
+ELKS = [f"e{i},elk {i},Cervidae,e{i // 2}" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (good_rows(6), "fewer than 10 training samples of Canidae, Felidae"),
+        (good_rows(6), "test samples: a test metric says little"),
+        ([*good_rows(400), *BEARS[:1]], "280 training samples of Felidae and 1 of Ursidae"),
+        ([*good_rows(), *BEARS], "never tested: Ursidae"),
+        ([*good_rows(), *BEARS], "never validated: Ursidae"),
+        ([f"{row}-{i}" for i, row in enumerate(good_rows())], "a group of its own"),
+        ([*good_rows(), *ELKS], "no text anchor of Cervidae"),
+    ],
+)
+def test_warnings_of_labels(rows: list[str], text: str, tmp_path: Path):
+    (level,) = [level for finding, level in found(texts(tmp_path, rows)).items() if text in finding]
+    assert level == "warning"
+
+
+def test_copies_across_the_split_and_with_two_labels(tmp_path: Path):
+    rows = good_rows()
+    copies = [f"copy{i},text {i} of Canidae,Canidae,other{i}" for i in range(40)]
+    findings = found(texts(tmp_path, [*rows, *copies, "torn,text 3 of Felidae,Canidae,Felidae1"]))
+    (across,) = [text for text in findings if "in more than one split" in text]
+    assert "notes.csv, row " in across
+    assert "text 3" not in across
+    assert any(text.startswith("1 contents have two labels") for text in findings)
+
+
+def test_a_group_on_both_sides_is_an_error_of_its_own(tmp_path: Path):
+    rows = [row + (",train" if i % 2 else ",test") for i, row in enumerate(good_rows())]
+    path = texts(tmp_path, rows)
+    (tmp_path / "notes.csv").write_text((tmp_path / "notes.csv").read_text().replace("group\n", "group,split\n"))
+    result = CliRunner().invoke(app, ["data", "check", str(path)])
+    assert result.exit_code == 1
+    assert "one group is in test and in train" in result.output
+    assert "row 1" in result.output
+    assert "remedy" in result.output
+
+
+def test_failures_end_with_1(tmp_path: Path):
+    for name, rows in {
+        "one class": [f"{i},t{i},Canidae,{i}" for i in range(30)],
+        "no anchor": [row.replace("Canidae", "elk").replace("Felidae", "owl") for row in good_rows()],
+    }.items():
+        path = texts(tmp_path / name, rows)
+        assert "failure" in found(path).values()
+        assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1
+    assert CliRunner().invoke(app, ["data", "check", str(tmp_path / "nowhere.toml")]).exit_code == 1
+
+
+def test_data_without_concepts(tmp_path: Path):
+    rows = [f"{i},t{i},{i % 7}.5,{i // 2}" for i in range(60)]
+    path = texts(tmp_path, rows, 'task = "regression"\n[columns]\ntarget = "concept"\nconcept = "nowhere"\n')
+    text = (tmp_path / "notes.csv").read_text()
+    assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1  # named, and not there
+    path.write_text(path.read_text().replace('concept = "nowhere"\n', "").replace('"concept"', '"days"'))
+    (tmp_path / "notes.csv").write_text(text.replace("concept", "days"))
+    assert list(found(path).values()) == ["ok"]
+    output = CliRunner().invoke(app, ["data", "check", str(path)]).output
+    assert "days" in output
+    assert "(0.5 … 6.5)" in output
+    path.write_text(path.read_text().replace("carnivora/train", "carnivora/nowhere"))
+    assert list(found(path).values()) == ["failure"]  # anchors are needed all the same
+
+
+def test_columns_of_a_table(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    lines = ["id,concept,patient,age,empty,same,date,stage,sparse"]
+    for i in range(60):
+        stage = "IV" if i == 59 else "I"
+        concept, few = ("Canidae", "Felidae")[i % 2], i if i < 9 else ""
+        lines.append(f"{i},{concept},{i // 2},{rng.integers(90)},,7,day {i},{stage},{few}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    settings = f'modality = "tabular"\ndata = "{tmp_path / "t.csv"}"\n[columns]\ngroup = "patient"\n'
+    path = site(tmp_path, settings)
+    findings = found(path)
+    assert "columns empty, same: the same in all training rows, or empty" in findings
+    assert "column sparse: more than 50% missing" in findings
+    assert "column date: nearly every row has a category of its own" in findings
+    assert set(findings.values()) == {"warning"}
+    output = CliRunner().invoke(app, ["data", "check", str(path)]).output
+    assert "4 columns of numbers: age, empty, same, sparse" in output
+    assert "2 columns of categories: date, stage" in output
+
+
+def test_images_and_masks_that_cannot_be_used(tmp_path: Path):
+    for i in range(20):
+        write_image(tmp_path / "images" / f"p{i // 2}" / f"{i}.png", i)
+        mask = tmp_path / "masks" / f"p{i // 2}" / f"{i}.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(28, dtype=np.uint8)).save(mask)
+    path = site(tmp_path, f'modality = "image"\ntask = "segmentation"\ndata = "{tmp_path}"\n')
+    assert "failure" not in found(path).values()
+    Image.fromarray(np.eye(14, dtype=np.uint8)).save(tmp_path / "masks" / "p0" / "0.png")
+    for i in range(2, 8):
+        (tmp_path / "images" / f"p{i // 2}" / f"{i}.png").write_bytes(b"no picture")
+    findings = found(path)
+    assert sum(level == "failure" for level in findings.values()) == 4  # three by name and how many more
+    assert "4 more images or masks cannot be used" in findings
+    shutil.rmtree(tmp_path / "masks")
+    assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1
+
+
+def test_the_demo_s_own_data():
+    for modality in ("image", "text", "genomics", "tabular"):
+        assert not check(ROOT / "provisioning/simulator/local/fedgram" / f"hosp-{modality}.toml").failed
+
+
+def paired(folder: Path, ids: list[str], reports: list[str] | None = None) -> Path:
+    """Good texts with a second modality: texts again, so that no image encoder is needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reports = reports or [f"report {name}" for name in ids]
+    lines = [f"{name},{report},{name}" for name, report in zip(ids, reports, strict=True)]
+    (folder / "reports.csv").write_text("\n".join(["id,text,group", *lines]) + "\n")
+    bridge = f'[bridge]\nmodality = "text"\ndata = "{folder / "reports.csv"}"\ntokenizer = "minilm"\n'
+    return texts(folder, good_rows(), bridge)
+
+
+def test_pairs_are_counted(tmp_path: Path):
+    path = paired(tmp_path, [row.split(",")[0] for row in good_rows()])
+    assert found(path) == {}
+    output = CliRunner().invoke(app, ["data", "check", str(path)]).output
+    assert "paired with text" in output
+    assert re.search(r"pairs\W+56\W+8\W+16\b", output)
+
+
+def test_pairs_that_say_little_or_are_copies(tmp_path: Path):
+    ids = [row.split(",")[0] for row in good_rows()]
+    parts = check(paired(tmp_path / "all", ids)).parts
+    trained, tested = ([s.id for s in parts[part]] for part in ("train", "test"))
+    few = found(paired(tmp_path / "few", trained[:5] + tested[:3]))
+    assert few == {"3 test pairs: pair_recall says little": "warning"}
+    same = found(paired(tmp_path / "same", ids, ["one report"] * len(ids)))
+    assert any("in more than one split" in text for text in same)
+
+
+def test_tables_without_pairs_end_with_1(tmp_path: Path):
+    done = CliRunner().invoke(app, ["data", "check", str(paired(tmp_path, ["x", "y"]))])
+    assert done.exit_code == 1
+    assert "no pairs" in done.output

@@ -1,0 +1,231 @@
+"""Folders of images, tables of paths, masks; PNG, JPEG, TIFF and real DICOM files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom.data
+import pytest
+from fedgram import modalities
+from fedgram.config.site import Columns, Reading, TaskName
+from fedgram.data.pixels import Picture, open_image, open_mask
+from fedgram.errors import DataError
+from fedgram.records import Sample
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from site_data import write_image
+
+DICOM = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
+"""Files of real scanners that come with pydicom: compressed and not, damaged, and of everything but images."""
+CT = next(path for path in DICOM if path.name == "CT_small.dcm")
+
+
+def read(path: Path, task: TaskName = "classification", labels: str | None = None, **columns: str) -> list[Sample]:
+    return modalities.load("image").read(path, Reading(Columns(**columns), task, labels))
+
+
+def pixels(path: Path, window: tuple[float, float] | None = None) -> np.ndarray:
+    return np.asarray(open_image(Picture(path, window)))[..., 0]
+
+
+def test_a_table_of_paths(tmp_path: Path):
+    for seed, name in enumerate(("a.png", "deep/b.JPG", "c.tiff")):
+        write_image(tmp_path / "pictures" / name, seed)
+    table = tmp_path / "table.csv"
+    table.write_text("path,concept,group\npictures/a.png,x,1\npictures/deep/b,y,2\npictures/c.tiff,x,1\n")
+    samples = read(table)
+    assert [(s.concept, s.group, s.content.path.name) for s in samples] == [
+        ("x", "1", "a.png"),
+        ("y", "2", "b.JPG"),
+        ("x", "1", "c.tiff"),
+    ]
+    table.write_text(table.read_text().replace("pictures/", ""))
+    assert read(tmp_path / "pictures", labels=str(table)) == samples
+    table.write_text(table.read_text().replace("c.tiff", "patient-17.tiff"))
+    with pytest.raises(DataError, match=r"table\.csv, row 3: column 'path' names no file") as caught:
+        read(tmp_path / "pictures", labels=str(table))
+    assert "patient-17" not in str(caught.value)
+
+
+def test_a_name_without_suffix_must_be_one_file(tmp_path: Path):
+    write_image(tmp_path / "a.png", 0)
+    write_image(tmp_path / "a.jpg", 0)
+    (tmp_path / "table.csv").write_text("path,concept,group\na,x,1\n")
+    with pytest.raises(DataError, match="row 1: column 'path' names more than one file"):
+        read(tmp_path / "table.csv")
+
+
+def test_folders_of_a_split(tmp_path: Path):
+    for seed, name in enumerate(("train/x/p1/a.png", "train/y/b.png", "val/x/c.png", "test/y/d.png")):
+        write_image(tmp_path / name, seed)
+    found = {s.id: (s.split, s.concept, s.group) for s in read(tmp_path)}
+    assert found == {
+        "test/y/d.png": ("test", "y", "test/y/d.png"),
+        "train/x/p1/a.png": ("train", "x", "p1"),
+        "train/y/b.png": ("train", "y", "train/y/b.png"),
+        "val/x/c.png": ("validation", "x", "val/x/c.png"),
+    }
+
+
+def test_images_and_masks(tmp_path: Path):
+    for seed, name in enumerate(("p1/a.jpg", "b.png")):
+        write_image(tmp_path / "images" / name, seed)
+        write_image((tmp_path / "masks" / name).with_suffix(".png"), seed)
+    samples = read(tmp_path, "segmentation")
+    assert [(s.id, s.group, Path(str(s.target)).name) for s in samples] == [
+        ("b.png", "b.png", "b.png"),
+        ("p1/a.jpg", "p1", "a.png"),
+    ]
+    (tmp_path / "masks" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"images/b\.png: its mask's place names no file"):
+        read(tmp_path, "segmentation")
+    with pytest.raises(DataError, match="two folders, images and masks"):
+        read(tmp_path / "images", "segmentation")
+    (tmp_path / "t.csv").write_text("path,mask,patient\nimages/p1/a.jpg,masks/p1/a,7\n")
+    (sample,) = read(tmp_path / "t.csv", "segmentation", group="patient")
+    assert sample.target == tmp_path / "masks" / "p1" / "a.png"
+
+
+def test_a_folder_has_no_number_to_predict(tmp_path: Path):
+    write_image(tmp_path / "x" / "a.png", 0)
+    with pytest.raises(DataError, match=r"(?s)no target for regression.*`labels`"):
+        read(tmp_path, "regression")
+
+
+def test_more_than_8_bits_need_a_window(tmp_path: Path):
+    values = np.array([[0, 1000], [2000, 4095]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        with pytest.raises(DataError, match=r"(?s)pixel format I;16.*window = \[lowest, highest\]"):
+            open_image(Picture(tmp_path / name))
+        assert pixels(tmp_path / name, (1000, 3000)).tolist() == [[0, 0], [128, 255]]
+
+
+def test_what_is_no_single_image(tmp_path: Path):
+    frames = [Image.new("L", (4, 4), i) for i in range(3)]
+    frames[0].save(tmp_path / "stack.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"stack\.tif: 3 frames in one file"):
+        open_image(Picture(tmp_path / "stack.tif"))
+    write_image(tmp_path / "cut.png", 0)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"cut\.png: unreadable image"):
+        open_image(Picture(tmp_path / "cut.png"))
+
+
+def test_photographs_stand_upright(tmp_path: Path):
+    image = Image.new("RGB", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90°
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(Picture(tmp_path / "a.jpg")).size == (4, 8)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom tells what it mends
+@pytest.mark.parametrize("path", DICOM, ids=lambda path: path.stem)
+def test_every_dicom_file_opens_or_is_refused_by_name(path: Path):
+    refusal, image = "", None
+    try:
+        image = open_image(Picture(path))
+    except DataError as error:
+        refusal = str(error)
+    assert (path.name in refusal) == (image is None)
+    assert image is None or (image.mode == "RGB" and np.ptp(np.asarray(image)) > 50)
+
+
+def test_the_common_encodings_of_dicom_are_among_those_that_open():
+    for name in ("CT_small", "MR_small_RLE", "SC_rgb_jpeg_dcmtk", "JPEG2000", "examples_palette", "liver_1frame"):
+        open_image(Picture(CT.with_stem(name)))
+
+
+def test_dicom_windows_in_hounsfield_units():
+    dataset = dcmread(CT)
+    hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    for low, high in ((-160.0, 240.0), (-1000.0, 1000.0)):
+        expected = np.clip((hounsfield - low) / (high - low), 0, 1) * 255
+        assert np.abs(pixels(CT, (low, high)) - expected).max() <= 0.5
+    whole = pixels(CT)
+    assert (whole.min(), whole.max()) == (0, 255)  # it names no window: all of its range
+
+
+def changed(tmp_path: Path, **elements: object) -> Path:
+    dataset = dcmread(CT)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.save_as(tmp_path / "changed.dcm")
+    return tmp_path / "changed.dcm"
+
+
+def test_the_file_s_own_window(tmp_path: Path):
+    path = changed(tmp_path, WindowCenter=["40", "300"], WindowWidth=["400", "1500"])
+    assert (pixels(path) == pixels(CT, (-160, 240))).all()
+    assert (pixels(path, (0, 100)) == pixels(CT, (0, 100))).all()  # the site's comes first
+
+
+def test_monochrome1_is_turned_round(tmp_path: Path):
+    path = changed(tmp_path, PhotometricInterpretation="MONOCHROME1")
+    assert np.abs(255 - pixels(path, (-160, 240)).astype(int) - pixels(CT, (-160, 240))).max() <= 1
+
+
+def test_a_look_up_table(tmp_path: Path):
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 12]
+    table.add_new("LUTData", "US", [4095 - i for i in range(4096)])
+    path = changed(tmp_path, VOILUTSequence=[table], RescaleIntercept="0")
+    expected = (4095 - dcmread(CT).pixel_array.clip(0, 4095)) / 4095 * 255
+    assert np.abs(pixels(path) - expected).max() <= 0.5
+    table.add_new("LUTData", "OW", b"too short")
+    with pytest.raises(DataError, match=r"changed\.dcm: no readable pixels"):
+        pixels(changed(tmp_path, VOILUTSequence=[table]))
+
+
+def test_a_dicom_folder_is_grouped_by_patient(tmp_path: Path):
+    (tmp_path / "flu").mkdir()
+    shutil.copy(CT, tmp_path / "flu" / "IM000001")  # archives write no suffix
+    shutil.copy(CT, tmp_path / "flu" / "b.dcm")
+    write_image(tmp_path / "flu" / "c.png", 0)
+    groups = {s.id: s.group for s in read(tmp_path)}
+    assert groups == {"flu/IM000001": "1CT1", "flu/b.dcm": "1CT1", "flu/c.png": "flu/c.png"}
+
+
+def test_without_pydicom(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"(?s)pydicom is not installed.*fedgram\[formats\]"):
+        open_image(Picture(CT))
+
+
+def test_the_window_is_part_of_what_is_seen(tmp_path: Path):
+    assert len({Picture(CT, window).fingerprint() for window in (None, (0.0, 1.0), (0.0, 2.0))}) == 3
+
+
+def test_masks(tmp_path: Path):
+    classes = np.array([[0, 3], [255, 3]], dtype=np.uint8)
+    palette = Image.fromarray(classes % 4).convert("P")
+    for name, image in {
+        "a.png": Image.fromarray(classes),
+        "b.tif": Image.fromarray(classes.astype(np.uint16)),
+        "grey.png": Image.fromarray(np.stack([classes] * 3, -1)),
+        "bits.png": Image.fromarray(classes > 0),
+    }.items():
+        image.save(tmp_path / name)
+        expected = classes > 0 if name == "bits.png" else classes
+        assert (open_mask(tmp_path / name) == expected).all()
+    palette.save(tmp_path / "palette.png")
+    assert open_mask(tmp_path / "palette.png").shape == (2, 2)
+
+
+def test_what_is_no_mask(tmp_path: Path):
+    write_image(tmp_path / "a.jpg", 0)
+    with pytest.raises(DataError, match=r"a\.jpg: a JPEG file"):
+        open_mask(tmp_path / "a.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 9, (4, 4, 3), dtype=np.uint8)).save(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: pixel format RGB"):
+        open_mask(tmp_path / "b.png")
+    Image.fromarray(np.full((2, 2), 300, dtype=np.uint16)).save(tmp_path / "c.png")
+    with pytest.raises(DataError, match=r"c\.png: pixel format I;16"):
+        open_mask(tmp_path / "c.png")
+    (tmp_path / "d.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"d\.png: unreadable mask"):
+        open_mask(tmp_path / "d.png")

@@ -1,0 +1,88 @@
+"""The embedded demo of FedUMM, and the figure of a federation of unified sites."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import unified_toy
+from fedgram.data.captions import read_captions
+from fedgram.data.vqa import read_vqa
+from fedgram.demo import fedumm as demo
+from fedgram.errors import CheckpointError, DataError
+from fedgram.results import unified_report as report
+from fedgram.scoring.geneval.prompts import read_prompts
+from fedgram.training.loop import run_federation
+from rich.console import Console
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sites at once ask for demo data that are not there yet."""
+    cache, errors = tmp_path_factory.mktemp("cache"), []
+
+    def ask() -> None:
+        try:
+            demo.locate("demo:fedumm/site-1", cache)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    return cache
+
+
+def test_four_sites_have_questions_and_captions_of_different_things(cache: Path):
+    concepts = []
+    for number in range(1, demo.SITES + 1):
+        folder = demo.locate(f"demo:fedumm/site-{number}", cache)
+        questions, captions = read_vqa(folder), read_captions(folder / "captions.jsonl")
+        assert len(questions) > 200
+        assert len(captions) > 200
+        concepts.append(Counter(item.concept for item in (*questions, *captions)))
+    assert all(count.keys() & set(demo.WORLD.shapes) for count in concepts)
+    assert sum(bool(count.keys() & {"dog", "cat", "bear"}) for count in concepts) >= 1
+    shares = [count["square"] / count.total() for count in concepts]
+    assert max(shares) > 3 * min(shares)  # α = 0.5
+    assert {p.tag for p in read_prompts(demo.locate("demo:fedumm/prompts.jsonl", cache))} >= {
+        "counting",
+        "position",
+    }
+    assert len(list((cache / "demo").glob("fedumm-*"))) == 1
+    assert len(list((cache / "demo").glob("tmp*"))) == 0
+
+
+def test_other_names_are_those_of_the_rest_of_the_demo(cache: Path):
+    assert demo.locate("demo:carnivora/text", cache).is_file()
+    assert demo.locate("/somewhere", cache) == Path("/somewhere")
+    with pytest.raises(DataError, match="no such demo data"):
+        demo.locate("demo:fedumm/site-9", cache)
+
+
+def test_the_figure_shows_the_sites_before_and_after(tmp_path: Path):
+    toy = unified_toy.make(tmp_path / "toy").only("one", "answers").with_job(baseline=False)
+    outcome = run_federation(toy.sessions(tmp_path / "sites"), toy.job, tmp_path / "server")
+    folders = [tmp_path / "sites" / name / "result" for name in toy.sites]
+    shown = io.StringIO()
+    report.write(folders, tmp_path, Console(file=shown, width=120))
+    found = json.loads((tmp_path / "unified.json").read_text())
+    for name, evaluation in outcome.together.items():
+        measured = {k: v for k, v in evaluation.metrics.items() if k in found["after"][name]}
+        assert found["after"][name] == pytest.approx(measured, rel=1e-4)
+        assert found["before"][name]["understanding_loss"] != found["after"][name]["understanding_loss"]
+    assert "geneval" in found["after"]["one"]
+    assert (tmp_path / "unified.png").stat().st_size > 20_000
+    assert "GenEval, counting" in shown.getvalue()
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no result"):
+        report.write([tmp_path], tmp_path, Console(file=io.StringIO()))

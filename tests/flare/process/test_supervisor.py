@@ -1,0 +1,147 @@
+"""The training process: real processes, really killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fedgram.config.strict import to_dict
+from fedgram.flare.process.supervisor import Stopped, Supervisor, WorkerFailed
+from fedgram.records import SiteUpdate
+from fedgram.training.server import agree
+from fedgram.training.session import SiteSession
+from toy import Toy, write_site_file
+
+NAMES = ("red", "green")
+
+
+@pytest.fixture
+def supervise(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Supervisor]]:
+    """Makes the supervisor of the toy's red site; its worker is ended after the test."""
+    monkeypatch.setenv("PYTHONPATH", str(toy.root / "modules"))
+    started = []
+
+    def make(run: Toy = toy, **changes: object) -> Supervisor:
+        write_site_file(tmp_path / "local/fedgram.toml", replace(run.sites["red"], **changes))
+        job = to_dict(run.job)
+        started.append(Supervisor("red", tmp_path / "local", tmp_path / "state", "red", job))
+        return started[-1]
+
+    yield make
+    for supervisor in started:
+        supervisor.close()
+
+
+def process_of(supervisor: Supervisor) -> subprocess.Popen[bytes]:
+    assert supervisor._process is not None
+    return supervisor._process
+
+
+def same(ours: SiteUpdate, theirs: SiteUpdate) -> bool:
+    return torch.equal(ours.gram, theirs.gram) and all(
+        torch.equal(delta, theirs.delta[name]) for name, delta in ours.delta.items()
+    )
+
+
+def test_a_killed_worker_is_started_again_and_answers_as_if_nothing_had_been(toy: Toy, tmp_path: Path, supervise):
+    """kill -9 between two rounds and in the middle of one."""
+    run = toy.with_job(training={"local_steps": 150})
+    sessions = {name: SiteSession(run.open(name), tmp_path / "plain" / name) for name in NAMES}
+    state = agree([session.introduce() for session in sessions.values()], run.job)[0]
+    expected = [sessions["red"].train(state.run, replace(state.state, round=number)) for number in (0, 1)]
+
+    worker = supervise(run)
+    assert same(worker.ask("train", state.run, state.state), expected[0])
+    first = process_of(worker)
+    first.kill()
+    first.wait()
+    log = tmp_path / "state/red/log.txt"
+    opened = log.read_text().count("samples")
+
+    def kill_while_it_trains() -> None:
+        while log.read_text().count("samples") == opened:
+            time.sleep(0.01)
+        os.kill(process_of(worker).pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_while_it_trains)
+    killer.start()
+    update = worker.ask("train", state.run, replace(state.state, round=1))
+    killer.join()
+    assert worker.restarts == 2
+    assert same(update, expected[1])
+    assert process_of(worker).pid != first.pid
+
+
+def test_a_worker_that_always_dies_is_given_up(supervise, toy: Toy, tmp_path: Path):
+    (toy.root / "modules/deadly.py").write_text("import os\nos._exit(9)\n")
+    worker = supervise(modality="deadly:MODALITY")
+    with pytest.raises(WorkerFailed, match="WorkerDied"):
+        worker.ask("introduce")
+    assert worker.restarts == 3
+
+
+def test_the_kind_of_an_error_comes_back_its_text_stays(supervise, tmp_path: Path):
+    worker = supervise(data="/nowhere/patients.csv")
+    with pytest.raises(WorkerFailed) as caught:
+        worker.ask("introduce")
+    assert str(caught.value) == "FileNotFoundError"
+    assert "/nowhere/patients.csv" in (tmp_path / "state/red/log.txt").read_text()
+    assert worker.restarts == 0
+
+
+def test_a_corrected_site_file_is_read_at_the_next_task(supervise, tmp_path: Path, toy: Toy):
+    worker = supervise(modality="toy_modalities:GREEN")
+    with pytest.raises(WorkerFailed, match="ConfigError"):
+        worker.ask("introduce")
+    assert "'green'\n  expected: 'red' as in the job" in (tmp_path / "state/red/log.txt").read_text()
+    write_site_file(tmp_path / "local/fedgram.toml", toy.sites["red"])
+    assert worker.ask("introduce").site == "red"
+
+
+def test_a_task_that_is_called_off_ends_the_worker(supervise, toy: Toy):
+    worker = supervise()
+    with pytest.raises(Stopped):
+        worker.ask("introduce", stopped=lambda: True)
+    assert worker._process is None
+    assert worker.ask("introduce").site == "red"
+
+
+def test_the_worker_ends_when_its_supervisor_dies(toy: Toy, supervise, tmp_path: Path):
+    """Nothing keeps a GPU after FLARE's process at the site was killed, not even in the middle of a round."""
+    supervise()
+    script = (
+        "import sys, json; from pathlib import Path; from fedgram.flare.process.supervisor import Supervisor\n"
+        "s = Supervisor('red', Path(sys.argv[1]), Path(sys.argv[2]), 'red', json.loads(sys.argv[3]))\n"
+        "s.ask('introduce'); print(s._process.pid, flush=True)\n"
+        "s.ask('alone')\n"
+    )
+    import json
+
+    job = json.dumps(to_dict(toy.with_job(training={"rounds": 10_000}).job))
+    arguments = [str(tmp_path / "local"), str(tmp_path / "state"), job]
+    with subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker is still there"
+        time.sleep(0.05)
+
+
+def test_the_supervising_side_loads_no_model_code():
+    script = (
+        "import sys, fedgram.flare.executors; "
+        "print(sorted({'transformers', 'peft', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"

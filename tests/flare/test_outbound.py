@@ -1,0 +1,88 @@
+"""What leaves a site: the README, the code and the bytes say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fedgram.flare import outbound, wire
+from fedgram.training.server import agree
+from nvflare.app_common.abstract.fl_model import FLModel
+from toy import ROOT, Toy
+
+FIELDS = [field for part in outbound.LEAVES for field in part.fields]
+
+
+def listed(name: str) -> bool:
+    return any(name == field or (field.endswith("/") and name.startswith(field)) for field in FIELDS)
+
+
+def names(model: FLModel) -> set[str]:
+    return {*(model.params or {}), *(model.meta or {})}
+
+
+@pytest.fixture
+def messages(toy: Toy, tmp_path: Path) -> dict[str, FLModel]:
+    """Each kind of message that the red site sends in a run."""
+    sessions = toy.sessions(tmp_path)
+    introductions = [session.introduce() for session in sessions.values()]
+    state, _ = agree(introductions, toy.job)
+    red = sessions["red"]
+    return {
+        "introduction": wire.encode_introduction(introductions[0]),
+        "update": wire.encode_update(red.train(state.run, state.state)),
+        "evaluation": wire.encode_evaluation(red.evaluate(state.run, state.state)),
+    }
+
+
+def test_the_readme_lists_the_contract():
+    text = (ROOT / "README.md").read_text()
+    section = text.split("## What leaves a site\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", section, re.MULTILINE)[1:]
+    assert rows == [(part.what, part.shape, part.when) for part in outbound.LEAVES]
+
+
+def test_every_field_that_is_sent_is_in_the_contract(messages: dict[str, FLModel]):
+    for kind, model in messages.items():
+        assert [name for name in sorted(names(model)) if not listed(name)] == [], kind
+
+
+def test_every_field_of_the_contract_is_sent(messages: dict[str, FLModel]):
+    sent = set().union(*map(names, messages.values())) | {wire.ERROR_HEADER}
+    for field in FIELDS:
+        assert any(name == field or (field.endswith("/") and name.startswith(field)) for name in sent), field
+
+
+def test_no_field_is_listed_twice():
+    assert len(set(FIELDS)) == len(FIELDS)
+
+
+@pytest.mark.parametrize("magnitude", ["mean", "private"])
+def test_the_announced_bytes_are_those_that_are_sent(toy: Toy, tmp_path: Path, magnitude: str):
+    job = toy.with_job(adapter={"magnitude": magnitude})
+    site = job.open("blue")
+    extent = outbound.Extent(
+        slots=len(site.anchors.slots),
+        heldout=len(site.heldout.slots) if site.heldout else 0,
+        samples=len(site.data["train"]),
+        job=job.job,
+        shapes=site.spec.shapes,
+    )
+    sessions = job.sessions(tmp_path)
+    state, _ = agree([session.introduce() for session in sessions.values()], job.job)
+    update = wire.encode_update(sessions["blue"].train(state.run, state.state))
+    sent = {name: tensor.numel() * tensor.element_size() for name, tensor in (update.params or {}).items()}
+    amounts = outbound.amounts(extent)
+    for part in (outbound.DELTA, outbound.MAGNITUDE, outbound.GRAM):
+        expected = sum(size for name, size in sent.items() if name.startswith(part.fields[0]))
+        assert amounts[part].bytes == expected
+    assert outbound.round_bytes(extent) == sum(sent.values())
+
+
+def test_nothing_is_promised_before_the_job_is_known():
+    amounts = outbound.amounts(outbound.Extent(slots=6, heldout=4, samples=10))
+    assert amounts[outbound.DELTA] == amounts[outbound.MAGNITUDE]
+    assert amounts[outbound.DELTA].text == "depends on the job and its backbone"
+    assert amounts[outbound.GRAM] == outbound.Amount("(6, 6); at the end (10, 10)", 144)
+    assert amounts[outbound.NUMBERS].text == "10 samples; the metrics of the job"

@@ -1,0 +1,52 @@
+"""Questions across modalities, from the saved results of sites."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import fedgram
+import pytest
+from fedgram.errors import AnchorError, DataError
+from fedgram.results import crossmodal
+from fedgram.sites.single import Site
+from toy import SITES
+
+
+@pytest.fixture(scope="module")
+def sites(finished: Path) -> dict[str, Site]:
+    return {name: fedgram.load(finished, site=name).site for name in SITES}
+
+
+def part(site: Site, split: str = "test") -> crossmodal.Embedded:
+    return crossmodal.embed(site, crossmodal.samples_of(site, split))
+
+
+def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, Site]):
+    transfers = crossmodal.transfers(part(sites["green"]), part(sites["red"], "train"))
+    assert [(t.concept, t.samples > 0, t.chance) for t in transfers] == [("rye", True, 0.25)]
+    assert transfers[0].accuracy > 0.75
+    assert (
+        crossmodal.transfers(part(sites["red"]), part(sites["blue"], "train")) == []
+    )  # blue knows nothing that red does not
+
+
+def test_retrieval_beats_chance_in_anchor_coordinates(sites: dict[str, Site]):
+    for query, gallery in (("red", "green"), ("green", "blue"), ("blue", "red")):
+        found = crossmodal.compare(part(sites[query]), part(sites[gallery]))
+        assert found.relative > 2 * found.chance
+        assert found.relative_map > 2 * found.chance
+
+
+def test_sites_of_different_anchor_sets_cannot_be_compared(sites: dict[str, Site]):
+    other = dataclasses.replace(sites["blue"], anchors=dataclasses.replace(sites["blue"].anchors, sha256="0" * 64))
+    with pytest.raises(AnchorError, match="different anchor sets"):
+        crossmodal.compare(part(sites["red"]), part(other))
+
+
+def test_a_site_without_concepts_cannot_name_anything(sites: dict[str, Site]):
+    taught = part(sites["red"], "train")
+    nameless = dataclasses.replace(taught, samples=[dataclasses.replace(s, concept="") for s in taught.samples])
+    with pytest.raises(DataError, match="red: the data name no concepts"):
+        crossmodal.named_by(part(sites["blue"]), nameless)
+    assert crossmodal.compare(part(sites["blue"]), nameless).queries == 0

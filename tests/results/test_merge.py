@@ -1,0 +1,149 @@
+"""A result in stock tools: PEFT loads the adapter, AutoModel the merged checkpoint, and both give the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fedgram
+import pytest
+import torch
+import vlms
+from fedgram.cli.main import app
+from fedgram.config.job import BackboneConfig
+from fedgram.errors import BackboneError, CheckpointError
+from fedgram.model import lora, peft_checkpoint
+from fedgram.model.backbone import fingerprint, load_backbone
+from fedgram.pretrained import hub_id
+from fedgram.results.merge import merge
+from fedgram.sites.single import Site
+from peft import PeftModel
+from torch import Tensor
+from toy import Toy
+from transformers import AutoModel
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # stock PEFT 0.21
+
+
+@pytest.fixture(scope="module")
+def site(finished: Path) -> Site:
+    return fedgram.load(finished, site="red").site
+
+
+@torch.no_grad()
+def hidden(model: torch.nn.Module, site: Site) -> Tensor:
+    """Hidden states of the site's anchors, through its own adapter."""
+    tokens = site.anchors.tokens
+    return model(
+        inputs_embeds=site.model.adapter(tokens.values), attention_mask=tokens.mask.long()
+    ).last_hidden_state
+
+
+def test_stock_peft_loads_a_sites_checkpoint(toy: Toy, finished: Path, site: Site):
+    base = AutoModel.from_pretrained(toy.root / "tiny")
+    stock = PeftModel.from_pretrained(base, str(finished / "fedgram/red/result/adapter"))
+    torch.testing.assert_close(hidden(stock, site), site.model.hidden(site.anchors.tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: Site, tmp_path: Path):
+    merge(finished / "fedgram/red/result", tmp_path / "merged")
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    with torch.no_grad():
+        expected = site.model.hidden(site.anchors.tokens)
+    torch.testing.assert_close(hidden(plain, site), expected, atol=1e-5, rtol=1e-5)
+    base = load_backbone(BackboneConfig("tiny"), site.config.backbones)
+    assert (hidden(base, site) - expected).abs().max() > 0.01  # the update did something
+    assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: Site, tmp_path: Path):
+    """With averaged m: B and m of the server, in another site's model."""
+    done = CliRunner().invoke(
+        app, ["merge", str(finished / "server"), str(tmp_path / "merged"), "--base", str(toy.root / "tiny")]
+    )
+    assert done.exit_code == 0, done.output
+    stock = PeftModel.from_pretrained(
+        AutoModel.from_pretrained(toy.root / "tiny"), str(finished / "server/adapter")
+    )
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(hidden(plain, site), hidden(stock, site), atol=1e-5, rtol=1e-5)
+
+
+def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> torch.nn.Module:
+    """A server's result with a random update, and the adapted model itself."""
+    transformer = load_backbone(backbone, {backbone.name: base})
+    weights = fingerprint(transformer)
+    model = lora.attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    lora.load_direction(
+        model, {k: torch.randn(v.shape, generator=generator) for k, v in lora.direction(model).items()}
+    )
+    lora.load_magnitude(model, {k: 1.3 * v for k, v in lora.magnitude(model).items()})
+    pin = {"sha256": "0" * 64, "concepts": ["a"] * 4}
+    job = {"anchors": pin, "backbone": {"name": backbone.name, "layers": backbone.layers}}
+    (folder / "metrics.json").write_text(json.dumps({"job": job, "backbone": weights}))
+    peft_checkpoint.save_adapter(
+        folder / "adapter",
+        direction=lora.direction(model),
+        magnitude=lora.magnitude(model),
+        shapes=lora.spec(model),
+        seed=0,
+        rank=4,
+        alpha=8.0,
+        base_model=backbone.name,
+    )
+    return model.eval()
+
+
+def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: Site, tmp_path: Path):
+    """One of two layers: the plain model must not have the other back."""
+    base = toy.root / "tiny"
+    model = result_of(tmp_path, BackboneConfig("tiny", layers=1), str(base), dora=False)
+    merge(tmp_path, tmp_path / "merged", base=base)
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    assert plain.config.num_hidden_layers == 1
+    torch.testing.assert_close(hidden(plain, site), hidden(model, site), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", vlms.FAMILIES)
+@torch.no_grad()
+def test_the_language_tower_of_a_vision_language_model(family: str, tmp_path: Path):
+    """Two of three layers, adapted and merged, load as a model of their own and see padding as the tower did."""
+    base = vlms.save(family, tmp_path / "base")
+    model = result_of(tmp_path, BackboneConfig("vlm", layers=2), base, dora=True)
+    merge(tmp_path, tmp_path / "merged", base=Path(base))
+    plain = AutoModel.from_pretrained(tmp_path / "merged")
+    x = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    expected, found = (m(inputs_embeds=x, attention_mask=mask).last_hidden_state for m in (model, plain))
+    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
+
+
+def test_half_as_many_bytes(finished: Path, site: Site, tmp_path: Path):
+    merge(finished / "fedgram/red/result", tmp_path / "full")
+    merge(finished / "fedgram/red/result", tmp_path / "half", bf16=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    plain = AutoModel.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    torch.testing.assert_close(
+        hidden(plain, site), hidden(AutoModel.from_pretrained(tmp_path / "full"), site), atol=0.1, rtol=0.1
+    )
+
+
+def test_what_cannot_be_merged(toy: Toy, finished: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no result of a run"):
+        merge(tmp_path, tmp_path / "merged")
+    with pytest.raises(CheckpointError, match="is there already"):
+        merge(finished / "server", finished)
+    other = AutoModel.from_pretrained(toy.root / "tiny")
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1.0)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(BackboneError, match="on which this result was trained"):
+        merge(finished / "server", tmp_path / "merged", base=tmp_path / "other")
+
+
+def test_checkpoints_name_a_base_that_others_find():
+    assert hub_id("minilm") == "sentence-transformers/all-MiniLM-L6-v2"
+    assert hub_id("org/name") == "org/name"

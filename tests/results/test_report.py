@@ -1,0 +1,82 @@
+"""The report of runs that did not go well."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import torch
+from fedgram.config.job import AnchorPin, JobConfig
+from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteEvaluation
+from fedgram.results import report
+from fedgram.training.outcome import Outcome
+from fedgram.training.server import ServerState
+from rich.console import Console
+
+JOB = JobConfig(anchors=AnchorPin("0" * 64, ("a",) * 4), heldout=AnchorPin("1" * 64, ("a", "a", "b", "b", "c")))
+LAYER = "base_model.model.layer"
+
+
+def state() -> ServerState:
+    shared = GlobalState(1, "0" * 64, "f" * 64, {LAYER: torch.ones(3, 16)}, {}, torch.full((4, 4), float("nan")))
+    metrics = {"x": {"loss": 1.0}, "y": {"loss": 2.0}}
+    sent = {"x": 5000, "y": 5000}
+    refused = {"z": "z: Gram is not symmetric"}
+    record = RoundRecord(1, {"x": 0.5, "y": 0.5}, metrics, sent, refused, ("w",), 1.0, {"x": 1.0, "y": 1.0}, 2.0)
+    return ServerState("run", shared, {}, ModelSpec({LAYER: (3, 16, 8)}, "f" * 64, 8), {}, (), (record,))
+
+
+def printed(facts: dict) -> str:
+    text = io.StringIO()
+    report.print_report(facts, Console(file=text, width=120))
+    return text.getvalue()
+
+
+def test_an_unfinished_run_still_has_a_report(tmp_path: Path):
+    report.write_server_files(tmp_path, state(), JOB)
+    text = printed(json.loads((tmp_path / "metrics.json").read_text()))
+    assert "round 1: z: Gram is not symmetric" in text
+    assert "round 1: w: no reply" in text
+    assert "5 kB" in text
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_sites_that_share_nothing_leave_dashes(tmp_path: Path):
+    """x covers held-out anchors of a and b, y of b and c: too few in common to compare, and y has no metrics."""
+    x = SiteEvaluation("x", {"accuracy": 0.5}, torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
+    y = SiteEvaluation("y", {}, torch.eye(7), (0, 1, 2, 3), (2, 3, 4))
+    report.write(tmp_path, Outcome(state(), {"x": x, "y": y}, {}), JOB)
+    facts = json.loads((tmp_path / "metrics.json").read_text())
+    assert facts["test"] == {"x": {"accuracy": 0.5}, "y": {}}
+    assert facts["alignment"] == []
+    assert "–" in (tmp_path / "report.txt").read_text()
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_a_geometry_without_structure_is_aligned_with_nothing(tmp_path: Path):
+    x = SiteEvaluation("x", {"accuracy": 1.0}, torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
+    report.write(tmp_path, Outcome(state(), {"x": x, "y": dataclasses.replace(x, site="y")}, {}), JOB)
+    pair = json.loads((tmp_path / "metrics.json").read_text())["alignment"][0]
+    assert pair["cka"] == 0.0
+    assert pair["anchors"] == 4
+
+
+def test_every_site_is_judged_by_its_own_metric(tmp_path: Path):
+    """An error that falls is a gain; a metric that the job does not name leaves a dash."""
+    geometry = (torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
+    alone = {"x": {"accuracy": 0.5, "auroc": 0.9}, "y": {"mae": 4.0, "r2": -0.5}, "z": {"dice": 0.75}, "w": {}}
+    together = {"x": {"accuracy": 0.75}, "y": {"mae": 3.0, "r2": 0.5}, "z": {"dice": 0.5}, "w": {}}
+    before, after = (
+        {site: SiteEvaluation(site, metrics, *geometry) for site, metrics in part.items()}
+        for part in (alone, together)
+    )
+    report.write(tmp_path, Outcome(state(), after, before), JOB)
+    lines = (tmp_path / "report.txt").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
+    rows = {site: values[:4] for _, site, *values in cells}
+    assert rows["x"] == ["accuracy", "0.500", "0.750", "+0.250"]
+    assert rows["y"] == ["mae ↓", "4.000", "3.000", "+1.000"]
+    assert rows["z"] == ["dice", "0.750", "0.500", "-0.250"]
+    assert rows["w"] == ["–", "–", "–", "–"]
