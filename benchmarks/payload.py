@@ -3,11 +3,11 @@
     python benchmarks/payload.py [figure.png]
 
 From settings alone, on the ``meta`` device. The settings are Qwen2.5-VL's as published, and those of BLIP3o's code
-(:mod:`fedgram.model.unified.blip3o`): no checkpoint holds the diffusion transformer's. The adapted layers are those
-that :func:`fedgram.model.lora.spec` names. Counted are tensors as fedgram sends them: a change in bf16 up, the
-state in float32 down (m in float32 both ways); a full model in bf16 both ways, as its checkpoint is. What comes besides,
-G and the consensus (4 b² bytes for b anchors) and FLARE's envelope, is left out: ``benchmarks/wire_bytes.py``
-measures 0.2 % for it. Prints tables in Markdown.
+(:mod:`fedgram.model.unified.blip3o`): no checkpoint holds the diffusion transformer's. The adapted layers are
+those that :func:`fedgram.model.lora.spec` names. Counted are tensors as fedgram sends them: a change in bf16 up,
+the state in float32 down (m in float32 both ways); a full model in bf16 both ways, as its checkpoint is. What
+comes besides, G and the consensus (4 b² bytes for b anchors) and FLARE's envelope, is left out:
+``benchmarks/wire_bytes.py`` measures 0.2 % for it. Prints tables in Markdown.
 """
 
 from __future__ import annotations
