@@ -15,9 +15,10 @@ from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.config.unified import UnifiedConfig
+from fedgram.data.prompts import write_prompts
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
+from fedgram.demo.scene_prompts import make_prompts
 from fedgram.demo.scenes import World, draw, random_scene
-from fedgram.scoring.geneval.prompts import make_prompts, write_prompts
 from fedgram.sites.base import Participant
 from fedgram.sites.opening import open_any_site
 from fedgram.training.session import SiteSession

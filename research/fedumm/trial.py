@@ -17,11 +17,12 @@ from fedgram.config.job import JobConfig, MethodName
 from fedgram.config.site import SiteConfig, UnifiedConfig
 from fedgram.config.strict import from_dict
 from fedgram.data.captions import TABLE, read_captions
+from fedgram.data.prompts import Prompt
 from fedgram.data.shares import deal, write_shares
 from fedgram.data.vqa import read_vqa
 from fedgram.demo.fedumm import WORLD
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
-from fedgram.scoring.geneval.prompts import Prompt, make_prompts
+from fedgram.demo.scene_prompts import make_prompts
 from fedgram.sites.opening import open_any_site
 from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look

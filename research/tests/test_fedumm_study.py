@@ -7,8 +7,8 @@ from itertools import product
 from math import inf
 
 from fedgram.demo.fedumm import WORLD
+from fedgram.demo.scene_prompts import make_prompts
 from fedgram.demo.scene_words import SKILLS
-from fedgram.scoring.geneval.prompts import make_prompts
 
 from research.fedumm.__main__ import SEEDS, trials
 from research.fedumm.trial import BATCH, STEPS, _evenly, _job

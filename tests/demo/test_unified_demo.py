@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import unified_toy
 from fedgram.data.captions import read_captions
+from fedgram.data.prompts import read_prompts
 from fedgram.data.vqa import read_vqa
 from fedgram.demo import fedumm as demo
 from fedgram.errors import CheckpointError, DataError
 from fedgram.results import unified_report as report
-from fedgram.scoring.geneval.prompts import read_prompts
 from fedgram.training.loop import run_federation
 from rich.console import Console
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from fedgram import __version__
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.items import Question
+from fedgram.data.prompts import write_prompts
 from fedgram.data.shares import deal, write_shares
 from fedgram.data.vqa import read_vqa
 from fedgram.demo import files as demo
 from fedgram.demo.scene_data import silhouette_questions, write_scene_captions, write_scene_questions
+from fedgram.demo.scene_prompts import make_prompts
 from fedgram.demo.scenes import World
 from fedgram.errors import DataError
-from fedgram.scoring.geneval.prompts import make_prompts, write_prompts
 
 WORLD = World(
     colours=("red", "green", "blue", "yellow", "purple", "orange"),

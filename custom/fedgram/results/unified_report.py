@@ -19,8 +19,8 @@ from rich.table import Table
 
 from fedgram.data.items import Question
 from fedgram.data.pixels import Picture, open_image
+from fedgram.data.prompts import Prompt
 from fedgram.files import write_atomically, write_text
-from fedgram.scoring.geneval.prompts import Prompt
 from fedgram.sites import saved as result
 from fedgram.sites.single import derive_generator
 from fedgram.sites.unified import UnifiedSite

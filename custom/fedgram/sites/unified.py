@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.config.site import UNIFIED, SiteConfig
+from fedgram.data.prompts import Prompt
 from fedgram.methods import Method
 from fedgram.model import lora
 from fedgram.model.backbone import fingerprint
@@ -19,7 +20,6 @@ from fedgram.model.site_model import hidden_width
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.model.unified.loading import load_unified
 from fedgram.records import AnchorTokens, ModelSpec, Tokens
-from fedgram.scoring.geneval.prompts import Prompt
 from fedgram.scoring.geneval.rules import Detector
 from fedgram.sites.tokens import choose_device
 from fedgram.sites.unified_data import UnifiedData

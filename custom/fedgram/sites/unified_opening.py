@@ -9,6 +9,7 @@ import torch
 
 from fedgram.config.job import JobConfig
 from fedgram.config.site import SiteConfig
+from fedgram.data.prompts import read_prompts
 from fedgram.demo.fedumm import locate
 from fedgram.errors import ConfigError
 from fedgram.methods import method_of, require_allowed
@@ -18,7 +19,6 @@ from fedgram.records import AnchorTokens
 from fedgram.results import unified as result  # noqa: F401 - they say how unified sites train and what they keep
 from fedgram.scoring.geneval.exact import ExactDetector
 from fedgram.scoring.geneval.open_vocabulary import OpenVocabularyDetector
-from fedgram.scoring.geneval.prompts import read_prompts
 from fedgram.scoring.geneval.rules import Detector
 from fedgram.sites import unified_rounds as rounds  # noqa: F401 - they say how unified sites train and what they keep
 from fedgram.sites.single import find_anchors, require_heldout

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fedgram.demo.scene_prompts import describe
 from fedgram.demo.scene_words import SKILLS, portray
 from fedgram.demo.scenes import GROUND, SHAPES, Scene, Thing, World, draw, random_scene
 from fedgram.errors import ConfigError
 from fedgram.scoring.geneval.exact import ExactDetector, look
-from fedgram.scoring.geneval.prompts import describe
 from fedgram.scoring.geneval.rules import Detection, fault, score
 from PIL import Image, ImageFilter
 

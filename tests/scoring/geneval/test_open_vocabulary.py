@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 from detector_models import write_clip, write_grounding_dino, write_owl
+from fedgram.data.prompts import Prompt, Wanted
 from fedgram.errors import BackboneError, ConfigError
 from fedgram.scoring.geneval.open_vocabulary import COLOURS, OpenVocabularyDetector, overlap, without_doubles
-from fedgram.scoring.geneval.prompts import Prompt, Wanted
 from fedgram.scoring.geneval.rules import Detection, score
 from PIL import Image
 

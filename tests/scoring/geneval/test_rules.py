@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from fedgram.data.prompts import Prompt, Wanted
 from fedgram.errors import DataError
-from fedgram.scoring.geneval.prompts import Prompt, Wanted
 from fedgram.scoring.geneval.rules import Detection, fault, score
 from PIL import Image
 

@@ -11,8 +11,8 @@ from typing import Protocol
 from PIL.Image import Image
 
 from fedgram.data.boxes import Box, relations
+from fedgram.data.prompts import Prompt, Wanted
 from fedgram.errors import DataError
-from fedgram.scoring.geneval.prompts import Prompt, Wanted
 
 _MOST = 16  # detections of one label that count
 

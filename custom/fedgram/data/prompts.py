@@ -1,4 +1,4 @@
-"""Prompts with what their pictures must show, in GenEval's published format; made for scenes, or read."""
+"""Prompts with what their pictures must show, read and written in GenEval's published format."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fedgram.data.boxes import OPPOSITE, only_relation
-from fedgram.demo.scene_words import SKILLS, portray
-from fedgram.demo.scenes import Scene, World
+from fedgram.data.boxes import OPPOSITE
 from fedgram.errors import DataError
-
-_FRUITLESS = 200  # draws that give no new prompt: there are no more
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """``count`` things of a label; at least so many to be included, fewer to be excluded.
+    """A label and how many things of it: at least so many to be included, fewer to be excluded.
 
     Attributes:
         colour: of all of them, where the prompt names one.
@@ -35,7 +29,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line of ``evaluation_metadata.jsonl``.
+    """A prompt and what its picture must show: one line of ``evaluation_metadata.jsonl``.
 
     Attributes:
         tag: the skill.
@@ -47,45 +41,6 @@ class Prompt:
     tag: str
     include: tuple[Wanted, ...]
     exclude: tuple[Wanted, ...] = ()
-
-
-def describe(skill: str, scene: Scene, text: str) -> Prompt:
-    """What :func:`~fedgram.demo.scene_words.portray` gave, as a prompt with its metadata.
-
-    Raises:
-        DataError: the scene of a position shows none.
-    """
-    looks = [(t.shape, t.colour) for t in scene.things]
-    if skill == "counting":
-        shape, count = looks[0][0], len(looks)
-        return Prompt(text, skill, (Wanted(shape, count),), (Wanted(shape, count + 1),))
-    if skill == "position":
-        (first, _), (second, _) = looks
-        relation = only_relation(scene.things[0].box, scene.things[1].box)
-        if relation is None:
-            raise DataError("no clear position", where=f"scene of {text!r}", expected="one thing beside the other")
-        return Prompt(text, skill, (Wanted(second, 1), Wanted(first, 1, position=(relation, 0))))
-    coloured = skill in ("colors", "color_attr")
-    return Prompt(text, skill, tuple(Wanted(s, 1, c if coloured else None) for s, c in looks))
-
-
-def make_prompts(world: World, each: int, seed: int) -> list[Prompt]:
-    """Up to ``each`` different prompts of each skill: fewer where the world has no more.
-
-    Raises:
-        ConfigError: a world with too few colours or shapes for a skill.
-    """
-    generator = np.random.default_rng(seed)
-    prompts = []
-    for skill in SKILLS:
-        found: dict[str, Prompt] = {}
-        fruitless = 0
-        while len(found) < each and fruitless < _FRUITLESS:
-            scene, text = portray(skill, generator, world)
-            fruitless = fruitless + 1 if text in found else 0
-            found.setdefault(text, describe(skill, scene, text))
-        prompts += found.values()
-    return prompts
 
 
 def read_prompts(path: Path) -> list[Prompt]:
