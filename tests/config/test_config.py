@@ -49,7 +49,7 @@ def test_round_trip_and_fingerprint():
         ({"adapter": {"targets": []}}, r"adapter\.targets"),
         ({"adapter": {"targets": "query"}}, "targets: 'query'"),
         ({"adapter": {"magnitude": "secret"}}, r"private \| mean"),
-        ({"aggregation": {"weights": "mine"}}, "precision_sum"),
+        ({"aggregation": {"weights": "mine"}}, r"precision \| samples \| uniform"),
         ({"aggregation": {"u_min": 0}}, r"aggregation\.u_min"),
         ({"aggregation": {"max_share": 1.5}}, r"aggregation\.max_share"),
         ({"aggregation": {"server_momentum": 1}}, r"aggregation\.server_momentum"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 import random
 
@@ -13,11 +12,10 @@ from fedgram.errors import FedgramError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from reference import aggregate as reference
-from strategies import SHAPES, max_shares, normal, partial_grams, seeds, update, weights
+from strategies import SHAPES, max_shares, normal, partial_grams, update, weights
 
 NAN = float("nan")
 EXACT = {"rtol": 0, "atol": 0, "equal_nan": True}
-every_rule = pytest.mark.parametrize("rule", ["mean", "median", "trimmed"])
 
 
 def tensors_held(value, seen=None) -> int:
@@ -340,8 +338,8 @@ def test_a_reply_after_the_deadline_is_refused(c):
 # --- GramConsensus ---
 
 
-def consensus_of(sites, rule="mean", slots=6, order=None):
-    consensus = GramConsensus(slots, rule)
+def consensus_of(sites, slots=6, order=None):
+    consensus = GramConsensus(slots)
     for site in order or sites:
         consensus.add(site, *sites[site])
     return consensus.close()
@@ -351,68 +349,50 @@ def full(**grams):
     return {site: (gram, tuple(range(len(gram)))) for site, gram in grams.items()}
 
 
-@every_rule
 @given(sites=partial_grams())
-def test_consensus_equals_loops(rule, sites):
-    expected = reference.consensus(sites, 6, rule).float()
-    torch.testing.assert_close(consensus_of(sites, rule), expected, rtol=0, atol=1e-6, equal_nan=True)
+def test_consensus_equals_loops(sites):
+    expected = reference.consensus(sites, 6).float()
+    torch.testing.assert_close(consensus_of(sites), expected, rtol=0, atol=1e-6, equal_nan=True)
 
 
-@every_rule
 @given(sites=partial_grams(), shuffle=st.randoms(use_true_random=False))
-def test_consensus_is_the_same_bits_in_any_order_of_arrival(rule, sites, shuffle):
-    arrived = consensus_of(sites, rule)
+def test_consensus_is_the_same_bits_in_any_order_of_arrival(sites, shuffle):
+    arrived = consensus_of(sites)
     for _ in range(3):
         order = shuffle.sample(list(sites), len(sites))
-        torch.testing.assert_close(consensus_of(sites, rule, order=order), arrived, **EXACT)
+        torch.testing.assert_close(consensus_of(sites, order=order), arrived, **EXACT)
 
 
-def test_trimmed_is_the_same_bits_where_one_rounding_decides():
-    """A middle value halfway between two float32 numbers: the last bit of the float64 sum picks one of them."""
-    for seed in range(20):
-        low, high = normal(seed, 2).abs().clamp(max=3).div(10).tolist()
-        cosines = {"a": -low, "b": 0.5 + 2.0**-25, "c": 0.6 + high}
-        grams = {site: torch.full((2, 2), cosine, dtype=torch.float64) for site, cosine in cosines.items()}
-        sites = full(**grams)
-        results = [consensus_of(sites, "trimmed", 2, order) for order in itertools.permutations(sites)]
-        for result in results[1:]:
-            torch.testing.assert_close(result, results[0], **EXACT)
-
-
-@every_rule
 @given(sites=partial_grams())
-def test_a_pair_that_fewer_than_two_sites_share_has_no_consensus(rule, sites):
-    result = consensus_of(sites, rule)
+def test_a_pair_that_fewer_than_two_sites_share_has_no_consensus(sites):
+    result = consensus_of(sites)
     for i in range(6):
         for j in range(6):
             sharing = sum(i in own and j in own for _, own in sites.values())
             assert result[i, j].isnan().item() == (sharing < 2)
 
 
-@every_rule
 @given(sites=partial_grams(), shuffle=st.randoms(use_true_random=False))
-def test_consensus_follows_a_permutation_of_the_anchors(rule, sites, shuffle):
+def test_consensus_follows_a_permutation_of_the_anchors(sites, shuffle):
     new = shuffle.sample(range(6), 6)  # slot j becomes slot new[j]
     moved = {}
     for site, (gram, own) in sites.items():
         slots = [new[j] for j in own]
         order = sorted(range(len(own)), key=slots.__getitem__)
         moved[site] = (gram[order][:, order], tuple(sorted(slots)))
-    result = consensus_of(moved, rule)[new][:, new]
-    torch.testing.assert_close(result, consensus_of(sites, rule), rtol=0, atol=1e-6, equal_nan=True)
+    result = consensus_of(moved)[new][:, new]
+    torch.testing.assert_close(result, consensus_of(sites), rtol=0, atol=1e-6, equal_nan=True)
 
 
-@every_rule
 @given(sites=partial_grams())
-def test_a_site_without_anchors_is_absent(rule, sites):
+def test_a_site_without_anchors_is_absent(sites):
     with_idle = {**sites, "idle": (torch.ones(0, 0), ())}
-    torch.testing.assert_close(consensus_of(with_idle, rule), consensus_of(sites, rule), **EXACT)
+    torch.testing.assert_close(consensus_of(with_idle), consensus_of(sites), **EXACT)
 
 
-@every_rule
-def test_sites_that_agree_are_their_own_consensus(rule):
+def test_sites_that_agree_are_their_own_consensus():
     gram = cosine_gram(normal(0, 6, 4)).float()
-    result = consensus_of(full(a=gram, b=gram, c=gram, d=gram), rule)
+    result = consensus_of(full(a=gram, b=gram, c=gram, d=gram))
     torch.testing.assert_close(result, gram, rtol=0, atol=1e-6)
 
 
@@ -429,55 +409,24 @@ def pair(cosine: float) -> torch.Tensor:
     return torch.tensor([[1.0, cosine], [cosine, 1.0]])
 
 
-@pytest.mark.parametrize(
-    ("rule", "cosines", "expected"),
-    [
-        ("mean", [0.1, 0.2, 0.6], 0.3),
-        ("median", [0.1, 0.2, 0.6], 0.2),
-        ("median", [0.1, 0.2, 0.4, 0.6], 0.3),
-        ("trimmed", [0.1, 0.2, 0.4, 0.6], 0.3),
-        ("trimmed", [0.1, 0.2, 0.6], 0.2),
-        ("trimmed", [0.1, 0.6], 0.35),
-    ],
-)
-def test_rules_by_hand(rule, cosines, expected):
-    sites = {f"site-{k}": (pair(cosine), (0, 1)) for k, cosine in enumerate(cosines)}
-    torch.testing.assert_close(consensus_of(sites, rule, slots=2), pair(expected))
-
-
-@given(seeds)
-def test_the_robust_rules_resist_one_outlier(seed):
-    """With one site that sends an arbitrary Gram, they stay within what the honest sites said."""
-    base = normal(seed, 6, 8)
-    honest = [cosine_gram(base + 0.05 * normal(seed + k, 6, 8)).float() for k in range(1, 5)]
-    attack = cosine_gram(normal(seed + 9, 6, 1).sign()).float()
-    low, high = torch.stack(honest).amin(0) - 1e-6, torch.stack(honest).amax(0) + 1e-6
-    sites = full(**{f"h{k}": gram for k, gram in enumerate(honest)}, attacker=attack)
-    for rule in ("median", "trimmed"):
-        result = consensus_of(sites, rule)
-        assert ((low <= result) & (result <= high)).all()
-    mean = consensus_of(sites, "mean")
-    assert not ((low <= mean) & (mean <= high)).all()
+def test_the_mean_by_hand():
+    sites = {f"site-{k}": (pair(cosine), (0, 1)) for k, cosine in enumerate([0.1, 0.2, 0.6])}
+    torch.testing.assert_close(consensus_of(sites, slots=2), pair(0.3))
 
 
 def test_consensus_memory():
-    held = {}
-    for rule in ("mean", "median"):
-        consensus = GramConsensus(4, rule)
-        held[rule] = [tensors_held(consensus)]
-        for k in range(64):
-            consensus.add(f"site-{k}", cosine_gram(normal(k, 4, 3)), (0, 1, 2, 3))
-            held[rule].append(tensors_held(consensus))
-    assert set(held["mean"]) == {2}
-    assert held["median"][-1] == 2 + 64  # the documented price of a robust rule
+    consensus = GramConsensus(4)
+    held = {tensors_held(consensus)}
+    for k in range(64):
+        consensus.add(f"site-{k}", cosine_gram(normal(k, 4, 3)), (0, 1, 2, 3))
+        held.add(tensors_held(consensus))
+    assert held == {2}
 
 
-@every_rule
-def test_no_sites_no_consensus(rule):
-    assert consensus_of({}, rule).isnan().all()
+def test_no_sites_no_consensus():
+    assert consensus_of({}).isnan().all()
 
 
-@every_rule
 @pytest.mark.parametrize(
     ("site", "gram", "slots", "words"),
     [
@@ -492,21 +441,15 @@ def test_no_sites_no_consensus(rule):
         ("bad", pair(math.inf), (0, 1), "bad: Gram of shape (2, 2)"),
     ],
 )
-def test_a_rejected_gram_leaves_no_trace(rule, site, gram, slots, words):
+def test_a_rejected_gram_leaves_no_trace(site, gram, slots, words):
     good = full(a=cosine_gram(normal(0, 6, 4)), b=cosine_gram(normal(1, 6, 4)))
-    consensus = GramConsensus(6, rule)
+    consensus = GramConsensus(6)
     consensus.add("a", *good["a"])
     with pytest.raises(FedgramError) as error:
         consensus.add(site, gram, slots)
     assert words in str(error.value)
     consensus.add("b", *good["b"])
-    torch.testing.assert_close(consensus.close(), consensus_of(good, rule), **EXACT)
-
-
-def test_an_unknown_rule_is_refused():
-    with pytest.raises(FedgramError, match="unknown consensus rule 'mode'") as error:
-        GramConsensus(4, "mode")
-    assert error.value.expected == "mean | median | trimmed"
+    torch.testing.assert_close(consensus.close(), consensus_of(good), **EXACT)
 
 
 # --- target_gram ---

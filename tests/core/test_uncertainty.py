@@ -116,10 +116,10 @@ def test_refuses_an_unknown_variant_of_proximity():
     assert error.value.expected == "centered | paper"
 
 
-@given(proximities, st.sampled_from(["precision", "precision_sum"]), st.sampled_from([1e-3, U_MIN, 0.5, 1.0]))
-def test_precision_equals_the_loop(u, variant, u_min):
-    measured = precision(torch.tensor(u, dtype=torch.float64), variant, u_min=u_min)
-    assert measured == pytest.approx(reference.precision(u, variant, u_min))
+@given(proximities, st.sampled_from([1e-3, U_MIN, 0.5, 1.0]))
+def test_precision_equals_the_loop(u, u_min):
+    measured = precision(torch.tensor(u, dtype=torch.float64), u_min)
+    assert measured == pytest.approx(reference.precision(u, u_min))
 
 
 @given(proximities, st.randoms(use_true_random=False))
@@ -131,17 +131,14 @@ def test_precision_is_bounded_and_ignores_order(u, random):
 
 
 @given(proximities)
-def test_only_the_sum_weighs_by_data_size(u):
+def test_precision_does_not_weigh_by_data_size(u):
     once, twice = torch.tensor(u, dtype=torch.float64), torch.tensor(u + u, dtype=torch.float64)
     assert precision(twice) == pytest.approx(precision(once))
-    assert precision(twice, "precision_sum") == pytest.approx(2 * precision(once, "precision_sum"))
 
 
 def test_precision_by_hand():
-    """1/u of 0.5, 0.25 and 0, the last clipped to 0.1: 2 + 4 + 10 = 16."""
-    u = torch.tensor([0.5, 0.25, 0.0])
-    assert precision(u, "precision_sum", u_min=0.1) == pytest.approx(16)
-    assert precision(u, "precision", u_min=0.1) == pytest.approx(16 / 3)
+    """1/u of 0.5, 0.25 and 0, the last clipped to 0.1: (2 + 4 + 10) / 3."""
+    assert precision(torch.tensor([0.5, 0.25, 0.0]), u_min=0.1) == pytest.approx(16 / 3)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 2), ()])
@@ -157,9 +154,3 @@ def test_precision_refuses_u_min(u_min):
     with pytest.raises(FedgramError, match=f"u_min = {u_min}") as error:
         precision(torch.ones(2), u_min=u_min)
     assert error.value.expected == "0 < u_min ≤ 1"
-
-
-def test_precision_refuses_an_unknown_variant():
-    with pytest.raises(FedgramError, match="unknown precision 'samples'") as error:
-        precision(torch.ones(2), "samples")
-    assert error.value.expected == "precision | precision_sum"

@@ -42,14 +42,7 @@ def weighted_mean(
     return means
 
 
-def trimmed(values: list[float]) -> float:
-    return statistics.fmean(sorted(values)[1:-1] if len(values) >= 3 else values)
-
-
-RULES = {"mean": statistics.fmean, "median": statistics.median, "trimmed": trimmed}
-
-
-def consensus(sites: Mapping[str, tuple[Tensor, tuple[int, ...]]], slots: int, rule: str) -> Tensor:
+def consensus(sites: Mapping[str, tuple[Tensor, tuple[int, ...]]], slots: int) -> Tensor:
     result = torch.full((slots, slots), float("nan"), dtype=torch.float64)
     for i in range(slots):
         for j in range(slots):
@@ -57,5 +50,5 @@ def consensus(sites: Mapping[str, tuple[Tensor, tuple[int, ...]]], slots: int, r
                 float(gram[own.index(i), own.index(j)]) for gram, own in sites.values() if i in own and j in own
             ]
             if len(values) >= 2:
-                result[i, j] = RULES[rule](values)
+                result[i, j] = statistics.fmean(values)
     return result

@@ -17,6 +17,6 @@ def anchor_proximity(z: Tensor, anchors: Tensor, variant: str) -> list[float]:
     return [0.5 * (1 - max(cosine(row, anchor) for anchor in references)) for row in samples]
 
 
-def precision(u: list[float], variant: str, u_min: float) -> float:
+def precision(u: list[float], u_min: float) -> float:
     inverse = [1 / min(max(value, u_min), 1.0) for value in u]
-    return sum(inverse) / len(inverse) if variant == "precision" else sum(inverse)
+    return sum(inverse) / len(inverse)

@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import Literal
 
 from fedgram.config.strict import to_dict
-from fedgram.core.aggregate import ConsensusRule
 from fedgram.core.cka import CkaVariant
 from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
@@ -46,7 +45,7 @@ MethodName = Literal[
     "xflora",
     "per_modality",
 ]
-WeightRule = Literal["precision", "precision_sum", "samples", "uniform"]
+WeightRule = Literal["precision", "samples", "uniform"]
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
 
@@ -145,14 +144,9 @@ class TrainingConfig:
         learning_rate: AdamW, for B and m.
         local_learning_rate: AdamW, for the site's own adapter and head.
         weight_decay: AdamW, for the site's own adapter and head.
-        adoption: α in B_k ← B_k + α (B − B_k) at the start of a round; 1 takes over the shared B, as in the paper,
-            less keeps a part of the site's own.
         geometry_weight: λ of eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
             at a fraction of its cost.
-        geometry_after: the geometry loss begins after so many rounds, when there is a geometry to agree on.
-        geometry_of: what G and Ḡ are compared by: every pair of ``anchors``, as in the paper, or the means over
-            the anchors of two ``concepts``.
         concept_weight: of a loss that names a sample's concept by its place among the anchors, where Ḡ says which
             place that is (:mod:`fedgram.core.concepts`); 0 is the paper.
         cka: variant of eq. (2) in the loss.
@@ -166,11 +160,8 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    adoption: float = 1.0
     geometry_weight: float = 1.0
     geometry_every: int = 1
-    geometry_after: int = 0
-    geometry_of: Literal["anchors", "concepts"] = "anchors"
     concept_weight: float = 0.3
     cka: CkaVariant = "centered"
     geometry_trains: Literal["direction", "pipeline"] = "pipeline"
@@ -180,8 +171,7 @@ class TrainingConfig:
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
-        _require(0 < self.adoption <= 1, "training.adoption", self.adoption, "in (0, 1]")
-        for name in ("weight_decay", "geometry_weight", "geometry_after", "concept_weight"):
+        for name in ("weight_decay", "geometry_weight", "concept_weight"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
 
 
@@ -190,12 +180,11 @@ class AggregationConfig:
     """What the server does with the replies.
 
     Attributes:
-        weights: p_k: mean of 1/u, sum of 1/u, number of samples, or 1.
+        weights: p_k: mean of 1/u, number of samples, or 1.
         lap: variant of anchor proximity (eq. 6).
         u_min: lower clip of u.
         weight_samples: at most so many training samples are used to estimate p_k.
         max_share: no site holds more of the sum of weights.
-        consensus: how Ḡ is formed from the sites' Gram matrices.
         server_optimizer: what the server makes of the mean change, v its moments: ``momentum`` is
             B ← B + η v with v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
         server_learning_rate: η.
@@ -211,7 +200,6 @@ class AggregationConfig:
     u_min: float = U_MIN
     weight_samples: int = 256
     max_share: float = 0.5
-    consensus: ConsensusRule = "mean"
     server_optimizer: ServerOptimizer = "momentum"
     server_learning_rate: float = 1.0
     server_momentum: float = 0.0

@@ -8,14 +8,11 @@ sites arrive, to the last bit, and memory does not grow with the number of sites
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fedgram.errors import FedgramError
-
-ConsensusRule = Literal["mean", "median", "trimmed"]
 
 _FRACTION_BITS = 36
 _LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers could overflow
@@ -166,17 +163,14 @@ class WeightedMean:
 class GramConsensus:
     """Ḡ over B anchor slots from sites that may each cover only some of them (Eklund 2026, below eq. 2).
 
-    Ḡ_ij is the mean (median, trimmed mean) over the sites that cover both i and j. A pair that fewer than two
-    sites share carries no consensus and is NaN. The mean is streamed; the two robust rules keep every Gram.
+    Ḡ_ij is the mean over the sites that cover both i and j. A pair that fewer than two sites share carries no
+    consensus and is NaN.
     """
 
-    def __init__(self, slots: int, rule: ConsensusRule = "mean"):
-        if rule not in get_args(ConsensusRule):
-            raise FedgramError(f"unknown consensus rule {rule!r}", expected=" | ".join(get_args(ConsensusRule)))
-        self._slots, self._rule = slots, rule
+    def __init__(self, slots: int):
+        self._slots = slots
         self._sum = FixedPointSum((slots, slots))
         self._count = torch.zeros(slots, slots, dtype=torch.int64)
-        self._kept: dict[str, Tensor] = {}
         self._sites: set[str] = set()
 
     def add(self, site: str, gram: Tensor, slots: tuple[int, ...]) -> None:
@@ -202,24 +196,11 @@ class GramConsensus:
         self._sum.add(block.nan_to_num(nan=0.0))
         self._sites.add(site)
         self._count += ~block.isnan()
-        if self._rule != "mean":
-            self._kept[site] = block
 
     def close(self) -> Tensor:
         """Ḡ, (B, B), float32, NaN where no two sites share a pair."""
-        shared = self._count >= 2
-        if self._rule == "mean" or not self._kept:
-            consensus = self._sum.value() / self._count.clamp(min=1)
-        else:
-            grams = torch.stack([self._kept[site] for site in sorted(self._kept)])
-            consensus = grams.nanquantile(0.5, dim=0) if self._rule == "median" else self._trimmed(grams)
-        return torch.where(shared, consensus, float("nan")).float()
-
-    def _trimmed(self, grams: Tensor) -> Tensor:
-        """Mean without the largest and the smallest value of each entry, where at least three sites have it."""
-        extremes = grams.nan_to_num(nan=float("-inf")).amax(0) + grams.nan_to_num(nan=float("inf")).amin(0)
-        trimmed = (grams.nansum(0) - extremes) / (self._count - 2).clamp(min=1)
-        return torch.where(self._count >= 3, trimmed, grams.nanmean(0))
+        consensus = self._sum.value() / self._count.clamp(min=1)
+        return torch.where(self._count >= 2, consensus, float("nan")).float()
 
 
 def target_gram(consensus: Tensor, own: Tensor, slots: tuple[int, ...]) -> Tensor:

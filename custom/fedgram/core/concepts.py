@@ -1,39 +1,10 @@
-"""What anchors of one concept have in common: in unpaired anchor sets, all that slot j means in every modality."""
+"""Concepts in anchor coordinates: in unpaired anchor sets, slot j means its concept and nothing finer."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fedgram.core.relative import cross_similarity
-from fedgram.errors import FedgramError
-
-
-def concept_gram(gram: Tensor, concepts: Tensor) -> Tensor:
-    """Mean cosine between the anchors of two concepts, an anchor with itself left out.
-
-    Slot j holds another thing in every modality, of the same concept: a consensus over slots keeps what the
-    concepts have in common, and an average of accidents besides. This keeps the first alone.
-
-    Args:
-        gram: (b, b) cosines.
-        concepts: (b,) int64, index of each anchor's concept.
-
-    Returns:
-        (C, C) for the concepts present, in ascending order; 1 on the diagonal for a concept with one anchor.
-
-    Raises:
-        FedgramError: not one concept an anchor.
-
-    Law: G with equal cosines within each block has the same ``concept_gram`` for any choice of anchors.
-    """
-    if gram.ndim != 2 or gram.shape != (len(concepts), len(concepts)):
-        raise FedgramError(f"Gram of shape {tuple(gram.shape)}", expected=f"{len(concepts)} square")
-    members = _members(concepts, gram)
-    pairs = members @ (gram - torch.diag(gram.diagonal())) @ members.T
-    sizes = members.sum(1)
-    counts = torch.outer(sizes, sizes) - torch.diag(sizes)
-    return torch.where(counts > 0, pairs / counts.clamp(min=1.0), 1.0)
 
 
 def concept_logits(coordinates: Tensor, gram: Tensor, concepts: Tensor, temperature: float) -> Tensor:

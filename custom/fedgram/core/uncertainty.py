@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 from fedgram.errors import FedgramError
 
 LapVariant = Literal["centered", "paper"]
-PrecisionVariant = Literal["precision", "precision_sum"]
 
 U_MIN = 0.01  # 1/u is unbounded next to an anchor
 
@@ -57,19 +56,17 @@ def _without_rounding(difference: Tensor, scale: Tensor) -> Tensor:
     return torch.where(difference.norm(dim=-1, keepdim=True) <= noise, 0.0, difference)
 
 
-def precision(u: Tensor, variant: PrecisionVariant = "precision", *, u_min: float = U_MIN) -> float:
+def precision(u: Tensor, u_min: float = U_MIN) -> float:
     """p_k before normalisation: the mean of 1/u over a site's samples, with u clipped to [u_min, 1].
 
-    ``precision`` is the mean, as the paper's text says; ``precision_sum`` the sum, as its formula says, which
-    also weights by data size.
+    The mean, as the paper's text says; the sum of its formula would also weight by data size.
 
     Args:
         u: (N,) anchor proximities.
-        variant: mean or sum.
         u_min: lower clip of u; the mean lies in [1, 1/u_min].
 
     Raises:
-        FedgramError: no samples, values that are not finite, unknown variant, u_min outside (0, 1].
+        FedgramError: no samples, values that are not finite, u_min outside (0, 1].
     """
     if u.ndim != 1 or len(u) == 0:
         raise FedgramError(f"anchor proximities of shape {tuple(u.shape)}", expected="(N,), N ≥ 1")
@@ -77,9 +74,4 @@ def precision(u: Tensor, variant: PrecisionVariant = "precision", *, u_min: floa
         raise FedgramError("anchor proximities that are not finite")
     if not 0 < u_min <= 1:
         raise FedgramError(f"u_min = {u_min}", expected="0 < u_min ≤ 1")
-    inverse = 1.0 / u.double().clamp(u_min, 1.0)
-    if variant == "precision":
-        return inverse.mean().item()
-    if variant == "precision_sum":
-        return inverse.sum().item()
-    raise FedgramError(f"unknown precision {variant!r}", expected="precision | precision_sum")
+    return (1.0 / u.double().clamp(u_min, 1.0)).mean().item()

@@ -40,7 +40,7 @@ def train(site: UnifiedSite, round: int, steps: int, state: GlobalState | None =
     sums: dict[str, float] = defaultdict(float)
     asked = _batches(site, len(data.items.questions), "questions", round)
     told = _batches(site, len(data.items.captions), "captions", round)
-    geometry = state is not None and settings.geometry_weight > 0 and round > settings.geometry_after
+    geometry = state is not None and settings.geometry_weight > 0
     every, aligned = settings.geometry_every, 0
     for step in range((round - 1) * steps, round * steps):
         terms = losses(site, data, next(asked), next(told), draws)

@@ -106,7 +106,6 @@ def _check_weight(reply: SiteUpdate, job: JobConfig) -> None:
     rules = job.aggregation
     largest = {
         "precision": 1 / rules.u_min,
-        "precision_sum": reply.samples / rules.u_min,
         "samples": float(reply.samples),
         "uniform": 1.0,
     }[rules.weights]

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
-from fedgram.core.concepts import concept_gram, concept_logits
+from fedgram.core.concepts import concept_logits
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.model import lora
@@ -53,13 +53,9 @@ def represent_anchors(site: Anchored) -> Tensor:
 
 
 def anchor_alignment(site: Anchored, anchors: Tensor, consensus: Tensor) -> Tensor:
-    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers, or between their means over the concepts."""
-    settings, gram = site.job.training, cosine_gram(anchors)
-    target = target_gram(consensus, gram, site.anchors.slots)
-    if settings.geometry_of == "concepts":
-        concepts = anchor_concepts(site)
-        gram, target = concept_gram(gram, concepts), concept_gram(target, concepts)
-    return cka(gram, target, settings.cka)
+    """CKA(G, Ḡ) of eq. (3) on the slots that the site covers."""
+    gram = cosine_gram(anchors)
+    return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
 
 
 def concept_loss(site: Labelled, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:

@@ -93,9 +93,7 @@ def adopt(site: Participant, state: GlobalState) -> None:
             expected=f"weights {state.backbone[:12]}… as the rest of the federation",
             remedy="install the same checkpoint as the other sites",
         )
-    own, share = lora.direction(site.model.transformer), site.job.training.adoption
-    moved = {k: b if share == 1 else torch.lerp(own[k], b, share) for k, b in state.direction.items()}
-    lora.load_direction(site.model.transformer, {**own, **moved})
+    lora.load_direction(site.model.transformer, {**lora.direction(site.model.transformer), **state.direction})
     if state.magnitude:
         lora.load_magnitude(site.model.transformer, state.magnitude)
     site.method.adopt(site, state)
@@ -113,7 +111,7 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     """
     settings = site.job.training
     every, aligned = settings.geometry_every, 0
-    geometry = state is not None and settings.geometry_weight > 0 and round > settings.geometry_after
+    geometry = state is not None and settings.geometry_weight > 0
     sums: dict[str, float] = defaultdict(float)
     data, pairs = site.data["train"], _pair_batches(site, round, steps)
     for step, rows in enumerate(batches(site, round, steps), start=(round - 1) * steps):
@@ -162,8 +160,7 @@ def site_weight(site: Participant, anchors: Tensor, round: int) -> float:
     order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
     chosen = order[: rules.weight_samples].sort().values
     u = anchor_proximity(site.model.embed(data.take(chosen)), anchors, rules.lap)
-    mean = precision(u, u_min=rules.u_min)
-    return mean * len(data) if rules.weights == "precision_sum" else mean
+    return precision(u, u_min=rules.u_min)
 
 
 @singledispatch

@@ -79,7 +79,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
             remedy="; ".join(rejected.values()) or "see why the sites did not answer",
         )
     spec = next(iter(good.values())).spec
-    consensus = GramConsensus(job.anchors.slots, job.aggregation.consensus)
+    consensus = GramConsensus(job.anchors.slots)
     for reply in good.values():
         consensus.add(reply.site, reply.gram, reply.slots)
     method = method_of(job)
@@ -106,7 +106,7 @@ class Round:
         self._method = method_of(job)
         self._sends = self._method.sends(before.spec)
         self._means: dict[str, WeightedMean] = {}  # by modality, or one under ""
-        self._consensus = GramConsensus(job.anchors.slots, job.aggregation.consensus)
+        self._consensus = GramConsensus(job.anchors.slots)
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
         self._norms: dict[str, float] = {}
