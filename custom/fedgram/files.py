@@ -1,4 +1,4 @@
-"""Writing files so that a crash or a full disk leaves the old file or the new one, never half of one."""
+"""Atomic writing of files: a crash or a full disk leaves the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedgram.errors import CheckpointError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
+    """Write a file by letting ``write`` fill a temporary one beside ``path``, which then takes its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # nobody else writes to this one
     try:

@@ -26,7 +26,7 @@ _FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, Attribute
 
 
 def locate(name: str) -> str:
-    """Folder of a packaged model, or ``name`` itself when it is none.
+    """The folder of a packaged model, or ``name`` itself when no package carries it.
 
     The package is found, not imported: its own imports are not ours to run.
 
@@ -45,12 +45,12 @@ def locate(name: str) -> str:
 
 
 def hub_id(name: str) -> str:
-    """Under which name everybody else finds a model: the hub id of a packaged one, else ``name`` itself."""
+    """The hub id of a packaged model, by which everybody else finds it; else ``name`` itself."""
     return _UPSTREAM.get(name, name)
 
 
 def load_part(kind: Any, source: str, *, where: str, error: type[FedgramError], **options: Any) -> Any:
-    """``kind.from_pretrained(source)`` of transformers, quietly; code that comes with a model is never run.
+    """Call transformers' ``kind.from_pretrained(source)``, quietly; code that comes with a model is never run.
 
     Raises:
         FedgramError: of kind ``error``, with what to do about it.
@@ -70,7 +70,7 @@ def load_part(kind: Any, source: str, *, where: str, error: type[FedgramError], 
 def load_model(
     kind: Any, source: str, settings: Any, *, where: str, error: type[FedgramError], **options: Any
 ) -> Any:
-    """A frozen model in evaluation mode with every weight from the checkpoint, without a pooler.
+    """Load a frozen model in evaluation mode, without a pooler, and with every weight from the checkpoint.
 
     transformers fills parameters that a checkpoint lacks with random numbers; here that is an error.
 
@@ -94,7 +94,7 @@ def load_model(
 
 
 def _remedy(problem: BaseException | None, source: str) -> str:
-    """What a user can do: the hub's refusals have causes that only the model's page tells."""
+    """Advice after a failed download: the hub's refusals have causes that only the model's page tells."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if "trust_remote_code" in str(problem):
@@ -113,7 +113,7 @@ def _remedy(problem: BaseException | None, source: str) -> str:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Without transformers' report of weights left out on purpose (heads, cut layers) and its progress bar."""
+    """Silence transformers' progress bar and its report of weights left out on purpose (heads, cut layers)."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,5 +1,8 @@
-"""The records that pass between the parts of fedgram. Shapes use the symbols of the paper:
-N samples, L tokens, d_m token width of modality m, d model width, r rank, B anchors, K sites."""
+"""The records that pass between the parts of fedgram.
+
+Shapes use the symbols of the paper: N samples, L tokens, d_m token width of modality m, d model width, r rank,
+B anchors, K sites.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ WIRE_DTYPE = torch.bfloat16  # of ΔB: 8 bits of mantissa on a difference; B its
 
 
 def below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
-    """What is named ``<prefix>…``, by the rest of its name: the parts of one mapping that travels as a whole."""
+    """The entries named ``<prefix>…``, by the rest of their names: a part of a mapping that travels as a whole."""
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled item of a site's data, before tokenising.
+    """One labelled item of a site's data, before it is turned into tokens.
 
     Attributes:
         id: unique within the site; names the sample in local messages, never sent.
@@ -45,7 +48,7 @@ class Sample:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its class, or its labels; none where the target is a number or a mask."""
+        """The sample's class or labels; none where the target is a number or a mask."""
         target = self.concept if self.target is None else self.target
         if isinstance(target, tuple):
             return target
@@ -54,7 +57,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Frozen tokens φ_m(x).
+    """Frozen tokens φ_m(x) of N samples, and which of them are there.
 
     Attributes:
         values: (N, L, d_m), float32.
@@ -71,7 +74,7 @@ class Tokens:
         return Tokens(self.values[rows], self.mask[rows])
 
     def to(self, device: torch.device) -> Tokens:
-        """The same tokens on a device."""
+        """The same tokens on the given device."""
         return Tokens(self.values.to(device), self.mask.to(device))
 
 
@@ -87,13 +90,13 @@ class LabelledTokens:
         return len(self.tokens)
 
     def take(self, samples: Tensor) -> Tokens:
-        """The tokens of some samples."""
+        """The tokens of some of the samples."""
         return self.tokens[samples]
 
 
 @dataclass(frozen=True)
 class AnchorTokens:
-    """The tokens of the anchor slots that a modality covers, where the site computes."""
+    """Tokens of the anchor slots that a modality covers, on the device on which the site computes."""
 
     slots: tuple[int, ...]
     tokens: Tokens
@@ -102,7 +105,7 @@ class AnchorTokens:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a site's shared transformer looks like; the same at every site of a federation.
+    """The shape and identity of the shared transformer, equal at every site of a federation.
 
     Attributes:
         shapes: (d_out, r, d_in) of every adapted layer, by its PEFT name without the ``lora_B`` suffix.
@@ -117,7 +120,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class SiteIntroduction:
-    """What a site says before the first round: that it runs the same model, and its initial geometry.
+    """A site's message before the first round: which model it runs, and that model's initial geometry.
 
     Attributes:
         site: the sender.
@@ -175,7 +178,7 @@ class SiteUpdate:
 
 @dataclass(frozen=True)
 class GlobalState:
-    """What the server holds after a round and broadcasts in the next.
+    """The state that the server holds after a round and broadcasts in the next.
 
     Attributes:
         round: number of completed rounds.
@@ -217,7 +220,7 @@ class SiteEvaluation:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What happened in one round, for the report.
+    """The account of one round, for the report.
 
     Attributes:
         round: counted from 1.

@@ -26,7 +26,7 @@ _REBUILD = "fetch the anchor set again; a changed set needs a new manifest and a
 
 @dataclass(frozen=True)
 class AnchorFile:
-    """One modality's sample of a slot.
+    """One modality's sample of a slot, as a file.
 
     Attributes:
         path: inside the set's folder, with forward slashes.
@@ -46,7 +46,7 @@ class AnchorFile:
 
 @dataclass(frozen=True)
 class AnchorSlot:
-    """One slot; the modalities' samples share the concept and are not paired otherwise."""
+    """One slot of an anchor set; the modalities' samples share its concept and are not paired otherwise."""
 
     id: str
     concept: str
@@ -55,7 +55,7 @@ class AnchorSlot:
 
 @dataclass(frozen=True)
 class AnchorSet:
-    """B slots in a fixed order.
+    """An anchor set: B slots in a fixed order.
 
     Attributes:
         folder: where the files are.
@@ -77,20 +77,20 @@ class AnchorSet:
         return tuple(i for i, slot in enumerate(self.slots) if modality in slot.files)
 
     def concepts(self, modality: str) -> list[str]:
-        """Concept of each covered slot, in the order of :meth:`covered`."""
+        """The concept of each covered slot, in the order of :meth:`covered`."""
         return [self.slots[i].concept for i in self.covered(modality)]
 
     def contents(self, modality: Modality) -> list[Any]:
-        """Raw content of each covered slot, in the order of :meth:`covered`."""
+        """The raw content of each covered slot, in the order of :meth:`covered`."""
         files = [self.slots[i].files[modality.name] for i in self.covered(modality.name)]
         return [modality.read_anchor(self.folder / file.path) for file in files]
 
     def pin(self) -> dict[str, Any]:
-        """How a job names the set, as plain data of a :class:`~fedgram.config.job.AnchorPin`."""
+        """The set as a job names it: plain data of a :class:`~fedgram.config.job.AnchorPin`."""
         return {"sha256": self.manifest_sha256, "concepts": [slot.concept for slot in self.slots]}
 
     def require(self, expected_sha256: str) -> None:
-        """Raises AnchorError unless this is the set that the federation uses."""
+        """Raise AnchorError unless this is the set that the federation uses."""
         if self.manifest_sha256 != expected_sha256:
             raise AnchorError(
                 f"another anchor set (manifest {self.manifest_sha256[:12]}…)",

@@ -1,4 +1,4 @@
-"""An anchor set from a user's own public files: ``<modality>/<concept>/<file>``.
+"""Building an anchor set from a user's own public files: ``<modality>/<concept>/<file>``.
 
 Slots of a concept are numbered; slot j holds the j-th file of each modality, in the order of their names. A
 modality with fewer files than another leaves the rest of its slots empty: nothing is repeated to fill them.
@@ -30,7 +30,7 @@ LABELS = ("id", "concept", "group")  # columns that are no features
 
 @dataclass(frozen=True)
 class Terms:
-    """Where the files of one modality are from.
+    """The source and licence of the files of one modality.
 
     Attributes:
         licence: under which everybody may have them.
@@ -131,7 +131,7 @@ def _files(concept: Path, modality: Modality, terms: Terms) -> list[NewFile]:
 
 
 def _contents(path: Path, modality: Modality) -> dict[str, tuple[str, bytes]]:
-    """Suffix and bytes of each anchor in a file, by what to add to the name of the file in its source.
+    """Suffix and bytes of each anchor in a file, by the end of its name in the manifest's ``source``.
 
     A file of one anchor stays as it is, to the byte; a row loses its labels, which would be taken for features.
     """
@@ -150,7 +150,7 @@ def _contents(path: Path, modality: Modality) -> dict[str, tuple[str, bytes]]:
 
 
 def csv_bytes(header: Iterable[str], row: Iterable[str]) -> bytes:
-    """A table of one row."""
+    """Encode a table of one row as CSV."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, row])
     return file.getvalue().encode()

@@ -1,4 +1,4 @@
-"""What an anchor set covers, what is wanting, and what is there twice."""
+"""Checks of an anchor set: the concepts it covers, its gaps, and contents that it holds twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_SLOTS = 4  # of a modality, for a debiased CKA
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many slots of one concept one modality fills."""
+    """The number of slots of one concept that one modality fills."""
 
     real: int
     synthetic: int
@@ -38,12 +38,12 @@ class Duplicate:
 
 
 def modality_names(anchors: AnchorSet) -> list[str]:
-    """The modalities that fill at least one slot, by name."""
+    """Names of the modalities that fill at least one slot."""
     return sorted({modality for slot in anchors.slots for modality in slot.files})
 
 
 def coverage(anchors: AnchorSet) -> dict[str, dict[str, Coverage]]:
-    """By concept, in the order of the slots, then by modality."""
+    """Coverage of a set by concept, in the order of the slots, then by modality."""
     concepts = dict.fromkeys(slot.concept for slot in anchors.slots)
     return {
         concept: {
@@ -60,7 +60,7 @@ def _count(slots: list[AnchorSlot], modality: str) -> Coverage:
 
 
 def shortcomings(anchors: AnchorSet) -> list[str]:
-    """What the set cannot do, in words: too few slots, and what no two modalities have in common."""
+    """The gaps of a set in words: too few slots, and what no two modalities have in common."""
     names, found = modality_names(anchors), []
     covered = {name: set(anchors.covered(name)) for name in names}
     for name, slots in covered.items():
@@ -99,7 +99,7 @@ def _print(anchors: AnchorSet, slot: AnchorSlot, name: str, modality: Modality |
 
 
 def find_modality(name: str, declared: Sequence[str] = ()) -> Modality:
-    """The modality that anchor manifests call ``name``: a declared one or a built-in one.
+    """Find the modality that anchor manifests call ``name``: a declared one or a built-in one.
 
     Raises:
         AnchorError: none has this name.
@@ -120,7 +120,7 @@ def find_modality(name: str, declared: Sequence[str] = ()) -> Modality:
 
 
 def known_modalities(sets: Iterable[AnchorSet], declared: Sequence[str] = ()) -> dict[str, Modality]:
-    """The modalities of some sets by name, without those that are neither built in nor declared.
+    """Modalities of some sets by name, without those that are neither built in nor declared.
 
     Raises:
         ConfigError: a declared modality that cannot be imported.

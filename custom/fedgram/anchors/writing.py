@@ -106,7 +106,7 @@ def _require_distinct(anchors: AnchorSet, kinds: Mapping[str, Modality]) -> None
 
 
 def slots_of(anchors: AnchorSet) -> list[NewSlot]:
-    """The slots of a set as they are, for a copy."""
+    """The slots of a set as new ones, for a copy."""
     return [
         NewSlot(
             slot.id,

@@ -15,12 +15,12 @@ _ROUNDING = 16  # a centred Gram below this many units of rounding of the Gram c
 
 
 def center(gram: Tensor) -> Tensor:
-    """H K H with H = I − 11ᵀ/n: the biased centring of Kornblith et al. 2019. (n, n) → (n, n)."""
+    """Centre a Gram matrix as Kornblith et al. 2019 do (biased): H K H with H = I − 11ᵀ/n, (n, n) → (n, n)."""
     return gram - gram.mean(0, keepdim=True) - gram.mean(1, keepdim=True) + gram.mean()
 
 
 def u_center(gram: Tensor) -> Tensor:
-    """U-centring (Székely & Rizzo 2014), whose inner product is the unbiased HSIC of Song et al. 2012.
+    """U-centre a Gram (Székely & Rizzo 2014): inner products become the unbiased HSIC of Song et al. 2012.
 
     K̃ is K without its diagonal; Ũ_ij = K̃_ij − Σ_i/(n−2) − Σ_j/(n−2) + Σ/((n−1)(n−2)), Ũ_ii = 0.
     (n, n) → (n, n); n ≥ 4.
@@ -36,7 +36,7 @@ _CENTRINGS = {"paper": lambda gram: gram, "centered": center, "debiased": u_cent
 
 
 def cka(x: Tensor, y: Tensor, variant: CkaVariant = "debiased") -> Tensor:
-    """CKA(X, Y) = ⟨X', Y'⟩ / (‖X'‖_F ‖Y'‖_F), eq. (2), with X' the centred Gram.
+    """Compute CKA(X, Y) = ⟨X', Y'⟩ / (‖X'‖_F ‖Y'‖_F), eq. (2), where X' is the centred Gram.
 
     ``paper`` does not centre, as eq. (2) is printed: a collapsed (all-ones) Gram then scores near 1, so it
     serves reproduction only. ``centered`` is Kornblith et al. 2019, biased upwards when d ≫ n. ``debiased``

@@ -1,4 +1,4 @@
-"""The contrastive loss between two representations of the same samples, and how well one finds the other."""
+"""The contrastive loss between two representations of the same samples, and how well one retrieves the other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def info_nce(z: Tensor, other: Tensor, temperature: float) -> Tensor:
 
 
 def pair_recall(z: Tensor, other: Tensor) -> float:
-    """R@1: how often the most similar row of the other representation is a sample's own pair.
+    """Recall R@1: how often the most similar row of the other representation is a sample's own pair.
 
     The mean of both directions; 1/N by guessing, and for a collapsed representation. Ties go to the first row.
 

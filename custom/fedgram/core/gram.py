@@ -10,7 +10,7 @@ from fedgram.errors import FedgramError
 
 
 def cosine_gram(z: Tensor) -> Tensor:
-    """G_ij = cos(z_i, z_j), eq. (1).
+    """The Gram matrix of cosines, G_ij = cos(z_i, z_j), eq. (1).
 
     Args:
         z: (N, d) representations.
@@ -32,7 +32,7 @@ def cosine_gram(z: Tensor) -> Tensor:
 
 
 def check_gram(gram: Tensor, *, tolerance: float = 1e-3) -> str | None:
-    """Say what keeps ``gram`` from being a matrix of cosines, or None when nothing does.
+    """Say what keeps ``gram`` from being a matrix of cosines, or return None when nothing does.
 
     A Gram that arrives from a site is checked before it counts: square, finite, symmetric, unit diagonal,
     within [−1, 1] and positive semi-definite, each up to ``tolerance`` (per anchor for the eigenvalues).

@@ -1,4 +1,4 @@
-"""Anchor-relative coordinates: what makes two modalities comparable (Moschella et al. 2023).
+"""Anchor-relative coordinates, in which two modalities can be compared (Moschella et al. 2023).
 
 Aligned Gram matrices fix a geometry up to a rotation, not coordinates, so raw cosines between two modalities
 mean nothing. The cosines to shared anchor slots mean the same thing at every site.
@@ -14,7 +14,7 @@ from fedgram.errors import FedgramError
 
 
 def anchor_coordinates(z: Tensor, anchors: Tensor) -> Tensor:
-    """r(x) = [cos(z, z_a1) … cos(z, z_aB)] minus its mean over the anchors.
+    """Cosines of samples to the anchors, r(x) = [cos(z, z_a1) … cos(z, z_aB)], minus their mean.
 
     Args:
         z: (N, d) samples.
@@ -43,7 +43,7 @@ def cross_similarity(queries: Tensor, gallery: Tensor) -> Tensor:
 
 
 def mutual_knn(x: Tensor, y: Tensor, k: int) -> float:
-    """Share of nearest neighbours that two representations of the same n items have in common.
+    """The share of nearest neighbours that two representations of the same n items have in common.
 
     For each item, |N_k^x ∩ N_k^y| / k with N_k the k most similar other items (Huh et al. 2024); the mean over
     the items. Unrelated representations score about k/(n−1).
@@ -67,6 +67,6 @@ def mutual_knn(x: Tensor, y: Tensor, k: int) -> float:
 
 
 def _neighbours(similarity: Tensor, k: int) -> Tensor:
-    """(n, n) bool: whether column j is among the k nearest of row i, i itself left out."""
+    """Nearest neighbours as (n, n) bool: whether column j is among the k nearest of row i, i itself left out."""
     others = similarity.clone().fill_diagonal_(float("-inf"))
     return others.new_zeros(others.shape, dtype=torch.bool).scatter_(1, others.topk(k, dim=1).indices, True)

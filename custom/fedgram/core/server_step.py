@@ -1,4 +1,4 @@
-"""What the server makes of the mean change of a round: SGD with momentum, or Adam (Reddi et al. 2021, FedOpt)."""
+"""The server's optimiser over a round's mean change: SGD with momentum, or Adam (Reddi et al. 2021, FedOpt)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a site's data can be. A new modality is one module and one name in a site file.
+"""The modalities of a site's data. A new one is one module and one name in a site file.
 
 Importing this package loads no encoder library: a modality's module is imported when it is asked for.
 """
@@ -19,7 +19,7 @@ _MODALITIES = {
 
 
 def load(name: str) -> Modality:
-    """The modality of that name, or the one at ``package.module:attribute``.
+    """Find a modality by its name, or at ``package.module:attribute``.
 
     Raises:
         ConfigError: neither a known name nor something that can be imported.

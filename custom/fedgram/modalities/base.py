@@ -1,4 +1,4 @@
-"""What a modality is: how a site's data are read and how they become frozen tokens."""
+"""The protocols of a modality: how a site's data are read and how they become frozen tokens."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Tokenizer(Protocol):
 
     @property
     def width(self) -> int:
-        """d_m."""
+        """The width d_m of a token."""
         ...
 
     def __call__(self, contents: Sequence[Any]) -> Tokens:
-        """Tokens (N, L, d_m), float32, without gradient; L is one number per tokenizer.
+        """Make tokens (N, L, d_m), float32, without gradient; L is one number per tokenizer.
 
         Every row of the mask holds at least one True.
 
@@ -45,7 +45,7 @@ class MapTokenizer(Protocol):
     """
 
     def place(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (H, W), uint8, resized and cut as the encoder does with its image, without new values."""
+        """Resize and cut a mask (H, W), uint8, as the encoder does with its image, without new values."""
         ...
 
 
@@ -54,16 +54,16 @@ class MovableTokenizer(Protocol):
     """A tokenizer that can compute on a GPU; its tokens come back to the CPU."""
 
     def to(self, device: torch.device) -> None:
-        """Compute there from now on."""
+        """Compute on this device from now on."""
         ...
 
 
 class Modality(Protocol):
-    """One kind of data."""
+    """One kind of data: how it is read, and its tokenizers."""
 
     @property
     def name(self) -> str:
-        """As anchor manifests call it."""
+        """The name of the modality in anchor manifests."""
         ...
 
     def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
@@ -87,7 +87,7 @@ class Modality(Protocol):
         ...
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """The frozen encoder of that name.
+        """Open the frozen encoder of that name.
 
         Args:
             name: a built-in name, a hub id or a folder.
@@ -99,5 +99,5 @@ class Modality(Protocol):
         ...
 
     def fingerprint(self, content: Any) -> bytes:
-        """Bytes that identify the content, for the cache key."""
+        """The bytes that identify a content, for the cache key."""
         ...

@@ -1,4 +1,4 @@
-"""Frozen tokens are computed once and kept on disk."""
+"""A cache of frozen tokens on disk, so that they are computed once."""
 
 from __future__ import annotations
 

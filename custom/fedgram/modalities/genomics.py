@@ -32,7 +32,7 @@ def canonical_kmers(k: int) -> dict[str, int]:
 
 
 class KmerCounts:
-    """Not a learned encoder: counts of canonical k-mers in L equal pieces of the sequence, L2-normalised.
+    """Counts of canonical k-mers in L equal pieces of a sequence, L2-normalised; nothing here is learned.
 
     A k-mer with an ambiguous letter does not count; a piece without any k-mer is masked.
     """
@@ -55,7 +55,7 @@ class KmerCounts:
         return Tokens(torch.from_numpy(counts / np.maximum(norms, 1)), torch.from_numpy(present))
 
     def count(self, sequence: str) -> np.ndarray:
-        """(L, d_m), float32: a k-mer belongs to the piece in which it starts."""
+        """Count the k-mers of one sequence, (L, d_m), float32; a k-mer belongs to the piece in which it starts."""
         counts = np.zeros((self._pieces, self.width), dtype=np.float32)
         for start in range(len(sequence) - self._k + 1):
             column = self._columns.get(sequence[start : start + self._k])
@@ -65,7 +65,7 @@ class KmerCounts:
 
 
 def spelling_of(vocabulary: frozenset[str]) -> Callable[[str], str]:
-    """How an encoder with that vocabulary wants DNA to be written.
+    """The way in which an encoder with that vocabulary wants DNA to be written.
 
     DNABERT (Ji 2021) knows all words of k bases and no shorter one: overlapping k-mers, one at each base, with
     spaces between. Byte-pair vocabularies (DNABERT-2) and those with single bases besides 6-mers (Nucleotide
@@ -79,7 +79,7 @@ def spelling_of(vocabulary: frozenset[str]) -> Callable[[str], str]:
 
 
 class GenomicsModality:
-    """Content: the sequence, a string over the IUPAC alphabet, without gaps."""
+    """DNA, whose contents are strings over the IUPAC alphabet, without gaps."""
 
     name = "genomics"
 
@@ -90,7 +90,7 @@ class GenomicsModality:
         return read_sequence(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``kmer``, or a DNA encoder by hub id or folder."""
+        """Open ``kmer``, or a DNA encoder by hub id or folder."""
         if name == "kmer":
             return KmerCounts()
         return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of)

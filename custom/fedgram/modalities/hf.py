@@ -1,4 +1,4 @@
-"""Frozen Hugging Face encoders, by hub id or folder: what images, text and DNA share."""
+"""Frozen Hugging Face encoders, by hub id or folder: the code that images, text and DNA share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FLOAT32_PARAMETERS = 1_000_000_000  # larger encoders run in the precision of t
 
 
 def load_for(kind: Any, name: str) -> Any:
-    """A processor, tokenizer or configuration of an encoder, with a typed error."""
+    """Load a processor, tokenizer or configuration of an encoder, with a typed error where that fails."""
     return load_part(kind, name, where=f"tokenizer {name!r}", error=DataError)
 
 
 def load_language_encoder(name: str) -> Any:
-    """A text or DNA encoder, a language model without its head, or a vision-language model's language tower."""
+    """Load a text or DNA encoder, a language model without its head, or a language tower."""
     from transformers import AutoConfig, AutoModel
 
     whole = load_for(AutoConfig, name)
@@ -33,7 +33,7 @@ def load_language_encoder(name: str) -> Any:
 
 
 def load_vision_encoder(name: str) -> Any:
-    """A vision encoder, or the vision tower of a checkpoint of two towers (CLIP, SigLIP)."""
+    """Load a vision encoder, or the vision tower of a checkpoint of two towers (CLIP, SigLIP)."""
     from transformers import AutoConfig, AutoModel
 
     whole = load_for(AutoConfig, name)
@@ -46,7 +46,7 @@ def _load(kind: Any, name: str, settings: Any, **options: Any) -> Any:
 
 
 def hash_weights(model: nn.Module) -> str:
-    """sha256 over names, shapes and values of all parameters and buffers."""
+    """The sha256 over names, shapes and values of all parameters and buffers."""
     digest = sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())

@@ -24,7 +24,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EfficientNetLite0:
-    """Feature map of a frozen ImageNet CNN (4.65M parameters), 1280 channels out.
+    """The feature map of a frozen ImageNet CNN with 4.65M parameters and 1280 channels.
 
     By default 112 px in and 2 × 2 tokens out, not the full map: a linear probe on the demo is the same and the
     transformer's share of a training step is less than half. To segment, 224 px give the full map of 7 × 7.
@@ -65,14 +65,14 @@ class EfficientNetLite0:
         return np.asarray(image)
 
     def _read(self, picture: Picture) -> Tensor:
-        """(3, pixels, pixels), normalised as in ImageNet training."""
+        """Pixels of a picture, (3, pixels, pixels), normalised as in ImageNet training."""
         image = open_image(picture).resize((self._pixels, self._pixels), Image.Resampling.BICUBIC)
         scaled = (np.asarray(image, dtype=np.float32) / 255 - _IMAGENET_MEAN) / _IMAGENET_STD
         return torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)
 
 
 class ImageModality:
-    """Content: a :class:`~fedgram.data.pixels.Picture`."""
+    """Images, whose contents are :class:`~fedgram.data.pixels.Picture`."""
 
     name = "image"
 
@@ -83,7 +83,7 @@ class ImageModality:
         return read_image(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``efficientnet-lite0``, ``efficientnet-lite0-map`` to segment, or a vision encoder by id or folder."""
+        """Open ``efficientnet-lite0``, ``efficientnet-lite0-map`` (to segment), or a vision encoder."""
         if name == "efficientnet-lite0":
             return EfficientNetLite0()
         if name == "efficientnet-lite0-map":

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """How fast each head's attention falls with distance: 2^(-8i/heads), i = 1 … heads, for a power of two.
+    """Slopes by which each head's attention falls with distance: 2^(-8i/heads) where heads is a power of two.
 
     For another number, those of the next lower power of two, and then every second one of the next higher.
     """
@@ -44,7 +44,7 @@ class _SelfAttention(nn.Module):
         self.Wqkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """(N, L, d), (N, heads, L, L) → (N, L, d)."""
+        """Attend: (N, L, d) states and an (N, heads, L, L) bias give (N, L, d)."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.Wqkv(hidden).chunk(3, dim=-1)
         )
@@ -92,7 +92,7 @@ class _Encoder(nn.Module):
 
 
 class MosaicBertModel(PreTrainedModel):
-    """The encoder without its pooler. No dropout: it is only ever used frozen."""
+    """MosaicBERT's encoder without its pooler. It has no dropout: it is only ever used frozen."""
 
     config_class = BertConfig
     base_model_prefix = "bert"
@@ -103,7 +103,7 @@ class MosaicBertModel(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
-        """(N, L) token ids and mask → hidden states (N, L, d)."""
+        """Hidden states (N, L, d) of token ids and mask, (N, L) each."""
         hidden = self.embeddings(input_ids)
         positions = torch.arange(input_ids.shape[1], device=hidden.device)
         slopes = hidden.new_tensor(alibi_slopes(self.config.num_attention_heads))

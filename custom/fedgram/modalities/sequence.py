@@ -74,7 +74,7 @@ class SequenceEncoder:
         self.identity = f"hf-sequence:2:{settings}:{hash_weights(self._model)}"
 
     def to(self, device: torch.device) -> None:
-        """Compute there."""
+        """Compute on this device from now on."""
         self._model.to(device)
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class SequenceEncoder:
         return Tokens(sums / counts.clamp(min=1)[..., None], counts > 0)
 
     def _hidden(self, windows: Sequence[Sequence[int]]) -> Tensor:
-        """(n, longest, d_m), float32, on the CPU: hidden states of the windows' own tokens, padded at the end."""
+        """Hidden states of the windows' own tokens, padded at the end: (n, longest, d_m), float32, on the CPU."""
         longest, pad = max(map(len, windows)), self._tokenizer.pad_token_id or 0
         width = len(self._before) + longest + len(self._after)
         tokens, mask = torch.full((len(windows), width), pad), torch.zeros(len(windows), width, dtype=torch.long)
@@ -124,13 +124,13 @@ class SequenceEncoder:
         return full[:start], full[start + len(plain) :]
 
     def _room(self) -> int:
-        """How many tokens of a content fit into one window."""
+        """The number of tokens of a content that fit into one window."""
         positions = (getattr(self._model.config, "max_position_embeddings", None) or _WINDOW) - _FIRST_POSITION
         room = min(self._tokenizer.model_max_length, positions, _WINDOW) - len(self._before) - len(self._after)
         return max(1, room)
 
     def _fit(self, contents: Sequence[str]) -> int:
-        """L, after a look at how the tokenizer takes the contents."""
+        """Choose L, after a look at how the tokenizer takes the contents."""
         ids = [self._ids(content) for content in contents]
         unknown = sum(one.count(self._tokenizer.unk_token_id) for one in ids)
         if unknown > _UNKNOWN * sum(map(len, ids)):

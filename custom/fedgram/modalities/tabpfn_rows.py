@@ -33,7 +33,7 @@ _FOLDS = 5
 
 
 class TabPfnRows:
-    """One token of each of L estimators: TabPFN's own embedding of the row, float32.
+    """TabPFN's own embedding of a row, one token from each of L estimators, float32.
 
     Args:
         name: ``tabpfn``, for the default weights in TabPFN's own cache, or the file of a checkpoint.
@@ -72,7 +72,7 @@ class TabPfnRows:
         self.identity = f"tabpfn:1:{_ESTIMATORS}:{_FOLDS}:{weights}:{sha256(fitted.encode()).hexdigest()}"
 
     def to(self, device: torch.device) -> None:
-        """Compute there."""
+        """Compute on this device from now on."""
         self._device = str(device)
         self._whole.to(self._device)
 
@@ -91,7 +91,7 @@ class TabPfnRows:
         return isinstance(self._targets[0], float)
 
     def _out_of_fold(self) -> dict[Any, torch.Tensor]:
-        """(L, d_m) of every training row, by its content."""
+        """Tokens (L, d_m) of every training row, by its content, from folds that do not hold it."""
         folds = GroupKFold(min(_FOLDS, len(set(self._groups))))  # by group alone: a fold says nothing of a label
         found = {}
         for context, rows in folds.split(self._context, groups=self._groups):
@@ -100,7 +100,7 @@ class TabPfnRows:
         return found
 
     def _fit(self, rows: Any) -> Any:
-        """TabPFN with some of the training rows as context."""
+        """Give TabPFN some of the training rows as context."""
         from tabpfn import TabPFNClassifier, TabPFNRegressor  # pyright: ignore[reportMissingImports]
 
         kind = TabPFNRegressor if self._regresses else TabPFNClassifier
@@ -121,12 +121,12 @@ class TabPfnRows:
             ) from error
 
     def _embed(self, model: Any, rows: Sequence[Row]) -> torch.Tensor:
-        """(N, L, d_m)."""
+        """Tokens of rows, (N, L, d_m)."""
         embedded = np.asarray(model.get_embeddings(self._frame(rows)), dtype=np.float32)
         return torch.from_numpy(embedded.reshape(_ESTIMATORS, len(rows), -1)).transpose(0, 1)
 
     def _frame(self, rows: Sequence[Row]) -> pd.DataFrame:
-        """Columns in the order of the training table; a category that no training row has is missing."""
+        """Rows in the columns of the training table; a category that no training row has is missing."""
         cells = [aligned(row, self._columns) for row in rows]
         frame = pd.DataFrame(index=range(len(rows)))
         for i, name in enumerate(self._columns):
@@ -172,7 +172,7 @@ def _targets(samples: Sequence[Sample], where: str) -> list[Any]:
 
 
 def _weights(name: str, regresses: bool, where: str) -> Path:
-    """The file of the checkpoint; TabPFN would start a download, which asks for a licence on the terminal."""
+    """Find the checkpoint's file; TabPFN would start a download, which asks for a licence on the terminal."""
     path = Path(name).expanduser()
     if name == "tabpfn":
         from tabpfn.model_loading import ModelType, resolve_model_path  # pyright: ignore[reportMissingImports]

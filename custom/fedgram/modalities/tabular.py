@@ -21,14 +21,14 @@ from fedgram.records import Sample, Tokens
 
 @dataclass(frozen=True)
 class ColumnScale:
-    """How one column is standardised: logarithm first if ``log``, then (x − mean) / std."""
+    """Standardisation of one column: logarithm first if ``log``, then (x − mean) / std."""
 
     log: bool
     mean: float
     std: float
 
     def __call__(self, value: float) -> float:
-        """At most 4 standard deviations from 0; a non-positive value has no logarithm and counts as −4."""
+        """Standardise, at most 4 from 0; a non-positive value has no logarithm and counts as −4."""
         if self.log and value <= 0:
             return -4.0
         x = math.log(value) if self.log else value
@@ -36,7 +36,7 @@ class ColumnScale:
 
 
 def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
-    """Statistics of one column over the training rows.
+    """Fit the scale of one column to the training rows.
 
     Positive columns that span a factor of 100 (body weights) are standardised on the log scale.
 
@@ -57,7 +57,7 @@ def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
 
 
 class NumericTokens:
-    """One token per column: a fixed random code of the column's name and of the value.
+    """One token per column of a table: a fixed random code of the column's name and of the value.
 
     Token of column c with standardised value v: P_c [1, v, sin v, cos v, sin 2v, cos 2v]. P_c: (d_m, 6) is
     Gaussian and depends on the name alone, so that two tables with the same columns speak of the same tokens.
@@ -136,7 +136,7 @@ def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 class TabularModality:
-    """Content: a :class:`Row`."""
+    """Tables, whose contents are :class:`Row`."""
 
     name = "tabular"
 
@@ -147,7 +147,7 @@ class TabularModality:
         return read_row(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
+        """Open ``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
         if name == "numeric":
             return NumericTokens([sample.content for sample in fit_on])
         if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):

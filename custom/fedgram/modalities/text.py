@@ -14,7 +14,7 @@ from fedgram.records import Sample
 
 
 class TextModality:
-    """Content: the text, a string."""
+    """Text, whose contents are strings."""
 
     name = "text"
 
@@ -25,7 +25,7 @@ class TextModality:
         return read_text(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``minilm``, or any encoder or language model by hub id or folder."""
+        """Open ``minilm``, or any encoder or language model by hub id or folder."""
         return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on])
 
     def fingerprint(self, content: str) -> bytes:

@@ -20,7 +20,7 @@ from fedgram.records import Tokens
 
 
 class PatchEncoder:
-    """Last hidden states of the vision encoder, prepared by the image processor of its checkpoint.
+    """Last hidden states of a vision encoder, over images as its checkpoint's processor prepares them.
 
     Tokens are the patches in reading order, after the [CLS] token of encoders that have one: it is what the
     pre-training made a summary of the image. Register tokens are left out, as their authors do (Darcet 2024): the
@@ -40,7 +40,7 @@ class PatchEncoder:
         self.identity = f"hf-vision:2:{self._processor.to_json_string()}:{hash_weights(self._model)}"
 
     def to(self, device: torch.device) -> None:
-        """Compute there."""
+        """Compute on this device from now on."""
         self._model.to(device)
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class PatchEncoder:
 
 
 class _Dinov3Pixels(PilBackend):
-    """What DINOv3's own processor does (resize, rescale, normalise), which needs torchvision.
+    """The steps of DINOv3's own processor (resize, rescale, normalise), which needs torchvision.
 
     It differs by the rounding to 8 bits after the resize.
     """

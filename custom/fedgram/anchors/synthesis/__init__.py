@@ -1,4 +1,4 @@
-"""Anchors that a generator makes for the slots that a modality leaves empty, each marked synthetic.
+"""Synthetic anchors: a generator fills the slots that a modality leaves empty, and each is marked as synthetic.
 
 A gap may also stay: partial coverage is the honest alternative. What was made is a stand-in for public samples,
 never for a site's data, and nothing here may be fitted on those.
@@ -24,7 +24,7 @@ _ATTEMPTS = 20  # a small model or table may give the same anchor again
 
 @dataclass(frozen=True)
 class Generator:
-    """What makes the anchors of one modality.
+    """A source of synthetic anchors of one modality.
 
     Attributes:
         modality: by name.
@@ -41,7 +41,7 @@ class Generator:
 
 
 def slot_seed(seed: int, modality: str, slot: str, attempt: int) -> int:
-    """The seed of one slot: it does not depend on which other slots are empty."""
+    """The seed of one slot, which does not depend on which other slots are empty."""
     return int.from_bytes(sha256(f"{seed}|{modality}|{slot}|{attempt}".encode()).digest()[:7], "big")
 
 
@@ -106,7 +106,7 @@ def fill(
 def _draw_new(
     generator: Generator, kind: Modality, concept: str, slots: Sequence[str], seed: int, taken: set[bytes]
 ) -> dict[str, bytes]:
-    """Content of each slot, none as in ``taken``, to which they are added."""
+    """Draw a content for each slot, none as in ``taken``, to which they are added."""
     made: dict[str, bytes] = {}
     for attempt in range(_ATTEMPTS):
         waiting = [slot for slot in slots if slot not in made]

@@ -27,7 +27,7 @@ _MISSING = ("", "na", "nan", "n/a", "null", "none", "<na>")
 
 @dataclass(frozen=True)
 class Copula:
-    """A fitted copula over d columns.
+    """A Gaussian copula fitted over d columns.
 
     Attributes:
         columns: their names.
@@ -43,7 +43,7 @@ class Copula:
     root: NDArray[np.float64]
 
     def draw(self, seed: int) -> list[str]:
-        """One row: x_j = F_j⁻¹(Φ(z_j)) with z ~ N(0, R); blank where missing."""
+        """Draw one row: x_j = F_j⁻¹(Φ(z_j)) with z ~ N(0, R); blank where missing."""
         generator = np.random.default_rng(seed)
         uniform = ndtr(self.root @ generator.standard_normal(len(self.columns)))
         missing = self.missing[generator.integers(len(self.missing))]
@@ -54,7 +54,7 @@ class Copula:
 
 
 def fit_copula(rows: pd.DataFrame, where: str) -> Copula:
-    """Fit on a table of strings, one column a variable: numbers, or categories where a cell is none.
+    """Fit a copula to a table of strings: a column holds numbers, or categories where a cell is none.
 
     Raises:
         AnchorError: fewer than 4 rows.
@@ -94,7 +94,7 @@ def _fit_column(
 
 
 def _numeric(ordered: NDArray[np.float64], cells: Sequence[str]) -> Quantile:
-    """Between the observed values, never beyond them, with as many decimals as they have."""
+    """The quantiles of numbers: within the observed values, and with as many decimals as they have."""
     plain = not any("e" in cell.lower() for cell in cells)
     decimals = max(len(cell.partition(".")[2]) for cell in cells)
 
@@ -110,7 +110,7 @@ def _categorical(ordered: Sequence[str]) -> Quantile:
 
 
 def gaussian_copula(rows: Mapping[str, pd.DataFrame], fitted_on: str) -> Generator:
-    """Table anchors by :class:`Copula`.
+    """Make a generator of table rows by a :class:`Copula` for each concept.
 
     Args:
         rows: public ones by concept, strings, without id, concept and group.

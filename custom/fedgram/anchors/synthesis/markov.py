@@ -18,7 +18,7 @@ MAX_ORDER = 8
 
 @dataclass(frozen=True)
 class Chain:
-    """Counts of a fitted chain.
+    """A fitted Markov chain, as counts of what follows each context.
 
     Attributes:
         order: k.
@@ -31,7 +31,7 @@ class Chain:
     length: int
 
     def draw(self, seed: int) -> str:
-        """A sequence: its first context as frequent as in the data, then base by base."""
+        """Draw a sequence: its first context as frequent as in the data, then base by base."""
         generator = np.random.default_rng(seed)
         totals = self.counts.sum(1)
         context = int(generator.choice(len(totals), p=totals / totals.sum()))
@@ -72,7 +72,7 @@ def fit_chain(sequences: Sequence[str], order: int, where: str) -> Chain:
 
 
 def markov_chain(sequences: Mapping[str, Sequence[str]], order: int, fitted_on: str) -> Generator:
-    """DNA anchors by :class:`Chain`.
+    """Make a generator of DNA by a :class:`Chain` for each concept.
 
     Args:
         sequences: public ones by concept, upper case, as ``fedgram.data.sequences.read_records`` gives them.

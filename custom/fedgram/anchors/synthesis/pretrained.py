@@ -1,4 +1,4 @@
-"""Text and image anchors from models that lie at hand: a causal language model, a diffusion pipeline."""
+"""Text and image anchors from pretrained models: a causal language model, a diffusion pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES = 5  # a model may answer with nothing
 
 
 def language_model(name: str, prompts: Prompts) -> Generator:
-    """Text anchors sampled from a causal language model; an instruct model is asked in its chat format.
+    """Make a generator of texts from a causal language model, asked in its chat format if it has one.
 
     Args:
         name: hub id or folder; code from the hub is never run.
@@ -70,14 +70,14 @@ def language_model(name: str, prompts: Prompts) -> Generator:
 
 
 def whole_sentences(text: str) -> str:
-    """One line, up to the last end of a sentence if there is one: sampling stops anywhere."""
+    """The text as one line, up to its last end of a sentence if there is one: sampling stops anywhere."""
     line = " ".join(text.split())
     end = max(line.rfind(mark) for mark in ".!?")
     return line[: end + 1] if end > 0 else line
 
 
 def diffusion_pipeline(name: str, prompts: Prompts, steps: int) -> Generator:
-    """Image anchors from a text-to-image pipeline of diffusers, at the pipeline's own size.
+    """Make a generator of images from a text-to-image pipeline of diffusers, at the pipeline's own size.
 
     Args:
         name: hub id or folder, with safetensors weights.
@@ -115,7 +115,7 @@ def diffusion_pipeline(name: str, prompts: Prompts, steps: int) -> Generator:
 
 
 def _identity(name: str, parts: Sequence[nn.Module]) -> dict[str, str]:
-    """How the manifest, which is public, names a model: its hub id or the last part of its folder, and a hash."""
+    """The model's name in the public manifest: its hub id or the last part of its folder, and a hash."""
     public = Path(name).resolve().name if Path(name).expanduser().exists() else name
     return {"model": public, "weights": sha256("".join(map(hash_weights, parts)).encode()).hexdigest()}
 

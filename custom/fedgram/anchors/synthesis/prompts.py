@@ -1,4 +1,4 @@
-"""Sentences from templates and facts: anchors as they are, or what a language or image model is asked for."""
+"""Sentences from templates and facts: text anchors by themselves, or prompts for a language or image model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Prompts:
     facts: Mapping[str, tuple[Mapping[str, str], ...]]
 
     def of(self, concept: str) -> list[str]:
-        """Every template filled in with every row of facts that has what it names, without repetitions.
+        """Fill every template with every row of facts that has what it names, without repetitions.
 
         Raises:
             AnchorError: there is none.
@@ -67,7 +67,7 @@ def fields(template: str) -> set[str]:
 
 
 def read_prompts(templates: Sequence[str], facts: Path | None = None) -> Prompts:
-    """Templates, and the table (CSV or JSONL) of what is known of each concept, one row for each fact.
+    """Read templates, and the table (CSV or JSONL) of what is known of each concept, one row for each fact.
 
     Raises:
         AnchorError: no template, or one that names something else than ``concept`` and the table's columns.
@@ -91,7 +91,7 @@ def read_prompts(templates: Sequence[str], facts: Path | None = None) -> Prompts
 
 
 def sentences(prompts: Prompts) -> Generator:
-    """Text anchors that are the filled templates themselves, each used once."""
+    """Make a generator whose texts are the filled templates themselves, each used once."""
 
     def draw(concept: str, seeds: Sequence[int]) -> list[bytes]:
         texts = prompts.of(concept)

@@ -1,4 +1,4 @@
-"""What a generator is fitted on: the real anchors of the set, or a public file that somebody names."""
+"""The data that a generator is fitted on: the real anchors of the set, or a public file that somebody names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedgram.errors import AnchorError
 
 
 def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.DataFrame], str]:
-    """Rows by concept as strings, with the columns of the set's tables, and how the manifest names them.
+    """Read rows by concept as strings, with the columns of the set's tables, and the manifest's name for them.
 
     Args:
         public: a CSV with the column ``concept``; the set's real anchors when absent.
@@ -43,7 +43,7 @@ def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.Da
 
 
 def sequences(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, list[str]], str]:
-    """DNA by concept, and how the manifest names it.
+    """Read DNA by concept, and the manifest's name for it.
 
     Args:
         public: a FASTA file with its label table beside it; the set's real anchors when absent.
@@ -62,7 +62,7 @@ def sequences(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, list[s
 
 
 def _real(anchors: AnchorSet, modality: str) -> dict[str, list[Path]]:
-    """Files of the real anchors by concept: what was made is not fitted on again."""
+    """Files of the real anchors by concept: nothing is fitted on synthetic ones."""
     found: dict[str, list[Path]] = defaultdict(list)
     for slot in anchors.slots:
         file = slot.files.get(modality)
