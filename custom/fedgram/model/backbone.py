@@ -65,7 +65,7 @@ def load_backbone(
 
 
 def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: Precision) -> int:
-    """Size of the frozen weights in memory, from the configuration alone: none is loaded.
+    """The size of the frozen weights in memory, from the configuration alone: none is loaded.
 
     Raises:
         BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
@@ -76,7 +76,7 @@ def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: 
 
 
 def base_fingerprint(backbone: nn.Module, config: BackboneConfig, folders: Mapping[str, str]) -> str:
-    """:func:`fingerprint` of the checkpoint that a backbone was loaded from.
+    """The :func:`fingerprint` of the checkpoint that a backbone was loaded from.
 
     Sites agree on a checkpoint, and each stores it as it can: one that has it in 4 bits trains with those that
     have it in full. Then the checkpoint is read once more.
@@ -85,8 +85,11 @@ def base_fingerprint(backbone: nn.Module, config: BackboneConfig, folders: Mappi
 
 
 def checkpoint_settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, Any]:
-    """Where a checkpoint is loaded from, its whole configuration, and the part of that for the transformer over
-    text, which is all of it in a model of text alone; with the layers that the job keeps.
+    """Find where a checkpoint is loaded from and what its configuration is, cut to the layers that the job keeps.
+
+    Returns:
+        The source, the whole configuration, and its part for the transformer over text, which is all of it in a
+        model of text alone.
 
     Raises:
         BackboneError: there is none, or it has too few layers.
@@ -107,8 +110,9 @@ def checkpoint_settings(config: BackboneConfig, folders: Mapping[str, str]) -> t
 
 
 def _text_settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[str, Any, dict[str, str] | None]:
-    """Where the model is loaded from, the configuration of its transformer over text (of its language tower in a
-    vision-language model), and how the tower's weights are renamed.
+    """Find where the model is loaded from and the configuration of its transformer over text.
+
+    In a vision-language model that is the language tower's; how the tower's weights are renamed comes third.
     """
     source, whole, text = checkpoint_settings(config, folders)
     if whole.model_type in _PREFIX_ATTENTION:
@@ -120,7 +124,7 @@ def _text_settings(config: BackboneConfig, folders: Mapping[str, str]) -> tuple[
 
 
 def _source(name: str, folders: Mapping[str, str], where: str) -> str:
-    """What a job's backbone name stands for at this site: the site's own folder, a packaged model or a hub id.
+    """Resolve a job's backbone name at this site: to the site's own folder, a packaged model or a hub id.
 
     transformers would take ``org/name`` for a folder if one lies in the working directory. Which folders a job
     may read is for the site file alone to say, so such a name is refused.
@@ -142,7 +146,7 @@ def _source(name: str, folders: Mapping[str, str], where: str) -> str:
 
 
 def fingerprint(backbone: nn.Module) -> str:
-    """sha256 over names, shapes and values of the frozen weights, rounded to bf16.
+    """The sha256 over names, shapes and values of the frozen weights, rounded to bf16.
 
     The rounding makes an fp32 and a bf16 copy of one checkpoint the same, and any other checkpoint different.
     """

@@ -1,4 +1,4 @@
-"""How the frozen base is stored and where it computes: precision, quantisation, several GPUs."""
+"""Storage and placement of the frozen base: precision, quantisation, several GPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.516}  # of a weight; n
 
 
 def loading_options(precision: Precision, device: str, where: str) -> dict[str, Any]:
-    """What `from_pretrained` is to be told.
+    """The options of `from_pretrained` for a precision and a device.
 
     int8 is LLM.int8 (Dettmers 2022) and nf4 the double quantisation of QLoRA (Dettmers 2023); both compute in
     bf16, and both come from bitsandbytes. A ``split`` base is spread by accelerate over the GPUs that are there,
@@ -74,7 +74,7 @@ def is_as_saved(model: nn.Module) -> bool:
 
 
 def stored_bytes(model: nn.Module, precision: Precision) -> int:
-    """Of the weights of a model in that precision; of a quantised one, linear layers only are."""
+    """The size of a model's weights in that precision; quantisation takes only its linear layers."""
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     rest = sum(p.numel() for p in model.parameters()) - linear
     return round(linear * _BYTES[precision] + rest * max(2.0, _BYTES[precision]))

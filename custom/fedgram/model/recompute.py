@@ -1,4 +1,4 @@
-"""Gradient checkpointing (Chen 2016): keep what enters a layer, and compute its inside again when it is needed."""
+"""Gradient checkpointing (Chen 2016): keep the input of each layer, and compute its inside again when needed."""
 
 from __future__ import annotations
 

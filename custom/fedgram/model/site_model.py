@@ -13,13 +13,13 @@ EVALUATION_BATCH = 128
 
 
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Pool: the mean over the tokens that are there. (N, L, d), (N, L) → (N, d); no tokens give zeros."""
+    """Pool by the mean over the tokens that are there: (N, L, d), (N, L) → (N, d); no tokens give zeros."""
     weights = mask.to(hidden).unsqueeze(-1)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
 
 
 class TokenAdapter(nn.Module):
-    """z⁰ = W_m φ_m(x) on standardised tokens: the only part of the input side that trains; never sent.
+    """A site's adapter z⁰ = W_m φ_m(x) on standardised tokens: all that trains on the input side; never sent.
 
     The tokens are first standardised by constants of the site's training tokens, which makes one learning
     rate right for every modality; the map as a whole stays affine in φ. The output starts at the scale of the
@@ -47,12 +47,12 @@ class TokenAdapter(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, values: Tensor) -> Tensor:
-        """(N, L, d_m) → (N, L, d)."""
+        """Map tokens to the transformer's width, (N, L, d_m) → (N, L, d)."""
         return self.linear((values - self.mean) * self.inverse_std)
 
 
 class SiteModel(nn.Module):
-    """f_θ(W_m φ_m(x)) with pooling, and the site's head on top.
+    """The model of one site: f_θ(W_m φ_m(x)) with pooling, and the site's head on top.
 
     Attributes:
         adapter: W_m, local.
@@ -93,12 +93,12 @@ class SiteModel(nn.Module):
         return self.bridge
 
     def represent(self, tokens: Tokens, *, adapter_learns: bool = True, bridge: bool = False) -> Tensor:
-        """z, (N, d), float32."""
+        """Representations z, (N, d), float32."""
         return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns, bridge=bridge), tokens.mask)
 
     @torch.no_grad()
     def embed(self, tokens: Tokens, *, bridge: bool = False) -> Tensor:
-        """z of many samples, in batches, without gradient: (N, d), float32, on the CPU."""
+        """Represent many samples, in batches, without gradient: z, (N, d), float32, on the CPU."""
         device = next(self.head.parameters()).device
         rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
         return torch.cat([self.represent(tokens[part].to(device), bridge=bridge).cpu() for part in rows])
@@ -108,7 +108,7 @@ class SiteModel(nn.Module):
         return self.head(self.hidden(tokens), tokens.mask)
 
     def local(self) -> dict[str, nn.Module]:
-        """What is the site's own: trained at the local rate, never sent."""
+        """The parameters that are the site's own: trained at the local rate, never sent."""
         parts = {"adapter": self.adapter, "head": self.head}
         return parts if self.bridge is None else {**parts, "bridge": self.bridge}
 
@@ -117,7 +117,7 @@ class SiteModel(nn.Module):
         return {f"{part}.{k}": v for part, module in self.local().items() for k, v in module.state_dict().items()}
 
     def load_local_state(self, state: dict[str, Tensor]) -> None:
-        """Undo :meth:`local_state`."""
+        """Take over adapters and head as :meth:`local_state` gave them."""
         for part, module in self.local().items():
             own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
             module.load_state_dict(own)
@@ -137,12 +137,12 @@ def embedding_scale(transformer: nn.Module) -> float:
 
 
 def width(transformer: nn.Module) -> int:
-    """d, the width of the transformer's token embeddings."""
+    """The width d of the transformer's token embeddings."""
     return _embeddings(transformer).weight.shape[1]
 
 
 def hidden_width(transformer: nn.Module) -> int:
-    """Width of the hidden states; some models (ALBERT, small ELECTRA) project narrower embeddings to it."""
+    """The width of the hidden states; some models (ALBERT, small ELECTRA) project narrower embeddings to it."""
     return transformer.config.hidden_size  # type: ignore[union-attr]
 
 

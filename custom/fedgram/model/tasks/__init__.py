@@ -1,4 +1,4 @@
-"""The tasks of a site: what its head learns is the site's own business, and differs from site to site."""
+"""The tasks of a site: a head, its loss and its metrics, which may differ from site to site."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Task", "from_facts", "make_task", "to_facts"]
 
 
 def make_task(config: SiteConfig, train: Sequence[Sample]) -> Task:
-    """The task that a site file names, with what is known from the training samples.
+    """Make the task that a site file names, with all that it has to know of the training samples.
 
     Raises:
         ConfigError: fewer than two classes to tell apart.
@@ -44,12 +44,12 @@ _KINDS = {kind.__name__: kind for kind in (Classification, MultiLabel, Regressio
 
 
 def to_facts(task: Task) -> dict[str, Any]:
-    """A task as plain data."""
+    """Write a task down as plain data."""
     return {"kind": type(task).__name__, **to_dict(task)}
 
 
 def from_facts(facts: Mapping[str, Any], where: str) -> Task:
-    """Undo :func:`to_facts`.
+    """Build the task that :func:`to_facts` wrote down.
 
     Raises:
         ConfigError: not the facts of a task.

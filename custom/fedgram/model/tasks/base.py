@@ -1,4 +1,4 @@
-"""What a site's head does: a task is a head, a loss and metrics, and the site's own business."""
+"""The protocol of a task, which is a head, a loss and metrics, and the site's own business."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedgram.records import Sample
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a site's head says of one content.
+    """A head's answer for one content.
 
     Attributes:
         value: the class; the labels above one half; the number, in the unit of the data; or the class of each
@@ -30,10 +30,10 @@ class Prediction:
 
 
 class Task(Protocol):
-    """A task over token representations. Targets are one tensor with a row per sample."""
+    """A task over token representations, with its targets in one tensor of a row per sample."""
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
-        """The local head; maps hidden (N, L, d) and mask (N, L) to the output.
+        """Make the local head, which maps hidden (N, L, d) and mask (N, L) to the output.
 
         Args:
             width: d.
@@ -47,15 +47,15 @@ class Task(Protocol):
         ...
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Scalar training loss."""
+        """The training loss, a scalar."""
         ...
 
     def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
-        """Numbers by name; one that is not defined on these samples is left out."""
+        """Metrics by name; one that is not defined on these samples is left out."""
         ...
 
     def predictions(self, output: Tensor) -> list[Prediction]:
-        """The head's output in the words of the data."""
+        """Put the head's output into the words of the data."""
         ...
 
 
@@ -67,14 +67,14 @@ class PooledHead(nn.Linear):
 
 
 def start_small(head: nn.Linear, generator: torch.Generator) -> None:
-    """Initial weights of size 1/√d, so that the first gradients are those of the representation."""
+    """Give initial weights the size 1/√d, so that the first gradients are those of the representation."""
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * head.in_features**-0.5)
         head.bias.zero_()
 
 
 def pooled_head(width: int, outputs: int, generator: torch.Generator) -> PooledHead:
-    """A :class:`PooledHead` that starts small."""
+    """Make a :class:`PooledHead` that starts small."""
     head = PooledHead(width, outputs)
     start_small(head, generator)
     return head

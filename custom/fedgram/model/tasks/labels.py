@@ -1,4 +1,4 @@
-"""One class a sample, or any number of labels."""
+"""Tasks of classes: one a sample, or any number of labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_WEIGHT = 100.0  # of a rare label against the rest: a handful of sample
 
 @dataclass(frozen=True)
 class Classification:
-    """One class a sample.
+    """The task of one class a sample.
 
     Attributes:
         classes: C names, sorted.
@@ -34,7 +34,7 @@ class Classification:
         return pooled_head(width, len(self.classes), generator)
 
     def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
-        """(N,) class indices."""
+        """Encode classes as indices, (N,)."""
         return torch.tensor([index_of(s.labels[0], self.classes, s) for s in samples], dtype=torch.long)
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any number of labels a sample, none included.
+    """The task of any number of labels a sample, none included.
 
     Attributes:
         classes: C labels, sorted.
@@ -76,7 +76,7 @@ class MultiLabel:
         return pooled_head(width, len(self.classes), generator)
 
     def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
-        """(N, C), 1 where a sample has a label."""
+        """Encode labels as (N, C), 1 where a sample has a label."""
         targets = torch.zeros(len(samples), len(self.classes))
         for row, sample in enumerate(samples):
             for label in sample.labels:
@@ -102,7 +102,7 @@ class MultiLabel:
 
 
 def index_of(label: str, classes: Sequence[str], sample: Sample) -> int:
-    """Raises DataError for a label that no training sample has."""
+    """The index of a label; raises DataError for one that no training sample has."""
     if label not in classes:
         raise DataError(
             f"label {label!r} has no training sample",
@@ -114,12 +114,12 @@ def index_of(label: str, classes: Sequence[str], sample: Sample) -> int:
 
 
 def class_weights(labels: Sequence[tuple[str, ...]], classes: Sequence[str]) -> tuple[float, ...]:
-    """N / (C n_c): every class counts the same in the loss."""
+    """Weights N / (C n_c), by which every class counts the same in the loss."""
     counts = [sum(c in present for present in labels) for c in classes]
     return tuple(len(labels) / (len(classes) * count) for count in counts)
 
 
 def label_weights(labels: Sequence[tuple[str, ...]], classes: Sequence[str]) -> tuple[float, ...]:
-    """(N − n_c) / n_c: having a label counts as much as not having it."""
+    """Weights (N − n_c) / n_c, by which having a label counts as much as not having it."""
     counts = [sum(c in present for present in labels) for c in classes]
     return tuple(min(_LARGEST_WEIGHT, max(len(labels) - count, 1) / count) for count in counts)

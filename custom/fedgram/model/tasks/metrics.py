@@ -21,28 +21,28 @@ LOWER_IS_BETTER = frozenset({"mae", "loss", "task_loss", "understanding_loss", "
 
 
 def main_metric(metrics: Iterable[str]) -> str | None:
-    """The metric that a site is judged by, of those that it reports."""
+    """The metric that a site is judged by, among those that it reports."""
     reported = set(metrics)
     return next((name for name in MAIN if name in reported), None)
 
 
 def gain(name: str, before: float, after: float) -> float:
-    """How much better a metric became: positive is better, whatever its direction."""
+    """The improvement of a metric: positive is better, whatever its direction."""
     return before - after if name in LOWER_IS_BETTER else after - before
 
 
 def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Without those that are not defined on the given samples."""
+    """The metrics that are defined on the given samples, without the others."""
     return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of right classes, (N,) and (N,)."""
+    """The share of right classes, (N,) and (N,)."""
     return float(accuracy_score(truth, predicted))
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
-    """Mean F1 of the classes that occur; (N,) classes, or (N, C) truth values."""
+    """The mean F1 of the classes that occur, from (N,) classes or (N, C) truth values."""
     if truth.ndim == 2:
         occurs = (truth | predicted).any(axis=0)
         truth, predicted = truth[:, occurs], predicted[:, occurs]
@@ -70,12 +70,12 @@ def mae(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def r2(truth: np.ndarray, predicted: np.ndarray) -> float | None:
-    """Share of the variance that is explained; below 0 when the mean of the truth would do better."""
+    """The share of the variance that is explained; below 0 when the mean of the truth would do better."""
     return float(r2_score(truth, predicted)) if np.ptp(truth) > 0 else None
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels by true class and predicted class, (C, C); those of several images add up."""
+    """Count pixels by true class and predicted class, (C, C); those of several images add up."""
     with warnings.catch_warnings():  # an image of one class only is nothing to warn of
         warnings.simplefilter("ignore", UserWarning)
         return confusion_matrix(truth.ravel(), predicted.ravel(), labels=range(classes))

@@ -1,4 +1,4 @@
-"""One number a sample."""
+"""The task of one number a sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedgram.records import Sample
 
 @dataclass(frozen=True)
 class Regression:
-    """One number a sample; the head gives it in units of the training samples' spread.
+    """The task of one number a sample; the head gives it in units of the training samples' spread.
 
     Attributes:
         mean, std: of the training targets.
@@ -31,7 +31,7 @@ class Regression:
         return pooled_head(width, 1, generator)
 
     def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
-        """(N,), in the unit of the data."""
+        """Encode numbers as (N,), in the unit of the data."""
         return torch.tensor([number_of(s) for s in samples])
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Regression:
 
 
 def number_of(sample: Sample) -> float:
-    """Raises DataError for a sample without a number."""
+    """The number of a sample; raises DataError for one that has none."""
     if not isinstance(sample.target, float):
         raise DataError("no number to predict", where=sample.source, remedy="name its column as `target`")
     return sample.target

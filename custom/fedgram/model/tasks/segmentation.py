@@ -1,4 +1,4 @@
-"""A class for every pixel: token grid to mask."""
+"""The task of a class for every pixel: from a grid of tokens to a mask."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class PatchHead(nn.Module):
         start_small(self.linear, generator)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(N, L, d), (N, L) → logits (N, C, 4 g, 4 g)."""
+        """Make logits (N, C, 4 g, 4 g) from hidden states and mask, (N, L, d) and (N, L)."""
         pieces = self.linear(hidden[:, -(self.side**2) :]).transpose(1, 2).unflatten(2, (self.side, self.side))
         return F.pixel_shuffle(pieces, _FINE)
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A class for every pixel, as the encoder sees the image.
+    """The task of a class for every pixel, as the encoder sees the image.
 
     Attributes:
         classes: C pixel values, ascending; the first is the background.
@@ -74,7 +74,7 @@ class Segmentation:
         return PatchHead(width, length, len(self.classes), generator)
 
     def targets(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Tensor:
-        """(N, H, W), uint8, class indices at the encoder's resolution.
+        """Encode masks as (N, H, W), uint8, class indices at the encoder's resolution.
 
         Raises:
             ConfigError: the encoder has no map of the image.
@@ -104,7 +104,7 @@ class Segmentation:
         return F.cross_entropy(_enlarged(output, targets), targets.long(), weights)
 
     def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
-        """Dice and IoU."""
+        """Dice and IoU over the pixels of all samples."""
         counts = np.zeros((len(self.classes),) * 2)
         for logits, truth in zip(output.split(_BATCH), targets.split(_BATCH), strict=True):
             predicted = _enlarged(logits, truth).argmax(1).cpu().numpy()
@@ -122,14 +122,14 @@ def _enlarged(output: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_of(sample: Sample) -> Path:
-    """Raises DataError for a sample without a mask."""
+    """The mask of a sample; raises DataError for one that has none."""
     if not isinstance(sample.target, Path):
         raise DataError("no mask", where=sample.source, remedy="segmentation needs images, each with a mask")
     return sample.target
 
 
 def pixel_counts(samples: Sequence[Sample]) -> dict[int, int]:
-    """Pixels of each class over the masks of samples.
+    """Count the pixels of each class over the masks of samples.
 
     Raises:
         DataError: so many classes that these are no masks.

@@ -1,4 +1,4 @@
-"""What a unified multimodal model is: it answers questions about pictures, and makes pictures from words."""
+"""The protocol of a unified model: it answers questions about pictures, and makes pictures from words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class UnifiedModel(Protocol):
-    """Frozen encoders around one language tower, which alone is adapted.
+    """A unified model: frozen encoders around one language tower, which alone is adapted.
 
     What the frozen parts make of a picture is computed once and kept: ``see`` for understanding, ``targets`` for
     generation. Everything is on the model's device; N samples, L tokens, d the width of the tower.
@@ -31,7 +31,7 @@ class UnifiedModel(Protocol):
         ...
 
     def targets(self, images: Sequence[Image]) -> Tensor:
-        """What generation learns to make: (N, T) codes, int64, or (N, T, c) features, float32."""
+        """The targets of generation: (N, T) codes, int64, or (N, T, c) features, float32."""
         ...
 
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:
@@ -39,17 +39,17 @@ class UnifiedModel(Protocol):
         ...
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Of making ``targets`` from prompts, a scalar; the generator draws dropped prompts, noise, times."""
+        """The loss of making ``targets`` from prompts; the generator draws dropped prompts, noise, times."""
         ...
 
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:
-        """Greedy answers."""
+        """Answer questions about pictures, greedily."""
         ...
 
     def generate(self, prompts: Sequence[str], generator: torch.Generator) -> list[Image]:
-        """One picture for each prompt."""
+        """Make one picture for each prompt."""
         ...
 
     def represent(self, seen: Tensor) -> Tensor:
-        """z, (N, d), float32: mean of the tower's last states over the tokens of each picture; differentiable."""
+        """Representations z, (N, d), float32: the tower's last states, averaged over each picture's tokens."""
         ...

@@ -61,7 +61,7 @@ def load_janus(
 
 
 class Janus:
-    """A :class:`~fedgram.model.unified.base.UnifiedModel`.
+    """Janus as a :class:`~fedgram.model.unified.base.UnifiedModel`, which documents the methods.
 
     The cut between what is computed once and what is computed in every step lies before the aligner: ``see`` is
     the output of the vision tower, (N, L, d_v).
@@ -80,12 +80,12 @@ class Janus:
 
     @torch.no_grad()
     def see(self, images: Sequence[Image]) -> Tensor:
-        """Output of the vision tower, (N, L, d_v), float32, before the aligner."""
+        """The output of the vision tower, (N, L, d_v), float32, before the aligner."""
         return self.model.model.vision_model(self._pixels(images)).last_hidden_state.float()
 
     @torch.no_grad()
     def targets(self, images: Sequence[Image]) -> Tensor:
-        """Codes of the VQ-VAE, row by row of the picture, (N, T), int64."""
+        """The VQ-VAE's codes of the pictures, row by row, (N, T), int64."""
         codes = self.model.model.vqmodel.encode(self._pixels(images)).image_tokens
         return codes.reshape(len(images), -1)
 
@@ -122,7 +122,7 @@ class Janus:
 
     @torch.no_grad()
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:
-        """Greedy answers, of at most 32 tokens.
+        """Answer questions greedily, in at most 32 tokens.
 
         Raises:
             DataError: a question holds a token that stands for a picture.
@@ -134,7 +134,7 @@ class Janus:
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], generator: torch.Generator) -> list[Image]:
-        """One picture for each prompt, its codes drawn under classifier-free guidance as Janus draws them.
+        """Make one picture for each prompt, its codes drawn under classifier-free guidance as in Janus.
 
         Args:
             prompts: of any lengths.
@@ -155,14 +155,14 @@ class Janus:
 
     @torch.no_grad()
     def pictures(self, codes: Tensor) -> list[Image]:
-        """What the VQ-VAE makes of codes, (N, T)."""
+        """Decode codes, (N, T), into pictures by the VQ-VAE."""
         how = self.processor.image_processor
         mean, std = (torch.tensor(value, device=self._device) for value in (how.image_mean, how.image_std))
         pixels = (self.model.decode_image_tokens(codes).float() * std + mean) / how.rescale_factor
         return [fromarray(picture) for picture in pixels.clamp(0, 255).to("cpu", torch.uint8).numpy()]
 
     def represent(self, seen: Tensor) -> Tensor:
-        """z, (N, d), float32: mean of the tower's last states over the tokens of each picture; differentiable."""
+        """Representations z, (N, d), float32: the tower's last states, averaged over each picture's tokens."""
         framed = self.chat.pictures(len(seen), seen.shape[1]).values.to(self._device)
         states = self.tower(inputs_embeds=self._with_pictures(framed, seen)).last_hidden_state
         return states[:, -seen.shape[1] :].float().mean(1)
@@ -183,7 +183,7 @@ class Janus:
         return self.model.prepare_embeddings_for_image_generation(codes)
 
     def _with_pictures(self, values: Tensor, seen: Tensor) -> Tensor:
-        """Embedded ids, (N, P, d), with what is seen in place of the pictures' placeholders."""
+        """Embed ids, as (N, P, d), with what is seen in place of the pictures' placeholders."""
         embedded = self._embed(values)
         aligned = self.model.model.aligner(seen.to(self._device, self.model.dtype)).to(embedded.dtype)
         return embedded.masked_scatter((values == self.chat.image)[..., None], aligned)
@@ -194,7 +194,7 @@ class Janus:
     def _continue(
         self, embedded: Tensor, mask: Tensor, choose: Any, embed: Any, length: int, end: int | None = None
     ) -> Tensor:
-        """Ids that the tower goes on with, (N, ≤ length): from states (N, d) ``choose`` makes ids (N, 1).
+        """Let the tower go on with ids, (N, ≤ length): from states (N, d) ``choose`` makes ids (N, 1).
 
         It stops early when every row has come to ``end``.
         """

@@ -1,4 +1,4 @@
-"""Janus's chat format, as token ids: what its processor makes of questions, prompts and answers."""
+"""Janus's chat format as token ids, which its processor makes of questions, prompts and answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ids:
 
 
 class Chat:
-    """Texts to ids and back.
+    """A converter between texts and ids in Janus's chat format.
 
     Args:
         processor: a ``JanusProcessor``.
@@ -56,8 +56,9 @@ class Chat:
         self._kept = torch.tensor([needed["bos"], begin])
 
     def questions(self, texts: Sequence[str], tokens: int) -> Ids:
-        """Each with one picture of ``tokens`` placeholders before it, up to where the answer begins; filled up on
-        the left.
+        """Encode questions up to where the answer begins, a picture of ``tokens`` placeholders before each.
+
+        They are filled up on the left.
 
         Raises:
             DataError: a text holds a token that stands for a picture.
@@ -73,16 +74,16 @@ class Chat:
         return ids
 
     def prompts(self, texts: Sequence[str]) -> Ids:
-        """Up to the token after which the codes of the picture follow; filled up on the left."""
+        """Encode prompts up to the token after which the codes of the picture follow; filled up on the left."""
         return self._encode([self._chat([{"type": "text", "text": text}]) + self._pictures[1] for text in texts])
 
     def pictures(self, count: int, tokens: int) -> Ids:
-        """Pictures with no words: the beginning of a text, and ``tokens`` placeholders."""
+        """Encode pictures with no words: the beginning of a text, and ``tokens`` placeholders."""
         row = torch.tensor([*self._kept.tolist(), *([self.image] * tokens)])
         return Ids(row.repeat(count, 1), torch.ones(count, len(row), dtype=torch.long))
 
     def answers(self, texts: Sequence[str]) -> Ids:
-        """As an assistant gives them, with the token that ends them; filled up on the right."""
+        """Encode answers of an assistant, with the token that ends them; filled up on the right."""
         rows = [self._tokenizer(f" {text}", add_special_tokens=False)["input_ids"] + [self.end] for text in texts]
         longest = max(len(row) for row in rows)
         values = torch.tensor([row + [self._pad] * (longest - len(row)) for row in rows])
@@ -90,11 +91,11 @@ class Chat:
         return Ids(values, (torch.arange(longest) < lengths[:, None]).long())
 
     def without_words(self, values: Tensor) -> Tensor:
-        """The same prompts with nothing said: only the beginnings of text and picture stay, as in Janus."""
+        """Empty prompts of their words: only the beginnings of text and picture stay, as in Janus."""
         return values.masked_fill(~torch.isin(values, self._kept.to(values.device)), self._pad)
 
     def read(self, values: Tensor) -> list[str]:
-        """Answers as text, up to the token that ends them."""
+        """Decode answers into text, up to the token that ends them."""
         ends = [[*row, self.end].index(self.end) for row in values.tolist()]
         rows = [row[:end] for row, end in zip(values.tolist(), ends, strict=True)]
         return [text.strip() for text in self._tokenizer.batch_decode(rows, skip_special_tokens=True)]

@@ -1,4 +1,4 @@
-"""The unified model that a job names: which class of ours opens which checkpoint."""
+"""Loading of the unified model that a job names, by the class that can open its checkpoint."""
 
 from __future__ import annotations
 

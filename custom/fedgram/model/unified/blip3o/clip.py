@@ -65,7 +65,7 @@ class _PatchEmbedding(nn.Module):
 
 
 class EvaClip(nn.Module):
-    """The frozen tower; its parameters have the names of the published ones.
+    """The frozen EVA-CLIP tower; its parameters have the names of the published ones.
 
     Args:
         width: c, of its features; ``inner``: of its feed-forward layers.
@@ -96,7 +96,7 @@ class EvaClip(nn.Module):
 
 
 def eva_clip(tensors: Mapping[str, Tensor], pooling: int, where: str) -> EvaClip:
-    """The tower that these weights belong to.
+    """Build the tower that these weights belong to.
 
     Raises:
         BackboneError: the weights are not those of such a tower.
@@ -122,7 +122,7 @@ def eva_clip(tensors: Mapping[str, Tensor], pooling: int, where: str) -> EvaClip
 
 
 def _square(image: Image, side: int) -> np.ndarray:
-    """The middle of the picture with its shorter side at that many pixels, (side, side, 3)."""
+    """Cut the middle out of a picture whose shorter side gets that many pixels, (side, side, 3)."""
     image = image.convert("RGB")
     shorter = min(image.size)
     width, height = (side * length // shorter for length in image.size)

@@ -1,4 +1,4 @@
-"""From picture features to pixels: the frozen diffusion decoder beside a BLIP3o checkpoint.
+"""The frozen diffusion decoder beside a BLIP3o checkpoint, which makes pixels from picture features.
 
 It is Emu2's (Sun et al. 2024): SDXL's U-Net, which attends to the features where SDXL attends to words, and SDXL's
 autoencoder. The folder also holds a pipeline as code of its own; that is never run.
@@ -22,10 +22,10 @@ _GUIDANCE = 3.0
 
 
 class Decoder(Protocol):
-    """Makes one picture from each sample's features."""
+    """A maker of one picture from each sample's features."""
 
     def __call__(self, features: Tensor, empty: Tensor, generator: torch.Generator) -> list[Image.Image]:
-        """Decode.
+        """Decode features into pictures.
 
         Args:
             features: (N, T, c), float32.
@@ -36,7 +36,7 @@ class Decoder(Protocol):
 
 
 class DiffusionDecoder(nn.Module):
-    """Emu2's decoder from the parts of diffusers.
+    """Emu2's decoder, put together from the parts of diffusers.
 
     Args:
         unet, vae, scheduler: ``UNet2DConditionModel``, ``AutoencoderKL`` and ``EulerDiscreteScheduler``.
@@ -48,7 +48,7 @@ class DiffusionDecoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Tensor, empty: Tensor, generator: torch.Generator) -> list[Image.Image]:
-        """As :class:`Decoder`."""
+        """Decode features into pictures, as :class:`Decoder` says."""
         return [self._paint(one[None], empty, generator) for one in features]
 
     def _paint(self, features: Tensor, empty: Tensor, generator: torch.Generator) -> Image.Image:
@@ -72,7 +72,7 @@ class DiffusionDecoder(nn.Module):
 
 
 def diffusion_decoder(checkpoint: Path, dtype: torch.dtype, device: torch.device) -> DiffusionDecoder:
-    """The decoder of a checkpoint: ``diffusion-decoder`` with ``unet``, ``vae`` and ``scheduler``.
+    """Load the decoder of a checkpoint: ``diffusion-decoder`` with ``unet``, ``vae`` and ``scheduler``.
 
     Raises:
         BackboneError: diffusers is not installed, or the checkpoint does not hold these parts.
@@ -108,5 +108,5 @@ def diffusion_decoder(checkpoint: Path, dtype: torch.dtype, device: torch.device
 
 
 def _variant(folder: Path) -> str | None:
-    """BLIP3o publishes ``….bf16.safetensors``."""
+    """The variant of the files: BLIP3o publishes ``….bf16.safetensors``."""
     return "bf16" if any(folder.glob("unet/*.bf16.*")) else None

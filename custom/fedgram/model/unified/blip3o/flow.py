@@ -20,17 +20,17 @@ Velocity = Callable[[Tensor, Tensor], Tensor]  # x_σ (N, T, c) and times (N,) �
 
 
 def draw_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times of a training batch: whole numbers from 1 to TIMES, (N,), float32, on the generator's device."""
+    """Draw a training batch's times: whole numbers from 1 to TIMES, (N,), float32, on the generator's device."""
     return 1.0 + torch.randint(TIMES, (count,), generator=generator, device=generator.device)
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard normal, float32, on the generator's device."""
+    """Draw standard normal noise, float32, on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def matching_loss(velocity: Velocity, data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """Mean of ‖v(x_σ, σ) − (ε − x)‖² over all entries, a scalar.
+    """The mean of ‖v(x_σ, σ) − (ε − x)‖² over all entries, a scalar.
 
     Args:
         data, noise: x and ε, (N, T, c).
@@ -42,7 +42,7 @@ def matching_loss(velocity: Velocity, data: Tensor, noise: Tensor, times: Tensor
 
 
 def integrate(velocity: Velocity, noise: Tensor, steps: int = STEPS) -> Tensor:
-    """From noise to data by Euler steps: σ = 1, …, 1/steps evenly, then 0.
+    """Go from noise to data by Euler steps: σ = 1, …, 1/steps evenly, then 0.
 
     Between whole times the denoiser, which was trained on whole ones, is shown the lower one, as in BLIP3o.
     """
@@ -54,7 +54,7 @@ def integrate(velocity: Velocity, noise: Tensor, steps: int = STEPS) -> Tensor:
 
 
 def guided(conditional: Velocity, unconditional: Velocity, scale: float = GUIDANCE) -> Velocity:
-    """Classifier-free guidance (Ho & Salimans 2022): v_∅ + scale · (v − v_∅)."""
+    """Apply classifier-free guidance (Ho & Salimans 2022): v_∅ + scale · (v − v_∅)."""
 
     def velocity(x: Tensor, times: Tensor) -> Tensor:
         without = unconditional(x, times)

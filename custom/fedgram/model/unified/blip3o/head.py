@@ -1,4 +1,4 @@
-"""What turns the tower's states into picture features: latent query tokens and a diffusion transformer.
+"""BLIP3o's picture head, from the tower's states to features: latent query tokens and a diffusion transformer.
 
 The transformer is Lumina-Next's (diffusers' ``LuminaNextDiT2DModel``), and BLIP3o puts a projection before it:
 from the tower's states at the query tokens to what the layers attend to.
@@ -31,7 +31,7 @@ HEAD_TARGETS = (
 
 
 class PictureHead(nn.Module):
-    """v(x_σ, σ, z): (N, T, c), times (N,) and states (N, Q, d) → (N, T, c); T = 64, in reading order.
+    """The velocity v(x_σ, σ, z): (N, T, c), times (N,) and states (N, Q, d) → (N, T, c); T = 64, in reading order.
 
     Attributes:
         queries: the latent query tokens, (Q, d), which follow a prompt into the tower.
@@ -103,7 +103,7 @@ class PictureHead(nn.Module):
 
 
 def picture_head(queries: Tensor, tensors: Mapping[str, Tensor], where: str) -> PictureHead:
-    """The head that these weights belong to; its sizes are seen from them, for BLIP3o's settings do not say them.
+    """Build the head that these weights belong to; its sizes come from them: BLIP3o's settings do not say them.
 
     Args:
         queries: (1, Q, d), as published.
@@ -140,12 +140,12 @@ def picture_head(queries: Tensor, tensors: Mapping[str, Tensor], where: str) -> 
 
 
 def _own_name(published: str) -> str:
-    """BLIP3o has the projection inside its copy of the transformer."""
+    """The name of a weight here: BLIP3o has the projection inside its copy of the transformer."""
     return published if published.startswith("caption_projection.") else f"transformer.{published}"
 
 
 class _Parts:
-    """What is taken from diffusers, which is installed only where pictures are generated."""
+    """Classes taken from diffusers, which is installed only where pictures are generated."""
 
     def __init__(self) -> None:
         from diffusers.models.embeddings import PixArtAlphaTextProjection, get_2d_rotary_pos_embed_lumina

@@ -30,7 +30,7 @@ _REMEDY = "name a folder in the layout of BLIP3o/BLIP3o-Model-4B or -8B"
 
 @dataclass(frozen=True)
 class Layout:
-    """A checkpoint folder, looked through.
+    """An inventory of a checkpoint folder.
 
     Attributes:
         folder: with ``config.json`` and safetensors.
@@ -45,7 +45,7 @@ class Layout:
     pooling: int
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors of a part, by their names without the prefix; empty where it is not there.
+        """Read the tensors of a part, by their names without the prefix; empty where it is not there.
 
         Raises:
             BackboneError: a file is missing or damaged.

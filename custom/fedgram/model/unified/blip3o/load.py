@@ -36,7 +36,7 @@ def load_blip3o(
     *,
     decoder: Decoder | None = None,
 ) -> Blip3o:
-    """The model of a folder in the layout of BLIP3o/BLIP3o-Model-4B and -8B, frozen.
+    """Load the model of a folder in the layout of BLIP3o/BLIP3o-Model-4B and -8B, frozen.
 
     Args:
         config: its name, and how many layers of the tower to keep.
@@ -111,7 +111,7 @@ def _clip(found: Layout, folder: str | None) -> EvaClip | None:
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
-    """The vision tower in a file of EVA-CLIP, without classifier and last norm, which BLIP3o does not use."""
+    """Read the tower from a file of EVA-CLIP, without classifier and last norm, which BLIP3o does not use."""
     try:
         state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch passes on whatever it stumbles over in a damaged pickle

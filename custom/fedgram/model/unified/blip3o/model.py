@@ -38,7 +38,7 @@ CLIP_WEIGHTS = "jiuhai/eva_clip_vision_tower"  # where BLIP3o's authors publish 
 
 
 class Blip3o(nn.Module):
-    """See :class:`fedgram.model.unified.base.UnifiedModel` for the methods.
+    """BLIP3o as a :class:`fedgram.model.unified.base.UnifiedModel`, which documents the methods.
 
     Everything is frozen. ``tower`` and ``head`` may be replaced by what :func:`fedgram.model.lora.attach` makes of
     them, or the head's parameters may be trained themselves.
@@ -72,7 +72,7 @@ class Blip3o(nn.Module):
 
     @torch.no_grad()
     def see(self, images: Sequence[Image]) -> Tensor:
-        """(N, 256, d): the whole picture stretched to a square, for a question may be about its edge."""
+        """See the whole picture, stretched to a square, for a question may be about its edge: (N, 256, d)."""
         config = self._vision.config
         read = Qwen2VLImageProcessorPil(
             patch_size=config.patch_size,
@@ -86,7 +86,7 @@ class Blip3o(nn.Module):
         return tokens.unflatten(0, (len(images), -1)).float()
 
     def targets(self, images: Sequence[Image]) -> Tensor:
-        """(N, 64, 1792) of EVA-CLIP."""
+        """EVA-CLIP's features of the pictures, (N, 64, 1792)."""
         if self._clip is None:
             raise BackboneError(
                 "no weights of EVA-CLIP",
@@ -109,7 +109,7 @@ class Blip3o(nn.Module):
         return cross_entropy(self._logits(torch.cat(rows)), torch.cat(wanted))
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Flow matching; a dropped prompt's states are 0, as in BLIP3o."""
+        """The loss of flow matching; a dropped prompt's states are 0, as in BLIP3o."""
         kept = torch.rand(len(prompts), generator=generator, device=generator.device) >= DROPPED
         times = draw_times(len(prompts), generator).to(self._device)
         noise = draw_noise(tuple(targets.shape), generator).to(self._device)
@@ -144,7 +144,7 @@ class Blip3o(nn.Module):
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], generator: torch.Generator) -> list[Image]:
-        """As many pictures as prompts, through features and the decoder.
+        """Make one picture for each prompt, through features and the decoder.
 
         Raises:
             BackboneError: the checkpoint has no decoder.
@@ -154,7 +154,7 @@ class Blip3o(nn.Module):
 
     @torch.no_grad()
     def imagine(self, prompts: Sequence[str], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Picture features of each prompt, (N, T, c), and of no words at all, (1, T, c), float32."""
+        """Make picture features of each prompt, (N, T, c), and of no words at all, (1, T, c), float32."""
         states = torch.cat([self._prompted(prompts), self._states_at_queries([self._picture_starts("")])])
         shape: Any = (len(states), PLACES, self.head.channels)
         given, without = (partial(self._velocity, z) for z in (states, torch.zeros_like(states)))

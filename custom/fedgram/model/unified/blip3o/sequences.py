@@ -1,4 +1,4 @@
-"""What BLIP3o's tower reads: Qwen2.5-VL's chat format, its positions, and batches of unequal length."""
+"""The input of BLIP3o's tower: Qwen2.5-VL's chat format, its positions, and batches of unequal length."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ END = "<|im_end|>"
 
 
 def after_picture(question: str) -> str:
-    """From the end of the picture to where the answer begins."""
+    """The text from the end of the picture to where the answer begins."""
     return f"<|vision_end|>{question}{_ASSISTANT}"
 
 
 def picture_prompt(prompt: str) -> str:
-    """How BLIP3o is asked for a picture, up to the token after which it begins."""
+    """The text by which BLIP3o is asked for a picture, up to the token after which it begins."""
     return f"{_USER}Please generate image based on the following caption: {prompt}{_ASSISTANT}"
 
 
@@ -44,13 +44,13 @@ class Piece:
 
 
 def text_piece(embeds: Tensor) -> Piece:
-    """Words, or query tokens: the three positions grow together."""
+    """A piece of words or query tokens, in which the three positions grow together."""
     length = len(embeds)
     return Piece(embeds, torch.arange(length, device=embeds.device).expand(3, -1), length)
 
 
 def picture_piece(embeds: Tensor) -> Piece:
-    """The tokens of a square picture in reading order: one time, and rows and columns (Qwen2-VL, section 2.1)."""
+    """A piece of a square picture's tokens in reading order: one time, rows, columns (Qwen2-VL, section 2.1)."""
     side = isqrt(len(embeds))
     places = torch.arange(side, device=embeds.device)
     rows, columns = torch.meshgrid(places, places, indexing="ij")
@@ -74,12 +74,12 @@ class Batch:
 
     @property
     def lengths(self) -> Tensor:
-        """(N,)"""
+        """The number of tokens of each sequence, (N,)."""
         return self.mask.sum(1)
 
 
 def join(sequences: Sequence[Sequence[Piece]]) -> Batch:
-    """One sequence from each list of pieces; positions go on from one piece to the next."""
+    """Join the pieces of each list into one sequence; positions go on from one piece to the next."""
     embeds = [torch.cat([piece.embeds for piece in pieces]) for pieces in sequences]
     positions = [_positions(pieces).T for pieces in sequences]
     lengths = torch.tensor([len(rows) for rows in embeds], device=embeds[0].device)
