@@ -59,8 +59,8 @@ class AnchorPin:
     """The anchor set that a job uses, pinned by content.
 
     Attributes:
-        sha256: of the manifest; a site with another set is refused.
-        concepts: of each slot, in slot order; B of them.
+        sha256: hash of the manifest; a site with another set is refused.
+        concepts: the concept of each of the B slots, in slot order.
     """
 
     sha256: str
@@ -72,7 +72,7 @@ class AnchorPin:
 
     @property
     def slots(self) -> int:
-        """B."""
+        """The number of slots, B."""
         return len(self.concepts)
 
 
@@ -81,8 +81,8 @@ class BackboneConfig:
     """The shared transformer, by a name that every site resolves for itself.
 
     Attributes:
-        name: hub id (``org/name``) or a name that the site file maps to a folder; never a path.
-        layers: keep only the first so many layers; all when absent.
+        name: a hub id (``org/name``) or a name that the site file maps to a folder; never a path.
+        layers: the number of layers to keep, from the first; all when absent.
     """
 
     name: str = "minilm"
@@ -96,14 +96,14 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The low-rank update (eq. 4 and 5).
+    """The low-rank update and the layers that it adapts (eq. 4 and 5).
 
     Attributes:
-        rank: r.
-        alpha: s = alpha / r scales the update.
-        targets: suffixes of the linear layers that are adapted, or ``["all-linear"]``.
-        dora: True is GeoDoRA (eq. 5), False is GeoLoRA (eq. 4).
-        magnitude: whether m is averaged over the sites or never leaves them; only with ``dora``.
+        rank: the rank r of the update.
+        alpha: the update is scaled by s = alpha / r.
+        targets: suffixes of the linear layers to adapt, or ``["all-linear"]``.
+        dora: GeoDoRA (eq. 5) when true, GeoLoRA (eq. 4) when false.
+        magnitude: whether m is averaged over the sites (``mean``) or never leaves them (``private``).
     """
 
     rank: int = 16
@@ -124,7 +124,7 @@ class AdapterConfig:
 
     @property
     def scale(self) -> float:
-        """s of eq. (4)."""
+        """The factor s of eq. (4)."""
         return self.alpha / self.rank
 
     @property
@@ -135,23 +135,24 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a site does in one round.
+    """The work of a site in one round.
 
     Attributes:
-        rounds: T.
-        local_steps: optimiser steps a round.
-        batch_size: samples a step.
-        learning_rate: AdamW, for B and m.
-        local_learning_rate: AdamW, for the site's own adapter and head.
-        weight_decay: AdamW, for the site's own adapter and head.
-        geometry_weight: λ of eq. (3).
+        rounds: the number of rounds T.
+        local_steps: optimiser steps of a site in one round.
+        batch_size: samples in one step.
+        learning_rate: AdamW's learning rate for B and m.
+        local_learning_rate: AdamW's learning rate for the site's own adapter and head.
+        weight_decay: AdamW's weight decay for the site's own adapter and head.
+        geometry_weight: the weight λ of the geometry loss, eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
             at a fraction of its cost.
-        concept_weight: of a loss that names a sample's concept by its place among the anchors, where Ḡ says which
-            place that is (:mod:`fedgram.core.concepts`); 0 is the paper.
-        cka: variant of eq. (2) in the loss.
-        geometry_trains: what R_geo may change: the shared ``direction`` B alone, or the whole ``pipeline``, the
-            site's linear adapter included. That adapter has enough parameters to fit a few anchors by heart.
+        concept_weight: the weight of a loss that names a sample's concept by its place among the anchors, where Ḡ
+            says which place that is (:mod:`fedgram.core.concepts`); 0 is the paper.
+        cka: the variant of CKA, eq. (2), in the geometry loss.
+        geometry_trains: the parameters that the geometry loss may change: the shared ``direction`` B alone, or
+            the whole ``pipeline``, the site's linear adapter included. That adapter has enough parameters to fit
+            a few anchors by heart.
     """
 
     rounds: int = 24
@@ -177,22 +178,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AggregationConfig:
-    """What the server does with the replies.
+    """The work of the server on the sites' replies.
 
     Attributes:
-        weights: p_k: mean of 1/u, number of samples, or 1.
-        lap: variant of anchor proximity (eq. 6).
-        u_min: lower clip of u.
-        weight_samples: at most so many training samples are used to estimate p_k.
-        max_share: no site holds more of the sum of weights.
-        server_optimizer: what the server makes of the mean change, v its moments: ``momentum`` is
-            B ← B + η v with v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
-        server_learning_rate: η.
-        server_momentum: β; β₁ of ``adam``.
-        min_sites: a round with fewer good replies fails the job.
-        deadline_seconds: a round ends then, with who has replied; 0 is no deadline.
-        setup_seconds: the same for reading and tokenising before the first round, and for the evaluation.
-        max_update_norm: a ΔB with a larger Frobenius norm over all layers is refused.
+        weights: the weight p_k of a site: the mean of 1/u (``precision``), its number of samples, or 1.
+        lap: the variant of anchor proximity u, eq. (6).
+        u_min: the smallest value of u; smaller ones are raised to it.
+        weight_samples: the largest number of training samples from which a site estimates p_k.
+        max_share: the largest share of the sum of weights that one site may hold.
+        server_optimizer: the server's step on the mean change: ``momentum`` is B ← B + η v with
+            v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
+        server_learning_rate: the learning rate η of that step.
+        server_momentum: the momentum β of that step; β₁ of ``adam``.
+        min_sites: the number of good replies that a round needs; with fewer the job fails.
+        deadline_seconds: the time after which a round ends with the sites that have replied; 0 is no deadline.
+        setup_seconds: the deadline for reading and tokenising before the first round, and for the evaluation.
+        max_update_norm: the largest Frobenius norm of a ΔB over all layers; a larger one is refused.
     """
 
     weights: WeightRule = "precision"
@@ -227,12 +228,12 @@ class AggregationConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What is shared, and what the sites add to their loss; the methods are in :mod:`fedgram.methods`.
+    """The method: what the sites share, and what they add to their loss; see :mod:`fedgram.methods`.
 
     Attributes:
         name: ``geo`` is GeoLoRA and GeoDoRA; the others are baselines, which a site's own file must allow.
-        strength: weight of the loss term that the method adds, if it adds one.
-        temperature: of that term, if it is a contrastive one.
+        strength: the weight of the loss term that the method adds, if it adds one.
+        temperature: the temperature of that term, if it is a contrastive one.
     """
 
     name: MethodName = "geo"
@@ -249,13 +250,17 @@ class JobConfig:
     """The algorithm of one job; the server sends it to the sites with every task.
 
     Attributes:
-        anchors: the anchor set that trains.
-        heldout: a disjoint anchor set for evaluation only.
-        method, backbone, adapter, training, aggregation: see there.
+        anchors: the anchor set for training.
+        heldout: a disjoint anchor set, for evaluation only.
+        method: the method and its own settings.
+        backbone: the shared transformer.
+        adapter: the low-rank update.
+        training: the sites' work in one round.
+        aggregation: the server's work on their replies.
         metrics: the numbers that sites send besides the contract, as far as their tasks have them; no other is
             sent.
-        baseline: also train every site alone, with the same budget, for the report.
-        seed: of A, the adapters, the heads and the batches.
+        baseline: whether every site is also trained alone, with the same budget, for the report.
+        seed: the seed of A, the adapters, the heads and the batches.
     """
 
     anchors: AnchorPin
@@ -270,5 +275,5 @@ class JobConfig:
     seed: int = 0
 
     def fingerprint(self) -> str:
-        """sha256 over every setting: two jobs with the same one compute the same thing."""
+        """The sha256 over every setting: two jobs with the same one compute the same thing."""
         return sha256(json.dumps(to_dict(self), sort_keys=True).encode()).hexdigest()

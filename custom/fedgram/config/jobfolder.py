@@ -1,4 +1,4 @@
-"""What a FLARE job folder says of itself, and of the anchors that it is to use."""
+"""The parts of a FLARE job folder that fedgram reads or writes: its sites, and the anchors that it is to use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SERVER = Path("app_server", "config", "config_fed_server.json")
 
 
 def client_names(job: Path) -> list[str]:
-    """The sites of a job, from its deploy map.
+    """The names of a job's sites, from its deploy map.
 
     Raises:
         ConfigError: no job folder there.

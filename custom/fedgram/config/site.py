@@ -1,4 +1,4 @@
-"""What only a machine's own files say: where a site's data are and on what it computes, where the server saves.
+"""The settings of one machine: where a site's data are and on what it computes, where the server saves.
 
 A job can neither read nor change them. These and :mod:`fedgram.config.job` hold the only defaults of fedgram.
 """
@@ -27,19 +27,19 @@ TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a site's table are called.
+    """The names of the columns of a site's table.
 
     Attributes:
-        id: names a sample in local messages; the row's number when the table has no such column.
-        concept: what the anchors speak of. Optional where the task has a target of its own.
-        group: what must not be on two sides of a split (patient). ``group = "id"`` says that every row is one.
-        target: what the head learns; when absent ``concept`` to classify, ``mask`` to segment, else ``target``.
-            For several labels a sample they stand in one cell, between ``|`` or ``;``.
-        targets: instead of ``target``, for several labels a sample: one column of 0 and 1 for each.
-        split: says ``train``, ``validation`` or ``test``; without that column samples are split by group.
-        text: of the texts.
-        path: of the images, relative to the folder of the table, or to ``data`` when that is a folder.
-        drop: columns of a table that are not features.
+        id: the column that names a sample in local messages; without it the row's number does.
+        concept: the column of the anchors' concepts; optional where the task has a target of its own.
+        group: the column of what must not be on two sides of a split (patient); ``"id"`` makes every row a group.
+        target: the column that the head learns, with ``|`` or ``;`` between several labels of a sample; when
+            absent ``concept`` to classify, ``mask`` to segment, else ``target``.
+        targets: columns of 0 and 1, one for each label, instead of ``target``.
+        split: the column with ``train``, ``validation`` or ``test``; without it samples are split by group.
+        text: the column of the texts.
+        path: the column of the images' files, relative to the table's folder, or to ``data`` if it is a folder.
+        drop: columns that are not features.
         categories: columns whose numbers are codes.
     """
 
@@ -61,12 +61,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a site's files are to be understood.
+    """The way in which a site's files are to be read.
 
     Attributes:
-        columns: of its table.
-        task: what the targets are; None where there are none: the second modality of pairs, which has to have ids.
-        labels: the table of labels, where it is not ``data`` itself nor beside it.
+        columns: the names of the table's columns.
+        task: the task of the targets; None where there are none: the second modality of pairs, which needs ids.
+        labels: the table of labels, where it is neither ``data`` itself nor beside it.
         window: lowest and highest intensity of images of more than 8 bits.
     """
 
@@ -77,7 +77,7 @@ class Reading:
 
     @property
     def target(self) -> str:
-        """The column of the target."""
+        """The name of the target's column."""
         own = {None: self.columns.concept, "classification": self.columns.concept, "segmentation": "mask"}
         return self.columns.target or own.get(self.task, "target")
 
@@ -95,10 +95,14 @@ class BridgeConfig:
     """A second modality at the site, paired by sample id with the first.
 
     Attributes:
-        modality, data, tokenizer, labels, columns, window: of the second modality, as :class:`SiteConfig` has them
-            for the first. It has no task: the head stays the first modality's.
-        weight: of the contrastive loss beside the task loss.
-        temperature: τ of the contrastive loss; the smaller, the more the nearest wrong pairs count.
+        modality: the second modality. It has no task: the head stays the first modality's.
+        data: folder or file with its data.
+        tokenizer: name, hub id or folder of its frozen encoder.
+        labels: its table of labels, where that is neither ``data`` itself nor beside it.
+        columns: the names of its table's columns.
+        window: lowest and highest intensity of its images, where they have more than 8 bits.
+        weight: the weight of the contrastive loss beside the task loss.
+        temperature: the contrastive loss's temperature; the smaller, the more the nearest wrong pairs count.
     """
 
     modality: str
@@ -119,34 +123,34 @@ class BridgeConfig:
 
     @property
     def reading(self) -> Reading:
-        """How the second modality's files are to be understood."""
+        """The way in which the second modality's files are to be read."""
         return Reading(self.columns, None, self.labels, self.window)
 
 
 @dataclass(frozen=True)
 class SiteConfig:
-    """What only the site knows; read from its own file, never from a job.
+    """The settings of one site, read from its own file, never from a job.
 
     Attributes:
         modality: ``image``, ``text``, ``genomics``, ``tabular``, ``unified`` or ``package.module:attribute``.
-        anchors: folder of the anchor set that trains.
+        anchors: folder of the anchor set for training.
         data: folder or file with the site's data (``demo:…`` names the embedded demo).
         tokenizer: name, hub id or folder of the frozen encoder. A unified site has neither: see ``unified``.
-        task: what the site's head learns; the sites of a federation may have different ones.
+        task: the task that the site's head learns; it may differ from site to site.
         class_weights: whether every class counts the same in the loss (``balanced``), or every sample.
-        labels: table of labels, where it is not ``data`` itself nor beside it.
-        columns: what its columns are called.
+        labels: table of labels, where it is neither ``data`` itself nor beside it.
+        columns: the names of the table's columns.
         window: lowest and highest intensity of images of more than 8 bits (CT in Hounsfield units, say).
         heldout: folder of the held-out anchor set.
-        concepts: train on these labels only; all when empty.
-        methods: that a job may run here; what each sends is in :mod:`fedgram.methods`.
+        concepts: the labels to train on; all when empty.
+        methods: the methods that a job may run here; what each sends is in :mod:`fedgram.methods`.
         bridge: a second modality, where samples of the site have one.
-        unified: what a site of modality ``unified`` learns from.
+        unified: the data of a site of modality ``unified``.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
-        precision: of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
-        gradient_checkpointing: compute the layers twice instead of keeping what is inside them.
-        threads: CPU threads; 0 leaves it to torch.
+        precision: the precision of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
+        gradient_checkpointing: whether layers are computed twice instead of kept in memory.
+        threads: the number of CPU threads; 0 leaves it to torch.
         cache: folder of the token cache.
         state: folder of the site's own state and results; inside the site's workspace when absent.
     """
@@ -185,7 +189,7 @@ class SiteConfig:
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
     def require_unified(self) -> UnifiedConfig:
-        """The table of a unified site.
+        """The settings of a unified site.
 
         Raises:
             ConfigError: this is a site of one modality.
@@ -196,13 +200,13 @@ class SiteConfig:
 
     @property
     def reading(self) -> Reading:
-        """How the site's files are to be understood."""
+        """The way in which the site's files are to be read."""
         return Reading(self.columns, self.task, self.labels, self.window)
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What only the server's own machine knows.
+    """The settings of the server's own machine.
 
     Attributes:
         state: folder of the saved rounds, from which an interrupted run goes on; inside the server's workspace
@@ -213,9 +217,7 @@ class ServerConfig:
 
 
 def find_site_config(local: Path, name: str) -> SiteConfig:
-    """The site's own file in the ``local`` folder of its workspace.
-
-    ``fedgram/<site>.toml`` is for a simulator, whose sites share one folder; else ``fedgram.toml``.
+    """Read the site's own file in ``local``: ``fedgram/<site>.toml`` as in a simulator, else ``fedgram.toml``.
 
     Raises:
         ConfigError: there is none, or it is wrong.
@@ -241,8 +243,7 @@ def read_site_config(path: Path) -> SiteConfig:
     """Read a site's own file (TOML).
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds an unknown, missing or wrong setting, or a
-            relative path.
+        ConfigError: no such file, not TOML, an unknown, missing or wrong setting, or a relative path.
     """
     if not path.exists():
         raise ConfigError(
@@ -268,7 +269,7 @@ def read_site_config(path: Path) -> SiteConfig:
 
 
 def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path: Path) -> None:
-    """Raises ConfigError where a setting of the site stands below a table that does not have it."""
+    """Refuse a setting of the site that stands below a table that does not have it."""
     below = settings.get(table)
     swallowed = set(below if isinstance(below, dict) else ()) & SiteConfig.__dataclass_fields__.keys()
     for name in sorted(swallowed - kind.__dataclass_fields__.keys()):
@@ -281,7 +282,7 @@ def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path:
 
 
 def _require_whole_paths(named: Mapping[str, str | None], path: Path) -> None:
-    """A job's processes run in a folder of their own, where a relative path would lead somewhere else."""
+    """Refuse relative paths: a job's processes run in a folder of their own, where they would lead elsewhere."""
     for name, value in named.items():
         if value is not None and not value.startswith(("/", "~", "demo:")):
             raise ConfigError(

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dictionaries, lists and numbers of a configuration, as JSON knows them."""
+    """Turn a configuration into plain dictionaries, lists and numbers, as JSON knows them."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 

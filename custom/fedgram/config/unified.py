@@ -1,4 +1,4 @@
-"""What a unified site's own file says, part of :mod:`fedgram.config.site`."""
+"""The part of a site's own file that is for a unified model, see :mod:`fedgram.config.site`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedgram.errors import ConfigError
 
 @dataclass(frozen=True)
 class UnifiedConfig:
-    """What a unified site learns from; its model is the job's backbone.
+    """The data of a unified site; its model is the job's backbone.
 
     Attributes:
         questions: folder of questions, annotations and pictures in the format of VQA v2.
@@ -19,7 +19,7 @@ class UnifiedConfig:
         detector: hub id or folder of an open-vocabulary detector that looks at photographs made; when absent, the
             exact one of rendered scenes.
         colours: hub id or folder of the CLIP that names colours for such a detector; GenEval's when absent.
-        generation_weight: of the loss of making pictures, beside that of answering questions.
+        generation_weight: the weight of the loss of making pictures, beside that of answering questions.
     """
 
     questions: str | None = None
@@ -40,5 +40,5 @@ class UnifiedConfig:
             )
 
     def paths(self) -> dict[str, str | None]:
-        """Those among the settings, by name."""
+        """The settings that are paths, by name."""
         return {f"unified.{name}": getattr(self, name) for name in ("questions", "captions", "prompts")}

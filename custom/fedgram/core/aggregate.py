@@ -1,4 +1,4 @@
-"""What the server does with the sites' replies: weighted means and the Gram consensus, added on arrival.
+"""The server's sums over the sites' replies: weighted means and the Gram consensus, added on arrival.
 
 Sums are kept in 64-bit fixed point (pre-rounded summation, Demmel & Nguyen 2013): every term is rounded once
 to a multiple of 2⁻³⁶ and integer addition is associative, so the result does not depend on the order in which
@@ -19,7 +19,7 @@ _LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers cou
 
 
 class FixedPointSum:
-    """Σ x_k of tensors of one shape, exact after one rounding per term and hence order-independent."""
+    """An order-independent sum Σ x_k of tensors of one shape, exact after one rounding per term."""
 
     def __init__(self, shape: tuple[int, ...]):
         self.shape = torch.Size(shape)
@@ -76,7 +76,7 @@ def capped_weights(weights: Mapping[str, float], max_share: float) -> dict[str, 
 
 
 class WeightedMean:
-    """Σ p_k X_k / Σ p_k over named tensors, added as sites arrive, with no site above ``max_share`` of the sum.
+    """A mean Σ p_k X_k / Σ p_k over named tensors, added as sites arrive, with no site above ``max_share``.
 
     Fewer than 1/c sites can exceed a share c, so the ⌊1/c⌋ heaviest updates are held apart until all weights
     are known; everything else is folded into the running sum at once.
@@ -138,13 +138,13 @@ class WeightedMean:
             total.add(tensors[name].double() * weight)
 
     def shares(self) -> dict[str, float]:
-        """p_k / Σ p_k after capping, by site in alphabetical order."""
+        """Shares p_k / Σ p_k after capping, by site in alphabetical order."""
         capped = capped_weights(self.weights, self._max_share)
         total = sum(capped[site] for site in sorted(capped))
         return {site: capped[site] / total for site in sorted(capped)}
 
     def close(self) -> dict[str, Tensor]:
-        """The weighted mean, float64, by name. Ends the round: nothing can be added afterwards.
+        """End the round and return the weighted mean, float64, by name; nothing can be added afterwards.
 
         Raises:
             FedgramError: no site was added.
@@ -161,7 +161,7 @@ class WeightedMean:
 
 
 class GramConsensus:
-    """Ḡ over B anchor slots from sites that may each cover only some of them (Eklund 2026, below eq. 2).
+    """The consensus Ḡ over B anchor slots of sites that may each cover only some (Eklund 2026, below eq. 2).
 
     Ḡ_ij is the mean over the sites that cover both i and j. A pair that fewer than two sites share carries no
     consensus and is NaN.
@@ -198,7 +198,7 @@ class GramConsensus:
         self._count += ~block.isnan()
 
     def close(self) -> Tensor:
-        """Ḡ, (B, B), float32, NaN where no two sites share a pair."""
+        """The consensus Ḡ, (B, B), float32, NaN where no two sites share a pair."""
         consensus = self._sum.value() / self._count.clamp(min=1)
         return torch.where(self._count >= 2, consensus, float("nan")).float()
 

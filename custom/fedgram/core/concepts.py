@@ -8,7 +8,7 @@ from fedgram.core.relative import cross_similarity
 
 
 def concept_logits(coordinates: Tensor, gram: Tensor, concepts: Tensor, temperature: float) -> Tensor:
-    """How near samples are to each concept in anchor coordinates, as logits.
+    """Logits of samples by concept: how near they are to each, in anchor coordinates.
 
     The coordinates of a concept are the mean over its anchors of the rows of ``gram``, each minus its mean; a
     logit is their cosine with the sample's, divided by the temperature. With the consensus for ``gram`` a concept
@@ -28,5 +28,5 @@ def concept_logits(coordinates: Tensor, gram: Tensor, concepts: Tensor, temperat
 
 
 def _members(concepts: Tensor, like: Tensor) -> Tensor:
-    """(C, b), 1 where an anchor is of a concept."""
+    """Membership of anchors in concepts: (C, b), 1 where an anchor is of a concept."""
     return (concepts.unique()[:, None] == concepts[None, :]).to(like)

@@ -50,7 +50,7 @@ class NormConstants:
 
 @torch.no_grad()
 def norm_constants(weight: Tensor, a: Tensor) -> NormConstants:
-    """The constants of `row_norm`, once for all steps; weight: (d_out, d_in), a: (r, d_in)."""
+    """Compute the constants of `row_norm`, once for all steps; weight: (d_out, d_in), a: (r, d_in)."""
     weight = weight.float()
     q, t = torch.linalg.qr(a.double().T)
     q, t = q.float(), t.T.float()
@@ -61,7 +61,7 @@ def norm_constants(weight: Tensor, a: Tensor) -> NormConstants:
 
 @torch.no_grad()
 def row_norm(b: Tensor, s: float, constants: NormConstants) -> Tensor:
-    """‖W + s B A‖_row: (d_out,), in O(d_out r²), whatever d_in.
+    """The row norms ‖W + s B A‖_row: (d_out,), in O(d_out r²), whatever d_in.
 
     B A moves a row of W only inside the row space of A, where r coordinates describe it; outside, the row keeps
     its length. So the norm is that of [W Q + s B T, ‖W − W Q Qᵀ‖]. Expanding the square into
@@ -79,13 +79,13 @@ def row_norm(b: Tensor, s: float, constants: NormConstants) -> Tensor:
 
 
 def merged_weight(weight: Tensor, a: Tensor, b: Tensor, s: float, scale: Tensor | None) -> Tensor:
-    """c ⊙ (W + s B A), eq. (5); W + s B A, eq. (4), without a scale: (d_out, d_in) in the dtype of W."""
+    """Merge: c ⊙ (W + s B A), eq. (5); W + s B A, eq. (4), without a scale: (d_out, d_in) in the dtype of W."""
     update = torch.addmm(weight.float(), b.float(), a.float(), alpha=s)
     return (update if scale is None else update * scale[:, None]).to(weight.dtype)
 
 
 def unmerged_weight(merged: Tensor, a: Tensor, b: Tensor, s: float, scale: Tensor | None) -> Tensor:
-    """The W of which `merged` is the `merged_weight`, to rounding. A row of scale 0 is returned as 0."""
+    """Recover the W of which `merged` is the `merged_weight`, to rounding; a row of scale 0 comes back as 0."""
     update = merged.float()
     if scale is not None:
         update = torch.where(scale[:, None] == 0, 0, update / scale[:, None])
@@ -93,7 +93,7 @@ def unmerged_weight(merged: Tensor, a: Tensor, b: Tensor, s: float, scale: Tenso
 
 
 def adapt_output(z: Tensor, x: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, s: float, scale: Tensor | None):
-    """y = c ⊙ (z − bias + s (x Aᵀ) Bᵀ) + bias, where z = x Wᵀ + bias comes from the base layer itself.
+    """Adapt a base layer's output z = x Wᵀ + bias to y = c ⊙ (z − bias + s (x Aᵀ) Bᵀ) + bias.
 
     For a W that is not at hand as a dense tensor (4- and 8-bit bases): nothing is dequantised here.
 
@@ -114,7 +114,7 @@ def adapt_output(z: Tensor, x: Tensor, bias: Tensor | None, a: Tensor, b: Tensor
 def adapted_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, s: float, scale: Tensor | None
 ) -> Tensor:
-    """y = c ⊙ (x Wᵀ + s (x Aᵀ) Bᵀ) + bias, eq. (5); c = 1, eq. (4), without a scale.
+    """Apply the adapted layer, y = c ⊙ (x Wᵀ + s (x Aᵀ) Bᵀ) + bias, eq. (5); c = 1, eq. (4), without a scale.
 
     Differentiable in x, B and c; W, A and bias are frozen. The gradient of c is read off the output,
     Σ_t g ⊙ (y − bias) / c, so that neither x nor the unscaled output is kept for the backward. Hence y must not be
@@ -130,7 +130,7 @@ def adapted_linear(
 
 
 def _rescale(z: Tensor, scale: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
-    """out = c ⊙ z + bias in one pass over z; two in low precision, where c − 1 keeps the digits that c loses."""
+    """Rescale in one pass, out = c ⊙ z + bias; two in low precision, where c − 1 keeps the digits that c loses."""
     if z.dtype == scale.dtype:
         return torch.mul(z, scale, out=out) if bias is None else torch.addcmul(bias, z, scale, out=out)
     torch.addcmul(z, z, (scale - 1).to(z.dtype), out=out)
@@ -138,7 +138,9 @@ def _rescale(z: Tensor, scale: Tensor, bias: Tensor | None, out: Tensor) -> Tens
 
 
 class _AdaptedLinear(torch.autograd.Function):
-    """See `adapted_linear`. Passes over (tokens, d_out) are what an adapter costs; each is made once, in place."""
+    """The autograd function of `adapted_linear`.
+
+    Passes over (tokens, d_out) are what an adapter costs; each is made once, in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a, b, s, scale) -> Tensor:
@@ -178,12 +180,12 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 def _column_sums(z: Tensor, dtype: torch.dtype) -> Tensor:
-    """Σ_t z_t, accumulated in `dtype`. A matrix product reads z faster than a reduction along its long stride."""
+    """Sum columns, Σ_t z_t, in `dtype`. A matrix product reads z faster than a reduction along its long stride."""
     return z.new_ones(len(z)) @ z if z.dtype == dtype else z.sum(0, dtype=dtype)
 
 
 def _grad_scale(g: Tensor, y: Tensor, bias: Tensor | None, scale: Tensor, spare: Tensor) -> Tensor:
-    """∂/∂c = Σ_t g ⊙ (y − bias) / c: (d_out,). `spare` is overwritten."""
+    """The gradient ∂/∂c = Σ_t g ⊙ (y − bias) / c: (d_out,). `spare` is overwritten."""
     total = _column_sums(torch.mul(g, y, out=spare), scale.dtype)
     if bias is not None:
         total -= _column_sums(g, scale.dtype) * bias

@@ -16,7 +16,7 @@ U_MIN = 0.01  # 1/u is unbounded next to an anchor
 
 
 def anchor_proximity(z: Tensor, anchors: Tensor, variant: LapVariant = "centered") -> Tensor:
-    """u(x_i) = ½ (1 − max_j cos(z_i, z_aj)), eq. (6): the distance of a sample from the anchor manifold.
+    """The distance of samples from the anchors, u(x_i) = ½ (1 − max_j cos(z_i, z_aj)), eq. (6).
 
     ``paper`` is eq. (6) as printed; a collapsed site, where everything has cosine 1, then gets u → 0 and
     would win. ``centered`` first subtracts the anchor mean from samples and anchors; where nothing is left
@@ -57,7 +57,7 @@ def _without_rounding(difference: Tensor, scale: Tensor) -> Tensor:
 
 
 def precision(u: Tensor, u_min: float = U_MIN) -> float:
-    """p_k before normalisation: the mean of 1/u over a site's samples, with u clipped to [u_min, 1].
+    """The precision p_k before normalisation: the mean of 1/u over a site's samples, u clipped to [u_min, 1].
 
     The mean, as the paper's text says; the sum of its formula would also weight by data size.
 
