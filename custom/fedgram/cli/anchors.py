@@ -30,7 +30,7 @@ PRIVATE = (
 
 SetFolder = Annotated[Path, typer.Argument(metavar="SET", help="folder of an anchor set, with manifest.json")]
 Out = Annotated[Path, typer.Argument(help="folder of the new set")]
-Licence = Annotated[str, typer.Option(help="of what is made")]
+Licence = Annotated[str, typer.Option(help="licence of the anchors that are made")]
 Seed = Annotated[int, typer.Option(help="the same seed makes the same anchors")]
 Concepts = Annotated[list[str] | None, typer.Option("--concept", help="fill these concepts only; repeat")]
 Declared = Annotated[
@@ -46,9 +46,11 @@ Facts = Annotated[Path | None, typer.Option(help="table: concept, and a column f
 def build(
     source: Annotated[Path, typer.Argument(help="holds <modality>/<concept>/<file>, and perhaps sources.toml")],
     out: Out,
-    licence: Annotated[str | None, typer.Option(help="of the files; sources.toml can say it by modality")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="licence of the files; sources.toml can say it by modality")
+    ] = None,
     origin: Annotated[str | None, typer.Option("--source", help="data set, version, citation")] = None,
-    name: Annotated[str | None, typer.Option(help="of the set; by default that of its folder")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the set; by default that of its folder")] = None,
     modality: Declared = None,
 ) -> None:
     """Build an anchor set from folders of public files."""
@@ -107,7 +109,7 @@ def text(
     concept: Concepts = None,
     seed: Seed = 0,
 ) -> None:
-    """Texts from templates, or from a language model that is asked with them."""
+    """Make texts from templates, or by a language model that is asked with them."""
     with plain_errors():
         from fedgram.anchors.synthesis.prompts import read_prompts, sentences
 
@@ -129,11 +131,11 @@ def image(
     model: Annotated[str, typer.Option(help="text-to-image pipeline of diffusers: folder or hub id")],
     template: Templates = None,
     facts: Facts = None,
-    steps: Annotated[int, typer.Option(min=1, help="of denoising")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = 30,
     concept: Concepts = None,
     seed: Seed = 0,
 ) -> None:
-    """Images from a diffusion pipeline that is asked with templates."""
+    """Make images by a diffusion pipeline that is asked with templates."""
     with plain_errors():
         from fedgram.anchors.synthesis.pretrained import diffusion_pipeline
         from fedgram.anchors.synthesis.prompts import read_prompts
@@ -153,7 +155,7 @@ def tabular(
     concept: Concepts = None,
     seed: Seed = 0,
 ) -> None:
-    """Rows from a Gaussian copula of each concept."""
+    """Make rows by a Gaussian copula of each concept."""
     with plain_errors():
         from fedgram.anchors import load_anchors
         from fedgram.anchors.synthesis.copula import gaussian_copula
@@ -175,7 +177,7 @@ def genomics(
     concept: Concepts = None,
     seed: Seed = 0,
 ) -> None:
-    """DNA from a Markov chain of each concept."""
+    """Make DNA by a Markov chain of each concept."""
     with plain_errors():
         from fedgram.anchors import load_anchors
         from fedgram.anchors.synthesis import sources
@@ -195,7 +197,7 @@ def _fill(
 
 
 def _show(anchors: AnchorSet) -> None:
-    """Coverage and shortcomings of a set, on standard error."""
+    """Print coverage and shortcomings of a set on standard error."""
     from fedgram.anchors.coverage import coverage, modality_names, shortcomings
 
     table = Table("concept", *modality_names(anchors), title=f"{anchors.name}: {len(anchors)} slots")

@@ -1,4 +1,6 @@
-"""What the commands of :mod:`fedgram.cli.main` share. Heavy imports belong inside a command: `--help` is quick."""
+"""The console and the plain errors that all commands share.
+
+Heavy imports belong inside a command: `--help` is quick."""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def notes() -> Console:
-    """Where words go when the output is for a program: standard error."""
+    """The console on standard error, for words beside an output that is for a program."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """A fedgram error is a message and exit code 1, not a traceback."""
+    """Turn a fedgram error into a message and exit code 1, instead of a traceback."""
     try:
         yield
     except FedgramError as error:

@@ -1,4 +1,4 @@
-"""A site's own data, as fedgram understands them."""
+"""Checks of a site's own data, as fedgram understands them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def _group() -> None:
-    """Keeps the name of the only command."""
+    """Keep the name of the only command."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Dealing questions and captions to sites."""
+"""The command that deals questions and captions to sites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def partition(
     out: Annotated[Path, typer.Argument(help="new folder: one inside for each site, and who-has-what.png")],
     questions: Annotated[Path | None, typer.Option(help="folder of VQA v2's JSON files and pictures")] = None,
     captions: Annotated[Path | None, typer.Option(help="COCO captions (.json), or a table: path, text")] = None,
-    sites: Annotated[int | None, typer.Option(help="how many")] = None,
+    sites: Annotated[int | None, typer.Option(help="number of sites")] = None,
     alpha: Annotated[float, typer.Option(help="Dirichlet: 0.1 nearly one kind a site, inf evenly")] = float("inf"),
     by: Annotated[str, typer.Option(help="kind (answer type) or concept")] = "kind",
     seed: Annotated[int, typer.Option(help="the same seed deals the same")] = 0,

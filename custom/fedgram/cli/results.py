@@ -1,4 +1,4 @@
-"""Using what a run left: predict, ask across modalities, merge."""
+"""The commands that use the result of a run: predict, ask across modalities, merge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Query = Annotated[Path, typer.Argument(help="result folder of the site whose mod
 
 
 def predict(result: Annotated[Path, typer.Argument(help="result folder of a site")], files: Files) -> None:
-    """What a site's own head says of each file."""
+    """Print the answer of a site's own head to each file."""
     from fedgram.results.trained import load
 
     with plain_errors():
@@ -81,6 +81,6 @@ def merge(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make these commands of an application."""
+    """Add these commands to an application."""
     for command in (predict, retrieve, classify, merge):
         app.command()(command)

@@ -68,7 +68,7 @@ def build(folder: Path, cache: Path) -> None:
 
 
 def _silhouettes(cache: Path) -> list[Question]:
-    """Every so many-th of the demo's silhouettes, with ids that no scene has."""
+    """Some of the demo's silhouettes, evenly spread, with ids that no scene has."""
     found = silhouette_questions(demo.locate("demo:carnivora/image", cache))
     every = max(1, len(found) // _SILHOUETTES)
     pairs = [found[i : i + 2] for i in range(0, len(found), 2 * every)]

@@ -30,7 +30,7 @@ def write_scene_questions(
     pixels: int = 48,
     topics: Sequence[str] = TOPICS,
 ) -> None:
-    """Write ``count`` questions, each about a scene of its own, in VQA v2's format; the topics in turn.
+    """Write ``count`` questions in VQA v2's format, each about a scene of its own; the topics in turn.
 
     A scene's concept is the shape of its first thing.
 
@@ -81,7 +81,7 @@ def write_scene_captions(
 
 
 def silhouette_questions(folder: Path) -> list[Question]:
-    """Two questions about each silhouette of the demo's image site, ``<family>/<name>.png``.
+    """Ask two questions about each silhouette of the demo's image site, ``<family>/<name>.png``.
 
     "which animal is this?", and "is this a bear?": half of the latter are to be answered with yes. A hash of the
     picture says which, so that the same is asked whatever else lies in the folder.

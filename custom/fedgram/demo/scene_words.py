@@ -1,4 +1,4 @@
-"""What can be asked and said of a scene: few words, one grammar.
+"""Questions and prompts about a scene: few words, one grammar.
 
 Questions have VQA v2's answer types. Prompts have the forms of GenEval's six skills, shapes in place of its
 objects: "a photo of a circle", "a photo of three stars", "a photo of a red cross and a blue square".
@@ -39,7 +39,7 @@ class Asked:
 
 
 def ask(scene: Scene, topic: str, generator: np.random.Generator, world: World) -> Asked | None:
-    """A question of the topic, or None where the scene gives no unambiguous one.
+    """Ask a question of the topic, or return None where the scene gives no unambiguous one.
 
     Half of the questions to be answered with yes or no have yes for an answer. Colours and shapes that are asked
     for without being there are those of ``world``.
@@ -55,7 +55,7 @@ def ask(scene: Scene, topic: str, generator: np.random.Generator, world: World) 
 
 
 def portray(skill: str, generator: np.random.Generator, world: World) -> tuple[Scene, str]:
-    """A scene and the GenEval prompt that it fulfils.
+    """Draw a scene and the GenEval prompt that it fulfils.
 
     Raises:
         ConfigError: no such skill, or a world with too few colours or shapes for it.
@@ -142,7 +142,7 @@ def _related(scene: Scene, generator: np.random.Generator) -> tuple[Thing, str, 
 
 
 def _alone(scene: Scene) -> list[Thing]:
-    """Things that their shape alone names."""
+    """The things that their shape alone names."""
     counts = Counter(t.shape for t in scene.things)
     return [t for t in scene.things if counts[t.shape] == 1]
 

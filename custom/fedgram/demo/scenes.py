@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes with exact truth beside them: what a small unified model learns on, offline.
+"""Pictures of coloured shapes with exact truth beside them, from which a small unified model learns offline.
 
 A scene is a few shapes on a dark ground. Coordinates are shares of the picture's side, so that one scene can be
 drawn at any size. What can be said of a scene is in :mod:`fedgram.demo.scene_words`.
@@ -77,14 +77,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things that do not overlap."""
+    """A scene of things that do not overlap."""
 
     things: tuple[Thing, ...]
 
 
 @dataclass(frozen=True)
 class World:
-    """What may occur. The public part of a study and its sites can have worlds that differ.
+    """The things that may occur in scenes. The public part of a study and its sites can have worlds that differ.
 
     Attributes:
         colours, shapes: names from :data:`COLOURS` and :data:`SHAPES`.
@@ -111,7 +111,7 @@ class World:
 
 
 def random_scene(generator: np.random.Generator, world: World, count: int | None = None) -> Scene:
-    """``count`` things, or 1 to ``world.most``, of any colour and shape, at random places.
+    """Draw a scene of ``count`` things, or 1 to ``world.most``, of any colour and shape, at random places.
 
     A third of the scenes are of one shape, so that there is something to count.
     """
@@ -122,7 +122,7 @@ def random_scene(generator: np.random.Generator, world: World, count: int | None
 
 
 def place(looks: Sequence[tuple[str, str]], generator: np.random.Generator, world: World) -> Scene:
-    """Things of these colours and shapes, at random places and sizes.
+    """Place things of these colours and shapes at random, in random sizes.
 
     Raises:
         ConfigError: more than four of them.
@@ -141,7 +141,7 @@ def place(looks: Sequence[tuple[str, str]], generator: np.random.Generator, worl
 
 
 def draw(scene: Scene, pixels: int) -> Image.Image:
-    """The scene as an RGB picture of ``pixels`` × ``pixels``; the same every time."""
+    """Draw the scene as an RGB picture of ``pixels`` × ``pixels``; the same every time."""
     canvas = Image.new("RGB", (pixels * _FINER, pixels * _FINER), GROUND)
     brush = ImageDraw.Draw(canvas)
     for thing in scene.things:

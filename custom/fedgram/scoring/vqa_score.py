@@ -38,13 +38,13 @@ _SPELLING = {
 
 
 def normalise(answer: str) -> str:
-    """An answer without punctuation and articles, in lower case, with digits and contractions spelt one way."""
+    """Normalise an answer: lower case, no punctuation or articles, digits and contractions spelt one way."""
     words = [_DIGITS.get(word, word) for word in _without_punctuation(answer).lower().split()]
     return " ".join(_SPELLING.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """How far people agree with a prediction: the mean, over each person left out, of min(1, agreeing others / 3).
+    """The agreement of people with a prediction: the mean, with each left out, of min(1, agreeing others / 3).
 
     Answers and prediction are normalised only where people differ; where all say the same the prediction must be
     that to the letter. So 3 of 10 who agree give 0.9, and 4 or more give 1. Fewer than four answers never give 1.
@@ -67,7 +67,7 @@ def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def summary(questions: Sequence[Question], predictions: Sequence[str]) -> dict[str, float]:
-    """Mean soft accuracy, ``overall`` and by answer type.
+    """The mean soft accuracy, ``overall`` and by answer type.
 
     Raises:
         DataError: no questions, or not one prediction each.
@@ -85,7 +85,7 @@ def summary(questions: Sequence[Question], predictions: Sequence[str]) -> dict[s
 
 
 def _without_punctuation(answer: str) -> str:
-    """A sign that stands beside a space goes, all do once a number has a comma; others become a space."""
+    """Drop a sign that stands beside a space, and all once a number has a comma; others become a space."""
     left, in_number = answer, _COMMA_IN_NUMBER.search(answer) is not None
     for sign in _PUNCTUATION:
         goes = in_number or f"{sign} " in answer or f" {sign}" in answer

@@ -1,4 +1,4 @@
-"""Preflight at a site or the server, before a job arrives: reads only, and never touches a running process.
+"""The doctor: checks at a site or the server before a job arrives, which only read and touch no running process.
 
 Nothing registers with the server and nothing is started in FLARE's name: `nvflare preflight-check` on a kit that
 runs would shut the live client out.
@@ -20,7 +20,7 @@ SERVER: tuple[Check, ...] = (packages, certificates, job, allow_list, rights, se
 
 
 def site_checks() -> tuple[Check, ...]:
-    """What is checked at a site; torch and transformers are loaded here and not before."""
+    """The checks at a site, in order; torch and transformers are loaded here and not before."""
     from fedgram.checks.doctor import site
 
     return (
@@ -54,5 +54,5 @@ def visit(folder: Path, job_folder: Path | None = None) -> Visit:
 
 
 def examine(visit: Visit) -> Iterator[tuple[str, Finding]]:
-    """Every check that there is for this participant, by name, with what it found."""
+    """Run every check that there is for this participant, and yield its name with each finding."""
     return run(SERVER if visit.kit.side == "server" else site_checks(), visit)

@@ -1,4 +1,4 @@
-"""Certificates, and the way to the server."""
+"""Checks of certificates, and of the way to the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RENEW = "have the kit provisioned again (provisioning/README.md, renew certific
 
 
 def certificates(visit: Visit) -> Iterator[Finding]:
-    """The participant's certificate is its own, of this federation, valid, and its key is private."""
+    """Check that the participant's certificate is its own, of this federation and valid, and its key private."""
     kit = visit.kit
     root, own = _certificate(kit, "ssl_root_cert"), _certificate(kit, "ssl_cert")
     faults = [*_faults(kit, root, own), *_validity("certificate", own), *_validity("root certificate", root)]
@@ -92,7 +92,7 @@ def _common_name(certificate: x509.Certificate) -> str:
 
 
 def server_address(visit: Visit) -> Iterator[Finding]:
-    """Something answers at the server's address. A TCP connection is opened and closed: nothing registers."""
+    """Check that something answers at the server's address, by a TCP connection that registers nothing."""
     host, port = visit.kit.host, visit.kit.port
     try:
         socket.create_connection((host, port), timeout=_SECONDS).close()

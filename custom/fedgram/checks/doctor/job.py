@@ -1,4 +1,4 @@
-"""The folder of a job, as far as one participant is concerned."""
+"""Checks of a job's folder, as far as one participant is concerned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedgram.errors import ConfigError
 
 
 def read_job(folder: Path, participant: str) -> AnnouncedJob:
-    """Read what a job asks of one participant.
+    """Read the demands of a job on one participant.
 
     Raises:
         ConfigError: not a job of fedgram, or the participant has no part in it.
@@ -89,7 +89,7 @@ def _modality(component: tuple[str, dict[str, Any]]) -> str | None:
 
 
 def job(visit: Visit) -> Iterator[Finding]:
-    """The announced job can be read, and has a part for this participant that it accepts."""
+    """Check that the announced job can be read, and has a part for this participant that it accepts."""
     if visit.job_folder is None:
         raise Skip("no job was named: `--job FOLDER` also checks one that was announced")
     found = visit.job = read_job(visit.job_folder, visit.kit.name)
@@ -107,7 +107,7 @@ def job(visit: Visit) -> Iterator[Finding]:
 
 
 def _gpus(visit: Visit, found: AnnouncedJob) -> Iterator[Finding]:
-    """A job that asks for more than ``resources.json`` offers waits for ever, without an error."""
+    """Check GPUs: a job that asks for more than ``resources.json`` offers waits for ever, without an error."""
     path, resources = read_local(visit.kit, "resources.json")
     managers = [c for c in resources.get("components", ()) if c.get("id") == "resource_manager"]
     offer = managers[0].get("args", {}) if managers else {}

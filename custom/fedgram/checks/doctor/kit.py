@@ -1,4 +1,4 @@
-"""The startup kit of a site or the server, and the software that runs it."""
+"""Checks of a startup kit of a site or the server, and of the software that runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = ("nvflare", "torch", "transformers", "peft")
 
 
 def read_kit(folder: Path) -> Kit:
-    """Whose kit this is, and where its server is.
+    """Read a startup kit: whose it is, and where its server is.
 
     Raises:
         ConfigError: not the kit of a site or the server.
@@ -47,7 +47,7 @@ def read_kit(folder: Path) -> Kit:
 
 
 def read_local(kit: Kit, name: str) -> tuple[Path, dict[str, Any]]:
-    """A file of the kit's ``local`` folder; the site's own version comes before FLARE's default, as in FLARE.
+    """Read a file of the kit's ``local`` folder; as in FLARE, the site's own version comes before the default.
 
     Raises:
         ConfigError: neither is there, or it is no JSON object.
@@ -61,14 +61,14 @@ def read_local(kit: Kit, name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def own_file(path: Path) -> str:
-    """Where a setting goes: FLARE's default file is a pattern, which the site's own file replaces as a whole."""
+    """The file for a setting: FLARE's default is a pattern, which the site's own file replaces as a whole."""
     if path.suffix != ".default":
         return f"local/{path.name}"
     return f"local/{path.stem} (copy {path.name} to it first)"
 
 
 def packages(visit: Visit) -> Iterator[Finding]:
-    """The installed versions are those that fedgram's own metadata asks for."""
+    """Check that the installed versions are those that fedgram's own metadata asks for."""
     own = _version("fedgram")
     if own is None:
         yield Finding(

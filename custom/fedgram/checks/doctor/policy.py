@@ -1,4 +1,4 @@
-"""What the site lets a job do: the allow-list, custom code, shell commands, streamed logs."""
+"""Checks of a site's policy: the allow-list, custom code, shell commands, streamed logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GATE = "fedgram.flare.privacy.OnlyTheContract"
 
 
 def allow_list(visit: Visit) -> Iterator[Finding]:
-    """Jobs may build the classes that they need, and nothing else."""
+    """Check that jobs may build the classes that they need, and nothing else."""
     path, resources = read_local(visit.kit, "resources.json")
     where = own_file(path)
     allowed = [str(entry) for entry in resources.get("class_allow_list") or ()]
@@ -55,7 +55,7 @@ def allow_list(visit: Visit) -> Iterator[Finding]:
 
 
 def _required(visit: Visit) -> tuple[str, ...]:
-    """What the job builds at this participant, or without a job what fedgram's own jobs do."""
+    """The classes that the job builds at this participant, or without a job those that fedgram's own jobs do."""
     if visit.job is not None:
         return visit.job.classes
     if visit.kit.side == "server":
@@ -66,7 +66,7 @@ def _required(visit: Visit) -> tuple[str, ...]:
 
 
 def _allows(entry: str, name: str) -> bool:
-    """FLARE's rule: the very name, or a prefix of it that ends at a dot."""
+    """Whether FLARE's rule allows a class: by its very name, or a prefix of it that ends at a dot."""
     return entry in ("*", name) or name.startswith(entry if entry.endswith(".") else f"{entry}.")
 
 
@@ -77,7 +77,7 @@ def _is_broad(entry: str) -> bool:
 
 @dataclass(frozen=True)
 class _Right:
-    """Something that FLARE lets a role do, by the names that ``authorization.json`` has for it.
+    """A right that FLARE gives to roles, by the names that ``authorization.json`` has for it.
 
     Attributes:
         names: of the right, or of each command under it.
@@ -100,7 +100,7 @@ _LOGS = _Right(("get_job_log",), ("none", "no", "o:site"), "read the logs of job
 
 
 def rights(visit: Visit) -> Iterator[Finding]:
-    """Nobody brings code along, and nobody of another organisation looks into this machine's files."""
+    """Check that nobody brings code along, and nobody of another organisation looks into this machine's files."""
     path, content = read_local(visit.kit, "authorization.json")
     permissions = content.get("permissions")
     permissions = permissions if isinstance(permissions, dict) else {}
@@ -130,7 +130,7 @@ def _holders(permissions: dict[str, Any], right: _Right) -> list[str]:
 
 
 def log_streaming(visit: Visit) -> Iterator[Finding]:
-    """FLARE streams a site's error log to the server unless the site says no."""
+    """Check log streaming: FLARE sends a site's error log to the server unless the site says no."""
     path, resources = read_local(visit.kit, "resources.json")
     if resources.get("allow_log_streaming", True) is False:
         yield Finding("ok", "FLARE's error log stays here")
@@ -143,7 +143,7 @@ def log_streaming(visit: Visit) -> Iterator[Finding]:
 
 
 def privacy_gate(visit: Visit) -> Iterator[Finding]:
-    """Whatever a job says, a reply passes the site's own filter, which lets out what the contract lists."""
+    """Check that every reply passes the site's own filter, which lets out only what the contract lists."""
     path = visit.kit.folder / "local" / "privacy.json"
     remedy = f"write local/privacy.json with {GATE} in every scope, as provisioning does, then restart FLARE here"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Disk and memory: what is free, and whether it is enough."""
+"""Checks of disk and memory: how much is free, and whether it is enough."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def room(what: str, folder: Path, needed: int) -> Iterator[Finding]:
-    """A folder that can be written, or made, with room on its disk. Nothing is written to find out."""
+    """Check that a folder can be written, or made, with room on its disk. Nothing is written to find out."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
@@ -41,7 +41,7 @@ def free_memory() -> int:
 
 
 def enough(what: str, free: int, needed: int, remedy: str) -> Finding:
-    """Compare what is there with what is needed; less than twice as much is a warning, as estimates are low."""
+    """Compare the free amount with the needed one; less than twice as much is a warning, as estimates are low."""
     text = f"{what}: {decimal(free)} free, {decimal(needed)} needed"
     if free < needed:
         return Finding("failure", text, remedy)

@@ -1,4 +1,4 @@
-"""The server's own machine: its file, its storage, its ports."""
+"""Checks of the server's own machine: its file, its storage, its ports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PARENT = "nvflare.private.fed.app.server.server_train"
 
 
 def server_file(visit: Visit) -> Iterator[Finding]:
-    """``local/fedgram/server.toml``, and the folder of the saved rounds."""
+    """Check ``local/fedgram/server.toml``, and the folder of the saved rounds."""
     config = read_server_config(visit.kit.folder / "local" / "fedgram" / "server.toml")
     states = Path(config.state).expanduser() if config.state else visit.kit.folder / "checkpoints"
     yield from room("saved rounds", states, SPARE)
 
 
 def storage(visit: Visit) -> Iterator[Finding]:
-    """Where FLARE keeps jobs and results."""
+    """Check the folders in which FLARE keeps jobs and results."""
     path, resources = read_local(visit.kit, "resources.json")
     managers = [c for c in resources.get("components", ()) if c.get("id") == "job_manager"]
     folders = {
@@ -48,7 +48,7 @@ def storage(visit: Visit) -> Iterator[Finding]:
 
 
 def rejoin(visit: Visit) -> Iterator[Finding]:
-    """A site that is lost does not end a job: FLARE 2.9.0 alone fails the job when one site's process dies."""
+    """Check that a lost site does not end a job: FLARE 2.9.0 alone fails it when one site's process dies."""
     path, resources = read_local(visit.kit, "resources.json")
     if any(component.get("path") == REJOIN for component in resources.get("components", ())):
         yield Finding("ok", "a lost site does not end a job, and takes part again when it returns")
@@ -59,7 +59,7 @@ def rejoin(visit: Visit) -> Iterator[Finding]:
 
 
 def ports(visit: Visit) -> Iterator[Finding]:
-    """The server's ports are its own: free, or taken by the server of this kit."""
+    """Check that the server's ports are its own: free, or taken by the server of this kit."""
     running = _running(visit.kit.folder)
     for port in sorted({visit.kit.port, int(visit.kit.settings.get("admin_port", visit.kit.port))}):
         with socket.socket() as probe:
@@ -80,7 +80,7 @@ def ports(visit: Visit) -> Iterator[Finding]:
 
 
 def _running(folder: Path) -> int | None:
-    """The process of this kit's server; with `--once` its start script notes no number."""
+    """The process id of this kit's server; with `--once` its start script notes none."""
     own = {_PARENT, str(folder.resolve())}
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it has just ended, or is hidden from this user

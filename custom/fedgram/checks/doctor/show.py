@@ -1,4 +1,4 @@
-"""What the doctor found, and what will leave the site, for the terminal of the site."""
+"""The doctor's findings, and what will leave the site, printed on the site's terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STYLE: dict[Level, str] = {"ok": "green", "warning": "yellow", "failure": "bold
 
 
 def print_findings(visit: Visit, findings: Sequence[tuple[str, Finding]], console: Console) -> None:
-    """One row a finding, with the remedy below it."""
+    """Print one row for each finding, with the remedy below it."""
     table = Table("check", "result", "found", title=f"fedgram doctor: {visit.kit.name}", show_lines=True)
     for name, finding in findings:
         text = escape(finding.text) + (f"\n[italic]→ {escape(finding.remedy)}[/italic]" if finding.remedy else "")
@@ -44,7 +44,7 @@ def print_findings(visit: Visit, findings: Sequence[tuple[str, Finding]], consol
 
 
 def print_outbound(visit: Visit, console: Console) -> None:
-    """The contract of what leaves a site, with this site's and this job's numbers as far as they are known."""
+    """Print the contract of what leaves a site, with this site's and this job's numbers where they are known."""
     extent = extent_of(visit)
     amounts = outbound.amounts(extent) if extent else {}
     table = Table("what", "shape", "when", "here", title=f"what will leave {visit.kit.name}", show_lines=True)

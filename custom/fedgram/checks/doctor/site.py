@@ -1,4 +1,4 @@
-"""A site's own file, data, models and machine: everything that a job would stumble over."""
+"""Checks of a site's own file, data, models and machine: everything that a job would stumble over."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or
 
 
 def site_file(visit: Visit) -> Iterator[Finding]:
-    """The site's own file is there and right, and its modality can be imported and is the job's."""
+    """Check that the site's own file is there and right, and its modality can be imported and is the job's."""
     config = find_site_config(visit.kit.folder / "local", visit.kit.name)
     modality = modalities.load("image" if config.unified else config.modality)  # its anchors are pictures
     visit.config, visit.modality = config, modality
@@ -53,7 +53,7 @@ def site_file(visit: Visit) -> Iterator[Finding]:
 
 
 def data(visit: Visit) -> Iterator[Finding]:
-    """Every sample can be read; how many there are of each class or label in each split."""
+    """Check that every sample can be read, and count those of each class or label in each split."""
     config, modality = needed(visit.config, "site file"), needed(visit.modality, "site file")
     if config.unified is not None:
         yield from _items(visit, config)
@@ -80,7 +80,7 @@ def data(visit: Visit) -> Iterator[Finding]:
 
 
 def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
-    """Questions and captions of a unified site."""
+    """Check the questions and captions of a unified site."""
     parts = split_items(read_items(config))
     visit.samples = {part: (*items.questions, *items.captions) for part, items in parts.items()}
     lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(parts).items()]
@@ -93,7 +93,7 @@ def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
 
 
 def anchors(visit: Visit) -> Iterator[Finding]:
-    """The anchor set that trains is intact, the job's, readable, and shares a concept with the data."""
+    """Check that the training anchor set is intact, the job's, readable, and shares a concept with the data."""
     config = needed(visit.config, "site file")
     visit.anchors = found = _anchors(
         visit, config, config.anchors, visit.job.settings.anchors if visit.job else None
@@ -105,7 +105,7 @@ def anchors(visit: Visit) -> Iterator[Finding]:
 
 
 def held_out_anchors(visit: Visit) -> Iterator[Finding]:
-    """The same for the anchors that only evaluate."""
+    """Check the anchors that only evaluate in the same way."""
     config, pin = needed(visit.config, "site file"), visit.job.settings.heldout if visit.job else None
     if config.heldout is None:
         if pin is not None:
@@ -128,7 +128,7 @@ def _about(anchors: AnchorSet, modality: str) -> Finding:
 
 
 def tokenizer(visit: Visit) -> Iterator[Finding]:
-    """The frozen encoders load, and make finite tokens of one sample."""
+    """Check that the frozen encoders load, and make finite tokens of one sample."""
     config, parts = needed(visit.config, "site file"), needed(visit.samples, "data")
     if config.unified is not None:
         raise Skip("a unified site has none: its model sees the pictures")
@@ -143,7 +143,7 @@ def tokenizer(visit: Visit) -> Iterator[Finding]:
 
 
 def _token_shape(modality: Modality, name: str, samples: Sequence[Sample]) -> tuple[int, int]:
-    """L and d_m."""
+    """The number L of tokens of a sample and their width d_m."""
     tokens = modality.tokenizer(name, samples)([samples[0].content])
     if not torch.isfinite(tokens.values).all():
         raise DataError("tokens that are not finite", where=f"tokenizer {name!r}", remedy="use another")
@@ -151,7 +151,7 @@ def _token_shape(modality: Modality, name: str, samples: Sequence[Sample]) -> tu
 
 
 def device(visit: Visit) -> Iterator[Finding]:
-    """The device is there, computes in the site's precision, and has the threads that the site file asks for."""
+    """Check that the device is there, computes in the site's precision, and has the threads that are asked for."""
     config = needed(visit.config, "site file")
     visit.device = found = choose_device(config.device)
     name = torch.cuda.get_device_name(found) if found.type == "cuda" else f"{os.cpu_count()} cores"
@@ -165,7 +165,7 @@ def device(visit: Visit) -> Iterator[Finding]:
 
 
 def memory(visit: Visit) -> Iterator[Finding]:
-    """Weights and tokens fit into what is free; a training step's activations come on top."""
+    """Check that weights and tokens fit into what is free; a training step's activations come on top."""
     config, found = needed(visit.config, "site file"), needed(visit.device, "device")
     weights = 0
     if visit.job is not None:
@@ -181,7 +181,7 @@ def memory(visit: Visit) -> Iterator[Finding]:
 
 
 def backbone(visit: Visit) -> Iterator[Finding]:
-    """The job's transformer loads and takes the job's adapters; without a job, the site's folders are there."""
+    """Check that the job's transformer takes its adapters; without a job, that the site's folders are there."""
     config = needed(visit.config, "site file")
     if visit.job is None:
         yield from _folders(config)
@@ -220,7 +220,7 @@ def _folders(config: SiteConfig) -> Iterator[Finding]:
 
 
 def disk(visit: Visit) -> Iterator[Finding]:
-    """Token cache and state can be written, and have room."""
+    """Check that token cache and state can be written, and have room."""
     config = needed(visit.config, "site file")
     yield from room("token cache", Path(config.cache).expanduser(), _token_bytes(visit) or SPARE)
     state = Path(config.state).expanduser() if config.state else visit.kit.folder / "fedgram"
@@ -228,7 +228,7 @@ def disk(visit: Visit) -> Iterator[Finding]:
 
 
 def _token_bytes(visit: Visit) -> int:
-    """Of all samples, pairs and anchors of this site, float32 with their mask; 0 while unknown."""
+    """Bytes of all samples, pairs and anchors of this site, float32 with their mask; 0 while unknown."""
     if visit.token_shape is None or visit.samples is None or visit.modality is None:
         return 0
     sets = [found for found in (visit.anchors, visit.heldout) if found is not None]

@@ -1,4 +1,4 @@
-"""What a check is, and how all of them are run."""
+"""The frame of the doctor's checks: what they know of a participant, and how all of them are run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kit:
-    """A FLARE startup kit.
+    """A FLARE startup kit of a site or the server.
 
     Attributes:
         folder: that holds ``local`` and ``startup``.
@@ -47,7 +47,7 @@ class Kit:
 
 @dataclass(frozen=True)
 class AnnouncedJob:
-    """What a job folder asks of a participant.
+    """The demands of a job folder on a participant.
 
     Attributes:
         settings: of fedgram.
@@ -67,7 +67,7 @@ class AnnouncedJob:
 
 @dataclass
 class Visit:
-    """What is known so far: a check fills in what later ones need."""
+    """The facts known so far: a check fills in what later ones need."""
 
     kit: Kit
     job_folder: Path | None = None
@@ -94,7 +94,7 @@ class Skip(Exception):
 
 
 def needed(fact: T | None, check: str) -> T:
-    """What an earlier check was to find.
+    """Return a fact that an earlier check was to find.
 
     Raises:
         Skip: it did not.
@@ -105,7 +105,7 @@ def needed(fact: T | None, check: str) -> T:
 
 
 def name_of(check: Check) -> str:
-    """As the table shows it."""
+    """The name of a check in the table."""
     return check.__name__.replace("_", " ")
 
 
@@ -136,7 +136,7 @@ def _from_error(error: Exception) -> Finding:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         ConfigError: it is missing, unreadable or not JSON.

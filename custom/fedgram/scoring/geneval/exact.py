@@ -26,7 +26,7 @@ _NAMES = tuple(COLOURS)
 
 
 class ExactDetector:
-    """Reads scenes of :mod:`fedgram.demo.scenes`; boxes are shares of the picture.
+    """A reader of the scenes of :mod:`fedgram.demo.scenes`; boxes are shares of the picture.
 
     A detection's score is the overlap (intersection over union, weighted by coverage) of the region and the shape
     that was fitted to it.
@@ -36,7 +36,7 @@ class ExactDetector:
     counting_threshold = 0.7
 
     def find(self, image: Image.Image, labels: Sequence[str]) -> list[Detection]:
-        """Things of these shapes.
+        """Find the things of these shapes.
 
         Raises:
             ConfigError: a label that is no shape.
@@ -59,7 +59,7 @@ class ExactDetector:
 
 
 def look(image: Image.Image) -> list[tuple[Detection, str]]:
-    """Every thing in the picture, with its colour."""
+    """Find every thing in the picture, with its colour."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
     shares, colours = _unmix(pixels)
     found = []
@@ -77,7 +77,7 @@ def look(image: Image.Image) -> list[tuple[Detection, str]]:
 
 
 def _unmix(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each pixel is of a colour, from 0 to 1, and of which: the nearest mixture with the ground."""
+    """Unmix each pixel into ground and the nearest colour: the colour's share, from 0 to 1, and its index."""
     rays = np.array(list(COLOURS.values()), dtype=np.float64) - GROUND
     beyond = pixels - GROUND
     along = np.clip(beyond @ rays.T / (rays**2).sum(1), 0.0, 1.0)
@@ -89,7 +89,7 @@ def _unmix(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(coverage: np.ndarray) -> Detection:
-    """The shape and box that cover the region best."""
+    """Fit the shape and box that cover the region best."""
     height, width = coverage.shape
     area = coverage.sum()
     middle = np.array([coverage.sum(0) @ np.arange(0.5, width), coverage.sum(1) @ np.arange(0.5, height)]) / area
@@ -112,7 +112,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 @cache
 def _solid(shape: str) -> tuple[float, np.ndarray]:
-    """Share of its box that a shape fills, and its centre of mass there."""
+    """The share of its box that a shape fills, and its centre of mass there."""
     template = _paint(shape, (0.0, 0.0, 64.0, 64.0), 64, 64)
     rows, columns = template.sum(1) @ np.arange(0.5, 64), template.sum(0) @ np.arange(0.5, 64)
     return float(template.mean()), np.array([columns, rows]) / template.sum() / 64

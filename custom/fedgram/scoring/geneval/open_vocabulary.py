@@ -1,4 +1,4 @@
-"""The detector for photographs: an open-vocabulary one of transformers, and CLIP for colours.
+"""The detector for photographs: an open-vocabulary model of transformers, and CLIP for colours.
 
 GenEval's own figures come from Mask2Former over COCO's classes, with thresholds for it (0.3, and 0.9 to count).
 Scores of another detector are on another scale: figures compare with each other, not with published ones, unless
@@ -27,7 +27,7 @@ _SAME = 0.5  # boxes of one label that overlap more are one thing: these detecto
 
 
 class OpenVocabularyDetector:
-    """OWL-ViT, OWLv2, Grounding DINO and whatever else transformers loads for zero-shot detection.
+    """Any zero-shot detector of transformers: OWL-ViT, OWLv2, Grounding DINO and others.
 
     Each label is asked for alone, so that a label means the same whatever else the prompt names.
 
@@ -65,7 +65,7 @@ class OpenVocabularyDetector:
         self._reads_sentences = "input_ids" in _parameters(self._reader.post_process_grounded_object_detection)
 
     def find(self, image: Image, labels: Sequence[str]) -> list[Detection]:
-        """Things of these labels; boxes in pixels."""
+        """Find the things of these labels; boxes in pixels."""
         rgb = image.convert("RGB")
         return [found for label in labels for found in self._find_one(rgb, label)]
 
@@ -102,7 +102,7 @@ class OpenVocabularyDetector:
 
 
 def without_doubles(found: Sequence[Detection]) -> list[Detection]:
-    """The most certain first; what overlaps one of them too much is the same thing again."""
+    """Keep the most certain detections; one that overlaps a kept one too much is the same thing again."""
     kept: list[Detection] = []
     for detection in sorted(found, key=lambda d: -d.score):
         if all(overlap(detection.box, other.box) <= _SAME for other in kept):
@@ -111,7 +111,7 @@ def without_doubles(found: Sequence[Detection]) -> list[Detection]:
 
 
 def overlap(box: Box, other: Box) -> float:
-    """Intersection over union; 0 for boxes without area."""
+    """Intersection over union of two boxes; 0 for boxes without area."""
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     both = max(width, 0.0) * max(height, 0.0)
@@ -120,7 +120,7 @@ def overlap(box: Box, other: Box) -> float:
 
 
 def _pair(kind: Any, processor: Any, source: str, where: str, device: str) -> tuple[Any, Any]:
-    """A frozen model and what prepares its input."""
+    """Load a frozen model and the processor of its input."""
     reader = load_part(processor, source, where=where, error=BackboneError)
     return load_part(kind, source, where=where, error=BackboneError).eval().to(device), reader
 

@@ -1,4 +1,4 @@
-"""When a picture fulfils a prompt: the rules of GenEval's evaluate_images.py, over any detector."""
+"""The rules of GenEval's evaluate_images.py, by which a picture fulfils a prompt, over any detector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST = 16  # detections of one label that count
 
 @dataclass(frozen=True)
 class Detection:
-    """A thing found: what, where (in pixels or shares of the picture, one of them throughout), how certainly."""
+    """A thing found: its label, its box (in pixels or shares of the picture, one throughout), its score."""
 
     label: str
     box: Box
@@ -27,7 +27,7 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds things and names their colours.
+    """A detector of things and of their colours.
 
     Attributes:
         threshold: detections with a score up to this do not count.
@@ -38,7 +38,7 @@ class Detector(Protocol):
     counting_threshold: float
 
     def find(self, image: Image, labels: Sequence[str]) -> list[Detection]:
-        """All things of these labels, in any order."""
+        """Find all things of these labels, in any order."""
         ...
 
     def colour(self, image: Image, detection: Detection) -> str:
@@ -47,7 +47,7 @@ class Detector(Protocol):
 
 
 def fault(image: Image, prompt: Prompt, detector: Detector) -> str | None:
-    """Why the picture does not fulfil the prompt; None where it does.
+    """The reason why the picture does not fulfil the prompt; None where it does.
 
     Colour and position are those of the most certain ``count`` things of a label; more of them do no harm unless
     the prompt excludes so many.
@@ -68,7 +68,7 @@ def fault(image: Image, prompt: Prompt, detector: Detector) -> str | None:
 
 
 def score(prompts: Sequence[Prompt], images: Sequence[Image], detector: Detector) -> Mapping[str, float]:
-    """Share of pictures that fulfil their prompts: of each skill, and ``overall``, the mean of the skills.
+    """The share of pictures that fulfil their prompts, by skill, and ``overall``, the mean of the skills.
 
     Args:
         images: one for each prompt; a prompt with several pictures stands there as often.
@@ -88,7 +88,7 @@ def score(prompts: Sequence[Prompt], images: Sequence[Image], detector: Detector
 
 
 def _certain(image: Image, prompt: Prompt, detector: Detector) -> dict[str, list[Detection]]:
-    """What counts, by label, the most certain first."""
+    """The detections that count, by label, the most certain first."""
     least = detector.counting_threshold if prompt.tag == "counting" else detector.threshold
     labels = dict.fromkeys(wanted.label for wanted in (*prompt.include, *prompt.exclude))
     found: dict[str, list[Detection]] = defaultdict(list)
