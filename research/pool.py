@@ -11,8 +11,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from research.rows import Row
+
 Trial = TypeVar("Trial")
-Row = dict[str, float]
 
 
 def run_all(

@@ -23,7 +23,7 @@ from fedgram.sites.base import Participant
 from fedgram.sites.opening import open_any_site
 from fedgram.training.session import SiteSession
 
-PIXELS = tiny_janus.TINY.pixels
+PIXELS = tiny_janus.PIXELS
 WORLD = World(colours=("red", "blue", "green"), shapes=("square", "circle"), most=2)
 
 

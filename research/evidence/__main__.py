@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from research.evidence.analyse import MEASURES, by_federation, by_method
-from research.evidence.experiment import Experiment, quiet, run
-from research.evidence.rows import RESULTS, append, done, read
+from research.evidence.experiment import ORDER, Experiment, quiet, run
 from research.evidence.studies import STUDIES
 from research.pool import run_all
+from research.rows import RESULTS, append, done, read
 
 FOLDER = Path("~/.cache/fedgram/evidence").expanduser()
 
@@ -44,9 +44,9 @@ def main() -> None:
 def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: float) -> list[Experiment]:
     """Run what is missing of a study; returns what failed."""
     path = results / f"{study}.csv"
-    there = done(path)
+    there = done(path, Experiment)
     missing = [experiment for experiment in dict.fromkeys(STUDIES[study]()) if experiment not in there]
-    work, keep = partial(run, folder=folder), partial(append, path)
+    work, keep = partial(run, folder=folder), partial(append, path, order=ORDER)
     return run_all(study, missing, work, keep, quiet, workers=workers, minutes=minutes)
 
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from research.evidence.figures import TITLES, draw_all, rate_of
 from research.evidence.methods import BASELINES, CENTRAL, OURS
-from research.evidence.rows import RESULTS, Rows, read
-from research.evidence.statistics import differences, groups, interval, paired, pooled, values
+from research.evidence.seeds import differences, groups, interval, paired, pooled, values
+from research.rows import RESULTS, Rows, read
 
 PAGE = RESULTS.parent / "RESULTS.md"
 FIGURES = RESULTS.parent / "figures"

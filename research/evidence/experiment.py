@@ -8,11 +8,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import get_args
 
 import torch
-from fedgram.config.job import MethodName
 from fedgram.errors import ConfigError
+from fedgram.methods import METHODS
 from fedgram.records import GlobalState
 from fedgram.sites.single import open_site
 from fedgram.training import local
@@ -24,8 +23,12 @@ from research.evidence import central
 from research.evidence.federations import EVEN, Federation, anchorsets, damage, kind_of
 from research.evidence.federations.synthetic import BRIDGED, VICTIM, latents_of_anchors
 from research.evidence.federations.synthetic import NAME as SYNTHETIC
-from research.evidence.measure import Row, measure, truth_alignment
+from research.evidence.measure import measure, truth_alignment
 from research.evidence.methods import CENTRAL, job_of
+from research.rows import Row
+
+# Of a table of results.
+ORDER = ("split", "federation", "sites", "alpha", "broken", "pairs", "method", "seed")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,7 @@ def run(experiment: Experiment, folder: Path) -> Row:
     """
     federation = federation_of(experiment, folder)
     job = job_of(experiment.method, federation, experiment.seed)
-    allowed = get_args(MethodName)
-    configs = {name: replace(config, methods=allowed) for name, config in federation.sites.items()}
+    configs = {name: replace(config, methods=tuple(METHODS)) for name, config in federation.sites.items()}
     started = time.perf_counter()
     opened = {name: open_site(name, config, job) for name, config in configs.items()}
     ready = time.perf_counter()

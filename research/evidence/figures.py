@@ -9,9 +9,9 @@ from typing import Any
 import matplotlib as mpl
 
 from research.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, RATE
-from research.evidence.rows import RESULTS, Rows, read
-from research.evidence.statistics import differences, groups, interval, pooled, values
+from research.evidence.seeds import differences, groups, interval, pooled, values
 from research.evidence.studies import CREDIT
+from research.rows import RESULTS, Rows, read
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

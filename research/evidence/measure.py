@@ -22,10 +22,10 @@ from fedgram.sites.single import Site
 from torch import Tensor
 
 from research.evidence.federations import kind_of
+from research.rows import Row
 
 PERMUTATIONS = 200
 RANKS = (1, 5, 10)
-Row = dict[str, float]
 
 
 def measure(

@@ -1,47 +1,29 @@
-"""The methods by the name that tables give them: a job folder, and what an ablation changes of it.
-
-The settings of the folders in `jobs/` are those that run, so a table shows what a user would get.
-"""
+"""The methods by the names that tables give them: a job, and what an ablation changes of its settings."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict, to_dict
+from fedgram.methods import METHODS
 
 from research.evidence.federations import Federation
+from research.jobs import settings
 
-_JOBS = Path(__file__).resolve().parents[2] / "jobs"
 CENTRAL = "central"  # not a job: all data in one place
 
-BASELINES = (
-    "local",
-    "per_modality",
-    "fedit",
-    "ffa",
-    "fedsa",
-    "flora",
-    "fedex",
-    "fedprox",
-    "fedadam",
-    "fedproto",
-    "creamfl",
-    "fedcola",
-    "fedhenn",
-    "xflora",
-)
+_ALONE = ("local", "per_modality")  # nothing shared, or nothing across modalities: the first lines of a table
+# FedAdam is FedIT with another optimiser at the server.
+BASELINES = (*_ALONE, *sorted({*METHODS, "fedadam"} - {"geo", *_ALONE}))
 OURS = ("geolora", "geodora")
 
 RATE = "learning rate × "  # a multiple of the jobs' own
 _NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
 _PRINTED = {"cka": "paper", "concept_weight": 0.0}
 
-# Ablations: of which job, and what is changed. A name reads "job: change".
+# Ablations: a job, and what is changed of it. A name reads "job: change".
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     # the paper as printed: eq. 2 without centring, eq. 6 without centring, no loss of ours
     "geodora: as printed": ("geodora", {"training": _PRINTED, "aggregation": {"lap": "paper"}}),
@@ -53,9 +35,6 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: debiased CKA": ("geodora", {"training": {"cka": "debiased"}}),
     "geodora: trains direction": ("geodora", {"training": {"geometry_trains": "direction"}}),
     "geodora: every 4th step": ("geodora", {"training": {"geometry_every": 4}}),
-    "geodora: after 8 rounds": ("geodora", {"training": {"geometry_after": 8}}),
-    "geodora: Ḡ of concepts": ("geodora", {"training": {"geometry_of": "concepts"}}),
-    "geodora: median Ḡ": ("geodora", {"aggregation": {"consensus": "median"}}),
     # the loss in anchor coordinates
     "geodora: no concept loss": ("geodora", {"training": {"concept_weight": 0.0}}),
     "geodora: no concept loss, λ=0": ("geodora", {"training": _NO_LOSSES}),
@@ -65,11 +44,9 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "geodora: B not shared": ("geodora", {"method": {"name": "fedhenn"}}),
     "geodora: B frozen": ("geodora", {"training": {"learning_rate": 1e-9}}),
     "local: B frozen": ("local", {"training": {"learning_rate": 1e-9}}),
-    "geodora: half adopted": ("geodora", {"training": {"adoption": 0.5}}),
     "geodora: mean m": ("geodora", {"adapter": {"magnitude": "mean"}}),
     "geodora: uniform weights": ("geodora", {"aggregation": {"weights": "uniform"}}),
     "geodora: weights by samples": ("geodora", {"aggregation": {"weights": "samples"}}),
-    "geodora: summed precision": ("geodora", {"aggregation": {"weights": "precision_sum"}}),
     "geodora: LAP as printed": ("geodora", {"aggregation": {"lap": "paper"}}),
     "geodora: server momentum": ("geodora", {"aggregation": {"server_momentum": 0.9}}),
     "geodora: server step 2": ("geodora", {"aggregation": {"server_learning_rate": 2.0}}),
@@ -98,16 +75,10 @@ def job_of(method: str, federation: Federation, seed: int) -> JobConfig:
         KeyError: no method of this name.
     """
     known = {CENTRAL: ("fedit", {}), **{name: (name, {}) for name in (*BASELINES, *OURS)}, **ABLATIONS}
-    folder, changes = known[method]
-    plain = dict(_settings(folder))
+    name, changes = known[method]
+    plain = settings(name)
     for part, values in changes.items():
         plain[part] = {**plain.get(part, {}), **values}
     plain |= {"anchors": to_dict(federation.anchors), "heldout": to_dict(federation.heldout)}
     job = from_dict(JobConfig, plain | {"baseline": False, "seed": seed}, method)
     return replace(job, backbone=federation.backbone)
-
-
-@cache
-def _settings(folder: str) -> dict[str, Any]:
-    server = json.loads((_JOBS / folder / "app_server/config/config_fed_server.json").read_text())
-    return server["workflows"][0]["args"]["job"]

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import partial
 from itertools import product
 from math import inf
 from pathlib import Path
 
-import pandas as pd
-
 from research.fedumm.trial import Trial, quiet, run
 from research.pool import run_all
+from research.rows import RESULTS, append, done
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 FOLDER = Path("~/.cache/fedgram/fedumm-study").expanduser()
 SEEDS = range(3)
-_KEYS = [field.name for field in fields(Trial)]
+ORDER = tuple(field.name for field in fields(Trial))
 
 
 def trials() -> list[Trial]:
@@ -50,28 +48,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.results / "fedumm.csv"
-    there = done(path)
+    there = done(path, Trial)
     missing = [trial for trial in trials() if trial not in there]
-    work, keep = partial(run, folder=options.folder), partial(append, path)
+    work, keep = partial(run, folder=options.folder), partial(append, path, order=ORDER)
     failed = run_all("fedumm", missing, work, keep, quiet, workers=options.workers, minutes=options.minutes)
     raise SystemExit(bool(failed))
-
-
-def done(path: Path) -> set[Trial]:
-    """The trials that have a row."""
-    if not path.exists():
-        return set()
-    return {Trial(**row) for row in pd.read_csv(path)[_KEYS].to_dict("records")}  # pyright: ignore
-
-
-def append(path: Path, trial: Trial, row: dict[str, float]) -> None:
-    """Add a row; the file is replaced at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = pd.DataFrame([asdict(trial) | {name: round(value, 6) for name, value in row.items()}])
-    table = pd.concat([pd.read_csv(path), fresh]) if path.exists() else fresh
-    part = path.with_suffix(".part")
-    table.sort_values(_KEYS).to_csv(part, index=False, lineterminator="\n")
-    part.replace(path)
 
 
 if __name__ == "__main__":

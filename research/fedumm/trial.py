@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
 
 import torch
-from fedgram.config.job import JobConfig, MethodName
+from fedgram.config.job import JobConfig
 from fedgram.config.site import SiteConfig, UnifiedConfig
 from fedgram.config.strict import from_dict
 from fedgram.data.captions import TABLE, read_captions
@@ -23,6 +21,7 @@ from fedgram.data.vqa import read_vqa
 from fedgram.demo.fedumm import WORLD
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
 from fedgram.demo.scene_prompts import make_prompts
+from fedgram.methods import METHODS
 from fedgram.sites.opening import open_any_site
 from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look
@@ -30,7 +29,8 @@ from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
-_JOB = Path(__file__).resolve().parents[2] / "jobs/fedumm/app_server/config/config_fed_server.json"
+from research.jobs import settings
+
 STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
 _PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill
 _PUBLIC = 1000  # seeds from here on draw the test, which no site sees
@@ -53,7 +53,7 @@ class Trial:
 
     clients: int
     alpha: float
-    method: MethodName
+    method: str
     rank: int
     rounds: int
     seed: int
@@ -107,7 +107,7 @@ def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> d
 
 
 def _job(trial: Trial) -> JobConfig:
-    plain: dict[str, Any] = json.loads(_JOB.read_text())["workflows"][0]["args"]["job"]
+    plain = settings("fedumm")
     rounds = max(1, trial.rounds)
     steps = max(1, STEPS // (trial.clients * rounds))
     plain["training"] |= {"rounds": rounds, "local_steps": steps, "batch_size": BATCH}
@@ -124,7 +124,7 @@ def _config(folder: Path, share: Path) -> SiteConfig:
         tokenizer="",
         anchors="demo:scenes/anchors/train",
         heldout="demo:scenes/anchors/heldout",
-        methods=get_args(MethodName),
+        methods=tuple(METHODS),
         unified=UnifiedConfig(questions=str(share), captions=str(share / TABLE)),
         device="cpu",
         threads=1,

@@ -13,7 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from fedgram.config.job import MethodName
 from fedgram.flare import wire
 from fedgram.training import local
 from fedgram.training.loop import run_federation
@@ -24,7 +23,7 @@ from benchmarks.wire_bytes import serialised
 from research.fedumm.__main__ import FOLDER
 from research.fedumm.trial import Trial, open_sites, quiet
 
-CASES: tuple[tuple[MethodName, int], ...] = (("fedit", 4), ("fedit", 16), ("fedit", 64), ("ffa", 16))
+CASES: tuple[tuple[str, int], ...] = (("fedit", 4), ("fedit", 16), ("fedit", 64), ("ffa", 16))
 
 
 def main(folder: Path) -> dict[str, int]:

@@ -16,9 +16,10 @@ from fedgram.methods import method_of
 from fedgram.records import SiteEvaluation
 from scipy.spatial.distance import pdist
 
-from research.evidence import analyse, experiment, figures, rows, statistics
+from research import rows
+from research.evidence import analyse, experiment, figures, seeds
 from research.evidence.__main__ import carry_out
-from research.evidence.experiment import Experiment
+from research.evidence.experiment import ORDER, Experiment
 from research.evidence.federations.synthetic import latents_of
 from research.evidence.measure import alignment, recall, truth_alignment
 from research.evidence.methods import ABLATIONS, BASELINES, CENTRAL, OURS, job_of
@@ -36,7 +37,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def shortened(method: str, federation, seed: int):
         plain = to_dict(job_of(method, federation, seed))
-        plain["training"] |= {"rounds": 2, "local_steps": 2, "geometry_after": 0}
+        plain["training"] |= {"rounds": 2, "local_steps": 2}
         return from_dict(type(job_of(method, federation, seed)), plain, "test")
 
     monkeypatch.setattr(experiment, "job_of", shortened)
@@ -136,12 +137,12 @@ def test_the_truth_is_recognised():
 def test_a_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     two = [Experiment("synthetic", "local", seed) for seed in range(2)]
     monkeypatch.setitem(STUDIES, "quick", lambda: two)
-    rows.append(tmp_path / "quick.csv", two[0], {"accuracy": 0.5})
+    rows.append(tmp_path / "quick.csv", two[0], {"accuracy": 0.5}, order=ORDER)
     failed = carry_out("quick", tmp_path / "files", tmp_path, workers=1, minutes=0)  # no time for the other
     assert failed == []
-    assert rows.done(tmp_path / "quick.csv") == {two[0]}
-    rows.append(tmp_path / "quick.csv", two[1], {"accuracy": 1 / 3, "truth": 1.0})
-    assert rows.done(tmp_path / "quick.csv") == set(two)
+    assert rows.done(tmp_path / "quick.csv", Experiment) == {two[0]}
+    rows.append(tmp_path / "quick.csv", two[1], {"accuracy": 1 / 3, "truth": 1.0}, order=ORDER)
+    assert rows.done(tmp_path / "quick.csv", Experiment) == set(two)
     first, second = rows.read(tmp_path / "quick.csv")
     assert "truth" not in first
     assert second["accuracy"] == 0.333333
@@ -153,14 +154,14 @@ def row(method: str, seed: int, **measures: float) -> dict:
 
 def test_intervals_and_paired_tests_by_hand():
     """Mean 2, standard deviation 1, n = 3: 4.303 · 1/√3. Differences 1, 2, 3: t = 2/(1/√3) = 3.46, p = 0.074."""
-    average, half = statistics.interval([1.0, 2.0, 3.0])
+    average, half = seeds.interval([1.0, 2.0, 3.0])
     assert (average, half) == (2.0, pytest.approx(4.3027 / math.sqrt(3), abs=1e-3))
     found = [row("fedit", seed, x=0.0) for seed in range(3)] + [row("geodora", s, x=1.0 + s) for s in range(3)]
-    test = statistics.paired(found, "geodora", "fedit", "x")
+    test = seeds.paired(found, "geodora", "fedit", "x")
     assert test is not None
     assert test.differences == (1.0, 2.0, 3.0)
     assert (test.mean, test.p) == (2.0, pytest.approx(0.0742, abs=1e-3))
-    assert statistics.paired(found[:4], "geodora", "fedit", "x") is None
+    assert seeds.paired(found[:4], "geodora", "fedit", "x") is None
 
 
 def test_marks_stand_where_the_best_baseline_is_beaten():
@@ -187,7 +188,7 @@ def test_a_seed_of_another_federation_is_another_seed():
     """Differences 0.1 and 0.3, one a federation; what was run in one federation only is not shown."""
     found = [row("local", 0, x=0.5), row("geodora", 0, x=0.6), row("fedit", 0, x=0.9)]
     found += [{**one, "federation": "real"} for one in (row("local", 0, x=0.2), row("geodora", 0, x=0.5))]
-    table = analyse.by_difference(statistics.pooled(found), ("x",), "local").splitlines()
+    table = analyse.by_difference(seeds.pooled(found), ("x",), "local").splitlines()
     assert table[2:] == ["| geodora | +0.200 ± 1.271 | 2 |"]
 
 
@@ -197,7 +198,7 @@ def test_cases_are_told_as_differences_to_training_alone(tmp_path: Path, monkeyp
     for method, found in (("geodora", (0.6, 0.8)), ("local", (0.5, 0.5))):
         for seed, value in enumerate(found):
             made = Experiment("synthetic", method, seed, broken="noisy site")
-            rows.append(tmp_path / "controls.csv", made, {"r@1": value, "share of the victim": 0.25})
+            rows.append(tmp_path / "controls.csv", made, {"r@1": value, "share of the victim": 0.25}, order=ORDER)
     table = analyse.by_case("controls", ("broken",), ("r@1",), ("share of the victim",)).splitlines()
     assert table[2:] == [
         "| noisy site | local | 0.500 | 0.250 | 2 |",
@@ -228,7 +229,7 @@ def test_every_study_has_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(figures, "RESULTS", kept)
     for count, seed in ((4, 0), (4, 1), (8, 0), (8, 1)):
         experiment_ = Experiment("synthetic", "geodora", seed, broken=f"{count} anchors left")
-        rows.append(kept / "anchors.csv", experiment_, {"r@1": count / 10 + seed / 10, "cka": 0.5})
+        rows.append(kept / "anchors.csv", experiment_, {"r@1": count / 10 + seed / 10, "cka": 0.5}, order=ORDER)
     drawn = figures.anchors(rows.read(kept / "anchors.csv"))
     line = drawn.axes[0].lines[0]
     assert line.get_xdata().tolist() == [4, 8]

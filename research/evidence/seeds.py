@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from research.evidence.rows import Rows
+from research.rows import Rows
 
 
 @dataclass(frozen=True)
