@@ -14,8 +14,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("carnivora")
 
 
-@pytest.mark.parametrize("sites", [4, 8, 16])
-@pytest.mark.parametrize("alpha", [0.1, 0.5, EVEN])
+@pytest.mark.parametrize(
+    ("sites", "alpha"), [(4, EVEN), (8, 0.5), (16, 0.1), pytest.param(16, EVEN, marks=pytest.mark.slow)]
+)
 def test_it_holds_what_a_federation_must(folder, sites, alpha):
     federation = carnivora.build(folder, sites=sites, alpha=alpha, seed=1)
     check(federation, sites)

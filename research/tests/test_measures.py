@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("evidence")
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def short() -> Iterator[None]:
     """Two rounds of two steps."""
 
     def shortened(method: str, federation, seed: int):
@@ -40,13 +42,20 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         plain["training"] |= {"rounds": 2, "local_steps": 2}
         return from_dict(type(job_of(method, federation, seed)), plain, "test")
 
-    monkeypatch.setattr(experiment, "job_of", shortened)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "job_of", shortened)
+        yield
 
 
-@pytest.mark.usefixtures("short")
+@pytest.fixture(scope="module")
+def rows_of(folder: Path, short: None) -> Callable[..., rows.Row]:
+    """The row of a short run on the made federation, of each run once."""
+    return cache(lambda method, **fixed: experiment.run(Experiment("synthetic", method, 0, **fixed), folder))
+
+
 @pytest.mark.parametrize("method", ["geodora", CENTRAL])
-def test_a_run_is_a_row_of_measures_in_their_range(folder: Path, method: str):
-    row = experiment.run(Experiment("synthetic", method, 0), folder)
+def test_a_run_is_a_row_of_measures_in_their_range(rows_of, method: str):
+    row = rows_of(method)
     shares = [name for name in row if name.startswith(("accuracy", "r@", "map", "zero", "chance", "knn", "share"))]
     assert all(0 <= row[name] <= 1 for name in shares)
     assert {"accuracy/radar", "zero-shot", "truth", "raw r@1", "cka/null"} <= row.keys()
@@ -60,19 +69,16 @@ def test_a_run_is_a_row_of_measures_in_their_range(folder: Path, method: str):
         assert sum(value for name, value in row.items() if name.startswith("share/")) == pytest.approx(1)
 
 
-@pytest.mark.usefixtures("short")
-def test_settings_are_chosen_without_held_out_anchors_and_test_samples(folder: Path):
+def test_settings_are_chosen_without_held_out_anchors_and_test_samples(folder: Path, rows_of):
     chosen, tested = Experiment("synthetic", "local", 0, split="validation"), Experiment("synthetic", "local", 0)
     federation, whole = (experiment.federation_of(e, folder) for e in (chosen, tested))
     assert federation.anchors.slots + federation.heldout.slots == whole.anchors.slots
     assert {federation.anchors.sha256, federation.heldout.sha256}.isdisjoint({whole.heldout.sha256})
     assert sorted((*federation.anchors.concepts, *federation.heldout.concepts)) == sorted(whole.anchors.concepts)
-    row = experiment.run(chosen, folder)
-    assert row["accuracy"] != experiment.run(tested, folder)["accuracy"]
+    assert rows_of("local", split="validation")["accuracy"] != rows_of("local")["accuracy"]
 
 
-@pytest.mark.usefixtures("short")
-def test_a_bridge_is_pairs_of_one_scene_at_one_site(folder: Path):
+def test_a_bridge_is_pairs_of_one_scene_at_one_site(folder: Path, rows_of):
     few, more = (
         experiment.federation_of(Experiment("synthetic", "geodora", 0, pairs=pairs), folder) for pairs in (8, 20)
     )
@@ -84,10 +90,8 @@ def test_a_bridge_is_pairs_of_one_scene_at_one_site(folder: Path):
     scene = np.stack([truth[name] for name in tables[1].index])
     # samples that are near in the hidden scene are near in what lidar sees of it
     assert truth_correlation(scene, tables[1].to_numpy()) > 0.5
-    row = experiment.run(Experiment("synthetic", "geodora", 0, pairs=20), folder)
-    assert 0 < row["bridged r@1"] < 1
-    plain = experiment.run(Experiment("synthetic", "geodora", 0), folder)
-    assert row["bridged r@1"] != plain["bridged r@1"]
+    assert 0 < rows_of("geodora", pairs=20)["bridged r@1"] < 1
+    assert rows_of("geodora", pairs=20)["bridged r@1"] != rows_of("geodora")["bridged r@1"]
     with pytest.raises(ConfigError, match="at most"):
         experiment.federation_of(Experiment("synthetic", "geodora", 0, pairs=5000), folder)
     with pytest.raises(ConfigError, match="pairs"):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,15 @@ class Identity:
         return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
 
 
+@lru_cache(maxsize=64)
+def _read(path: Path, reading: Reading) -> Sequence[Sample]:
+    """The rows of a table, read once a process: a run asks for them twenty times, and no table ever changes."""
+    return [
+        replace(sample, content=np.array(sample.content.values, np.float32))
+        for sample in read_table_samples(path, reading)
+    ]
+
+
 @dataclass(frozen=True)
 class Latent:
     """One way of looking at the hidden scene."""
@@ -53,10 +63,7 @@ class Latent:
     name: str
 
     def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return [
-            Sample(s.id, s.concept, s.group, np.array(s.content.values, np.float32), s.target, s.split, s.source)
-            for s in read_table_samples(path, reading)
-        ]
+        return list(_read(path, reading))
 
     def read_anchor(self, path: Path) -> NDArray[np.float32]:
         with path.open(newline="", encoding="utf-8") as file:
