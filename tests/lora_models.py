@@ -44,12 +44,8 @@ def attached(backbone: nn.Module, with_m: bool = True):
     """An attached model with B away from 0 and m away from the norm."""
     model = lora.attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
     g = torch.Generator().manual_seed(1)
-    lora.load_direction(
-        model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.direction(model).items()}
-    )
-    lora.load_magnitude(
-        model, {k: m * (1 + 0.2 * torch.randn(m.shape, generator=g)) for k, m in lora.magnitude(model).items()}
-    )
+    lora.set_B(model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.get_B(model).items()})
+    lora.set_m(model, {k: m * (1 + 0.2 * torch.randn(m.shape, generator=g)) for k, m in lora.get_m(model).items()})
     return model
 
 

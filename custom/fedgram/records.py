@@ -151,8 +151,8 @@ class SiteUpdate:
         site: the sender.
         round: the round it answers.
         anchors: sha256 of the anchor manifest it used.
-        delta: change of B in this round, (d_out, r) by layer name, bf16.
-        magnitude: m, (d_out,) by layer name; empty while magnitudes are private.
+        delta_B: change of B in this round, (d_out, r) by layer name, bf16.
+        m: (d_out,) by layer name, float32; empty while magnitudes are private.
         gram: cosines over the anchors the site covers, (b, b).
         slots: which anchor slots those are, ascending, b of them.
         weight: the site's precision p_k (or sample count, or 1), before normalisation.
@@ -165,8 +165,8 @@ class SiteUpdate:
     site: str
     round: int
     anchors: str
-    delta: Mapping[str, Tensor]
-    magnitude: Mapping[str, Tensor]
+    delta_B: Mapping[str, Tensor]
+    m: Mapping[str, Tensor]
     gram: Tensor
     slots: tuple[int, ...]
     weight: float
@@ -184,8 +184,8 @@ class GlobalState:
         round: number of completed rounds.
         anchors: sha256 of the anchor manifest.
         backbone: sha256 of the frozen base weights; a site with others must not train.
-        direction: B, (d_out, r) by name of the layers whose B is shared, float32.
-        magnitude: mean m, (d_out,) by layer name; empty while magnitudes are private.
+        B: (d_out, r) by name of the layers whose B is shared, float32.
+        m: the mean, (d_out,) by layer name; empty while magnitudes are private.
         consensus: Ḡ, (B, B), float32; NaN where fewer than two sites cover the pair.
         extra: what the job's method shares besides (:mod:`fedgram.methods`), float32.
     """
@@ -193,8 +193,8 @@ class GlobalState:
     round: int
     anchors: str
     backbone: str
-    direction: Mapping[str, Tensor]
-    magnitude: Mapping[str, Tensor]
+    B: Mapping[str, Tensor]
+    m: Mapping[str, Tensor]
     consensus: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 

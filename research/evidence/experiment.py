@@ -150,7 +150,7 @@ def _costs(outcome: Outcome, victim: str) -> Row:
 
 def state_bytes(state: GlobalState) -> int:
     """Bytes of the tensors that the server sends to a site in a round."""
-    tensors = (*state.direction.values(), *state.magnitude.values(), *state.extra.values(), state.consensus)
+    tensors = (*state.B.values(), *state.m.values(), *state.extra.values(), state.consensus)
     return sum(t.numel() * t.element_size() for t in tensors)
 
 

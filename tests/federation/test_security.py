@@ -256,7 +256,7 @@ def private_bytes(toy: Toy, ran: Path) -> dict[str, bytes]:
     return {
         "a name": CANARY.encode(),
         "a row of data": row[:4].tobytes(),
-        "the adapter": data_of(local["local.adapter.linear.weight"])[:32],
+        "the adapter": data_of(local["local/adapter.linear.weight"])[:32],
         "the head": data_of(next(v for k, v in local.items() if "head" in k and v.numel() > 8))[:32],
         "a path": str(ran / "data").encode(),
     }

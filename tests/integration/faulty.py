@@ -16,7 +16,7 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 
 def _first_delta(model: FLModel) -> str:
-    return next(name for name in model.params if name.startswith("delta/"))
+    return next(name for name in model.params if name.startswith("delta_B/"))
 
 
 def _nan(model: FLModel) -> None:
@@ -28,7 +28,7 @@ def _shape(model: FLModel) -> None:
 
 
 def _names(model: FLModel) -> None:
-    model.params["delta/backdoor"] = model.params.pop(_first_delta(model))
+    model.params["delta_B/backdoor"] = model.params.pop(_first_delta(model))
 
 
 def _norm(model: FLModel) -> None:

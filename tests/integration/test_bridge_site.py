@@ -22,7 +22,7 @@ def test_flare_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_path: Path):
     assert (results / "report.png").is_file(), (tmp_path / "simulator.log").read_text()[-3000:]
     plain = run_federation(run.sessions(tmp_path / "plain"), run.job, tmp_path / "plain" / "server")
     saved = load_file(results / "adapter" / "adapter_model.safetensors")
-    for name, b in plain.server.state.direction.items():
+    for name, b in plain.server.state.B.items():
         assert torch.equal(saved[f"{name}.lora_B.weight"], b)
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in plain.together.items()}
@@ -30,7 +30,7 @@ def test_flare_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_path: Path):
     assert metrics["test"]["red"]["pair_recall"] > 0.3
     assert all("bridge_loss" in record["metrics"]["red"] for record in metrics["rounds"])
     kept = load_file(tmp_path / "sites/red/result/local.safetensors")
-    secret = kept["local.bridge.linear.weight"].numpy().tobytes()[:64]
+    secret = kept["local/bridge.linear.weight"].numpy().tobytes()[:64]
     told = (b"BLUE", b"second.csv", secret)
     server = tmp_path / "workspace" / "server"
     for path in server.rglob(

@@ -30,9 +30,9 @@ def plain(toy: Toy, folder: Path) -> Outcome:
 def assert_same_model(results: Path, outcome: Outcome) -> None:
     saved = load_file(results / "adapter" / "adapter_model.safetensors")
     state = outcome.server.state
-    for name, b in state.direction.items():
+    for name, b in state.B.items():
         assert torch.equal(saved[f"{name}.lora_B.weight"], b)
-    for name, m in state.magnitude.items():
+    for name, m in state.m.items():
         assert torch.equal(saved[f"{name}.lora_magnitude_vector"], m)
     consensus = load_file(results / "consensus.safetensors")["consensus"]
     assert torch.equal(consensus, state.consensus)
@@ -77,7 +77,7 @@ def test_nothing_private_is_at_the_server(honest):
     """Neither sample ids nor groups nor any weight of a site's own adapter or head."""
     folder, _, _ = honest
     local = load_file(folder / "sites/red/result/local.safetensors")
-    adapter = local["local.adapter.linear.weight"].numpy().tobytes()[:64]
+    adapter = local["local/adapter.linear.weight"].numpy().tobytes()[:64]
     for path in (folder / "workspace" / "server").rglob("*"):
         if path.is_file():
             assert adapter not in path.read_bytes(), path

@@ -85,8 +85,8 @@ def test_a_run_gives_finite_results_that_can_be_used_again(run: Toy, tmp_path: P
     outcome = run_federation(run.sessions(tmp_path / "fedgram"), run.job, tmp_path / "state")
     report.write(tmp_path / "server", outcome, run.job)
     state = outcome.server.state
-    assert all(t.isfinite().all() for t in (*state.direction.values(), *state.extra.values()))
-    assert (tmp_path / "server/adapter").exists() == bool(state.direction)
+    assert all(t.isfinite().all() for t in (*state.B.values(), *state.extra.values()))
+    assert (tmp_path / "server/adapter").exists() == bool(state.B)
     for name in run.sites:
         again = open_site(name, run.sites[name], run.job)
         again = dataclasses.replace(again, model=fedgram.load(tmp_path, site=name).site.model)
@@ -96,7 +96,7 @@ def test_a_run_gives_finite_results_that_can_be_used_again(run: Toy, tmp_path: P
 
 def test_the_order_of_arrival_changes_nothing(step: Step):
     turned = step.close(step.before, list(step.updates.values())[::-1])
-    for before, after in ((step.after.state.direction, turned.state.direction), extras(step.after, turned)):
+    for before, after in ((step.after.state.B, turned.state.B), extras(step.after, turned)):
         assert before.keys() == after.keys()
         assert all(torch.equal(before[k], after[k]) for k in before)
 
@@ -120,7 +120,7 @@ def test_an_interrupted_run_ends_at_the_same_model(toy: Toy, name: str, tmp_path
         run_federation(short.sessions(tmp_path / "b"), short.job, tmp_path / "b/server", cut)
     resumed = run_federation(short.sessions(tmp_path / "b"), short.job, tmp_path / "b/server")
     assert all(torch.equal(v, resumed.server.state.extra[k]) for k, v in whole.server.state.extra.items())
-    assert all(torch.equal(v, resumed.server.state.direction[k]) for k, v in whole.server.state.direction.items())
+    assert all(torch.equal(v, resumed.server.state.B[k]) for k, v in whole.server.state.B.items())
     for site, evaluation in whole.together.items():
         assert torch.equal(evaluation.gram, resumed.together[site].gram)
 
@@ -162,10 +162,10 @@ def test_a_site_runs_what_its_own_file_allows(run: Toy):
 
 def test_fedit_averages_both_factors(toy: Toy):
     step = Step(with_method(toy, "fedit"))
-    b = step.mean({site: u.delta[step.layer] for site, u in step.updates.items()})
+    b = step.mean({site: u.delta_B[step.layer] for site, u in step.updates.items()})
     a = step.mean({site: u.extra[f"A/{step.layer}"] for site, u in step.updates.items()})
     first = step.before.state
-    torch.testing.assert_close(step.after.state.direction[step.layer], b.float())
+    torch.testing.assert_close(step.after.state.B[step.layer], b.float())
     torch.testing.assert_close(
         step.after.state.extra[f"A/{step.layer}"], (first.extra[f"A/{step.layer}"] + a).float()
     )
@@ -173,7 +173,7 @@ def test_fedit_averages_both_factors(toy: Toy):
 
 def test_ffa_is_geolora_without_its_geometry_loss(toy: Toy):
     ffa, geo = Step(with_method(toy, "ffa")), Step(with_method(toy, "geo"))
-    assert all(torch.equal(b, geo.after.state.direction[k]) for k, b in ffa.after.state.direction.items())
+    assert all(torch.equal(b, geo.after.state.B[k]) for k, b in ffa.after.state.B.items())
     for changes in ({"adapter": {"dora": True}}, {"training": {"geometry_weight": 0.1}}):
         with pytest.raises(ConfigError, match="geometry_weight 0"):
             method_of(with_method(toy, "ffa", **changes).job)
@@ -181,13 +181,13 @@ def test_ffa_is_geolora_without_its_geometry_loss(toy: Toy):
 
 def test_fedsa_shares_a_alone(toy: Toy):
     step = Step(with_method(toy, "fedsa"))
-    assert step.after.state.direction == {}
+    assert step.after.state.B == {}
     for site in step.sites.values():
-        own = lora.direction(site.model.transformer)[step.layer]
+        own = lora.get_B(site.model.transformer)[step.layer]
         local.adopt(site, step.after.state)
-        assert torch.equal(lora.direction(site.model.transformer)[step.layer], own)
+        assert torch.equal(lora.get_B(site.model.transformer)[step.layer], own)
         shared = step.after.state.extra[f"A/{step.layer}"]
-        assert torch.equal(lora.down(site.model.transformer)[step.layer], shared)
+        assert torch.equal(lora.get_A(site.model.transformer)[step.layer], shared)
 
 
 @pytest.mark.parametrize("name", ["flora", "fedex"])
@@ -200,7 +200,7 @@ def test_the_mean_of_the_products_is_exact(toy: Toy, name: str):
         if name == "flora":
             b, a = update.extra[f"B/{step.layer}"], update.extra[f"A/{step.layer}"]
         else:
-            b = before.direction[step.layer] + update.delta[step.layer]
+            b = before.B[step.layer] + update.delta_B[step.layer]
             a = before.extra[f"A/{step.layer}"] + update.extra[f"A/{step.layer}"]
         products[site] = scale * b.double() @ a.double()
     expected = step.mean(products) + before.extra[f"R/{step.layer}"].double()
@@ -208,7 +208,7 @@ def test_the_mean_of_the_products_is_exact(toy: Toy, name: str):
         local.adopt(site, step.after.state)
         layer = lora.adapted_layers(site.model.transformer)[step.layer]
         assert layer.residual is not None
-        whole = layer.residual + scale * layer.direction @ layer.down
+        whole = layer.residual + scale * layer.B @ layer.A
         torch.testing.assert_close(whole.double(), expected, atol=1e-6, rtol=1e-4)
 
 
@@ -222,7 +222,7 @@ def test_fedprox_pulls_back(toy: Toy):
     assert site.method.penalty(site, state, z, rows) == 0
     count = 0
     for layer in lora.adapted_layers(site.model.transformer).values():
-        for factor in (layer.direction, layer.down):
+        for factor in (layer.B, layer.A):
             factor.data += 0.1
             count += factor.numel()
     assert site.method.penalty(site, state, z, rows).item() == pytest.approx(0.5 * 0.5 * count * 0.01, rel=1e-4)
@@ -271,7 +271,7 @@ def test_creamfl_contrasts_with_the_mean_of_the_others(toy: Toy):
 
 def test_fedcola_shares_attention_and_nothing_else(toy: Toy):
     step = Step(with_method(toy, "fedcola"))
-    shared = set(step.after.state.direction)
+    shared = set(step.after.state.B)
     assert shared == {k for k in step.after.spec.shapes if ".attention." in k} != set(step.after.spec.shapes)
     assert set(factors_of(step.after.state.extra, "A")) == shared
     method = step.sites["red"].method
@@ -286,7 +286,7 @@ def test_sites_of_one_modality_train_together(toy: Toy):
     torch.testing.assert_close(step.after.state.extra[f"red/{name}"], red.float())
     torch.testing.assert_close(step.after.state.extra[f"green/{name}"], step.updates["green"].extra[name].float())
     alone = Step(with_method(toy, "local"))
-    assert step.after.state.direction == alone.after.state.direction == {}
+    assert step.after.state.B == alone.after.state.B == {}
     total = sum(step.after.records[-1].shares.values())
     assert total == pytest.approx(1.0)
 
@@ -310,7 +310,7 @@ def test_a_site_that_was_not_there_in_round_0_has_no_modality(toy: Toy):
 
 def test_fedhenn_learns_from_the_grams_alone(toy: Toy):
     step = Step(with_method(toy, "fedhenn"))
-    assert step.after.state.direction == step.after.state.extra == {}
+    assert step.after.state.B == step.after.state.extra == {}
     alone = Step(with_method(toy, "local"))
     gram = step.updates["red"].gram
     assert not torch.allclose(gram, alone.updates["red"].gram)

@@ -92,7 +92,7 @@ def test_a_round_of_training_changes_every_layer(family: str, folders: dict[str,
     state = agree([introduction, dataclasses.replace(introduction, site="green")], site.job)[0].state
     update = local.local_round(site, state)
     contracts.check_update(update, state, site.job, {})
-    assert all(delta.abs().sum() > 0 for delta in update.delta.values())
+    assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 
 @every_family

@@ -202,8 +202,8 @@ def test_a_unified_and_a_unimodal_site_train_the_same_update(folder: str, layers
     assert fingerprint(tower) == fingerprint(alone)
     here, there = (lora.attach(model, dora=True, **SETTINGS) for model in (tower, alone))
     assert lora.spec(here) == lora.spec(there)
-    for name, down in lora.down(here).items():
-        assert torch.equal(down, lora.down(there)[name])
+    for name, down in lora.get_A(here).items():
+        assert torch.equal(down, lora.get_A(there)[name])
 
 
 def test_only_the_update_trains_and_both_losses_reach_it(folder: str):
@@ -217,8 +217,8 @@ def test_only_the_update_trains_and_both_losses_reach_it(folder: str):
     for loss in (before, janus.codes_loss(janus.chat.prompts(PROMPTS), codes)):
         gradients = torch.autograd.grad(loss, [p for p in janus.model.parameters() if p.requires_grad])
         assert any(g.abs().sum() > 0 for g in gradients)
-    moved = {k: torch.ones_like(b) for k, b in lora.direction(wrapped).items()}
-    lora.load_direction(wrapped, moved)
+    moved = {k: torch.ones_like(b) for k, b in lora.get_B(wrapped).items()}
+    lora.set_B(wrapped, moved)
     assert janus.understanding_loss(seen, QUESTIONS, ANSWERS) != before
 
 

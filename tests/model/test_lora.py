@@ -97,8 +97,8 @@ def test_detached_magnitude():
     model = attached(llama())
     expected, full = run(model)
     model.zero_grad()
-    with lora.detached_magnitude(model):
-        with lora.detached_magnitude(model):
+    with lora.detached_m(model):
+        with lora.detached_m(model):
             pass
         y, grads = run(model)
     assert torch.equal(y, expected)
@@ -111,7 +111,7 @@ def test_detached_magnitude():
 def test_detached_forward_lets_an_earlier_graph_train_m():
     model = attached(llama())
     task = model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.sin().sum()
-    with lora.detached_magnitude(model):
+    with lora.detached_m(model):
         geometry = model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.sin().sum()
         task.backward()
     m = [p for k, p in model.named_parameters() if "magnitude" in k]
@@ -203,7 +203,7 @@ def test_targets_that_cannot_be_adapted(make, targets, message):
 
 def test_a_model_without_adapters_is_refused():
     with pytest.raises(BackboneError, match="no adapted layer"):
-        lora.direction(llama())
+        lora.get_B(llama())
 
 
 def test_a_second_adapter_is_refused():

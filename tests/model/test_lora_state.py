@@ -18,22 +18,22 @@ def test_spec_and_copies():
     model = attached(llama(dtype=torch.bfloat16))
     shapes = lora.spec(model)
     assert shapes["base_model.model.layers.0.mlp.up_proj"] == (48, 4, 32)
-    before, m = lora.direction(model), lora.magnitude(model)
+    before, m = lora.get_B(model), lora.get_m(model)
     assert {k: tuple(v.shape) for k, v in before.items()} == {k: (o, r) for k, (o, r, _) in shapes.items()}
     assert {k: tuple(v.shape) for k, v in m.items()} == {k: (o,) for k, (o, _, _) in shapes.items()}
-    lora.load_direction(model, {k: v + 1 for k, v in before.items()})
-    lora.load_magnitude(model, {k: v + 1 for k, v in m.items()})
+    lora.set_B(model, {k: v + 1 for k, v in before.items()})
+    lora.set_m(model, {k: v + 1 for k, v in m.items()})
     for name in shapes:
-        assert torch.equal(lora.direction(model)[name], before[name] + 1)
-        assert torch.equal(lora.magnitude(model)[name], m[name] + 1)
+        assert torch.equal(lora.get_B(model)[name], before[name] + 1)
+        assert torch.equal(lora.get_m(model)[name], m[name] + 1)
     assert all(not v.requires_grad and v.dtype == torch.float32 for v in (before | m).values())
 
 
 @pytest.mark.parametrize("spoil", ["missing", "unknown", "shape"])
-@pytest.mark.parametrize("part", ["direction", "magnitude"])
+@pytest.mark.parametrize("part", ["B", "m"])
 def test_wrong_state_is_refused_and_changes_nothing(spoil, part):
     model = attached(llama())
-    get, load = getattr(lora, part), getattr(lora, f"load_{part}")
+    get, load = getattr(lora, f"get_{part}"), getattr(lora, f"set_{part}")
     before = get(model)
     state = {k: v + 1 for k, v in before.items()}
     name = list(state)[-1]
@@ -49,16 +49,16 @@ def test_wrong_state_is_refused_and_changes_nothing(spoil, part):
 
 def test_geolora_has_no_magnitude():
     model = attached(llama(), with_m=False)
-    assert lora.magnitude(model) == {}
-    lora.load_magnitude(model, {})
+    assert lora.get_m(model) == {}
+    lora.set_m(model, {})
     with pytest.raises(CheckpointError, match="unknown m"):
-        lora.load_magnitude(model, {"base_model.model.layers.0.mlp.up_proj": torch.ones(48)})
+        lora.set_m(model, {"base_model.model.layers.0.mlp.up_proj": torch.ones(48)})
 
 
 def save(model, folder, **changes):
     given = {
-        "direction": lora.direction(model),
-        "magnitude": lora.magnitude(model),
+        "B": lora.get_B(model),
+        "m": lora.get_m(model),
         "shapes": lora.spec(model),
         "seed": SEED,
         "rank": 4,
@@ -114,7 +114,7 @@ def test_saving_again_replaces_the_checkpoint(tmp_path):
     model = attached(llama())
     (tmp_path / "note.txt").write_text("kept")
     save(model, tmp_path)
-    save(model, tmp_path, magnitude={})
+    save(model, tmp_path, m={})
     assert not [k for k in load_file(tmp_path / "adapter_model.safetensors") if "magnitude" in k]
     assert json.loads((tmp_path / "adapter_config.json").read_text())["use_dora"] is False
     assert (tmp_path / "note.txt").read_text() == "kept"
@@ -123,13 +123,13 @@ def test_saving_again_replaces_the_checkpoint(tmp_path):
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
     model = attached(llama())
     name = "base_model.model.layers.0.mlp.up_proj"
-    shapes, b, m = lora.spec(model), lora.direction(model), lora.magnitude(model)
+    shapes, b, m = lora.spec(model), lora.get_B(model), lora.get_m(model)
     for changes in (
         {"rank": 8},
         {"shapes": shapes | {"layers.0": (48, 4, 32)}},
-        {"direction": {k: v for k, v in b.items() if k != name}},
-        {"direction": b | {name: b[name].T}},
-        {"magnitude": m | {name: m[name][1:]}},
+        {"B": {k: v for k, v in b.items() if k != name}},
+        {"B": b | {name: b[name].T}},
+        {"m": m | {name: m[name][1:]}},
     ):
         with pytest.raises(CheckpointError):
             save(model, tmp_path / "adapter", **changes)

@@ -101,10 +101,10 @@ def test_weights_are_dequantised_when_adapters_are_attached_and_not_in_a_step(
     assert len(calls) == 3 * 7
     layer = next(iter(lora.adapted_layers(model).values()))
     weight = real(layer.get_base_layer()).float()
-    b, a = layer.direction, layer.lora_A["default"].weight
+    b, a = layer.B, layer.lora_A["default"].weight
     norm = (weight + layer.scaling["default"] * b @ a).norm(dim=1)
     _, _, _, scale = layer.factors()
-    torch.testing.assert_close(scale, layer.magnitude / norm, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scale, layer.m / norm, rtol=1e-4, atol=1e-5)
 
 
 # Dettmers 2023, appendix E: the 16 values of NormalFloat.
@@ -150,7 +150,7 @@ def test_a_site_with_a_quantised_base_takes_part(precision: str, toy: Toy, folde
     state = agree(introductions, job)[0].state
     update = local.local_round(sites[0], state)
     contracts.check_update(update, state, job, {})
-    assert all(delta.abs().sum() > 0 for delta in update.delta.values())
+    assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 
 def test_without_bitsandbytes(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch):
@@ -185,7 +185,7 @@ def test_an_encoder_can_be_computed_again(folders: dict[str, str]):
     model(
         inputs_embeds=torch.randn(2, 5, 32), attention_mask=torch.ones(2, 5).long()
     ).last_hidden_state.sum().backward()
-    assert all(layer.direction.grad is not None for layer in lora.adapted_layers(model).values())
+    assert all(layer.B.grad is not None for layer in lora.adapted_layers(model).values())
     with pytest.raises(BackboneError, match="Linear has no layers"):
         recompute_layers(nn.Linear(2, 2))
 
@@ -199,7 +199,7 @@ def test_the_second_pass_sees_m_as_the_first_did(folders: dict[str, str]):
             recompute_layers(model)
         x = torch.randn(2, 5, D, generator=torch.Generator().manual_seed(3))
         task = model(inputs_embeds=x).last_hidden_state.sin().sum()
-        with lora.detached_magnitude(model):
+        with lora.detached_m(model):
             geometry = model(inputs_embeds=2 * x).last_hidden_state.cos().sum()
             task.backward(retain_graph=True)
         geometry.backward()
@@ -217,7 +217,7 @@ def test_a_round_with_layers_computed_again_is_the_same_round(toy: Toy):
         introduction = local.introduce(site)
         state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
         updates.append(local.local_round(site, state))
-    assert all(torch.equal(updates[0].delta[k], updates[1].delta[k]) for k in updates[0].delta)
+    assert all(torch.equal(updates[0].delta_B[k], updates[1].delta_B[k]) for k in updates[0].delta_B)
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_real_weights_in_every_precision(toy: Toy):
             state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
         update = local.local_round(site, state)
         contracts.check_update(update, state, job, {})
-        moved[name] = torch.cat([update.delta[k].float().flatten() for k in sorted(update.delta)])
+        moved[name] = torch.cat([update.delta_B[k].float().flatten() for k in sorted(update.delta_B)])
     likeness = {name: torch.cosine_similarity(v, moved["fp32"], dim=0).item() for name, v in moved.items()}
     assert torch.equal(moved["again"], moved["fp32"])
     assert likeness["bf16"] > 0.95

@@ -53,9 +53,7 @@ def masks() -> torch.Tensor:
 def attached(backbone: nn.Module) -> nn.Module:
     model = lora.attach(backbone, dora=True, seed=SEED, **SETTINGS)
     g = torch.Generator().manual_seed(1)
-    lora.load_direction(
-        model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.direction(model).items()}
-    )
+    lora.set_B(model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.get_B(model).items()})
     return model
 
 
@@ -127,8 +125,8 @@ def test_gradients_reach_every_adapter(family: str, precision: str, folders: dic
     y = model(inputs_embeds=x, attention_mask=masks().long()).last_hidden_state.float()
     (y[masks()] * torch.randn(int(masks().sum()), HIDDEN)).sum().backward()
     for name, layer in lora.adapted_layers(model).items():
-        assert layer.direction.grad.abs().sum() > 0, name
-        assert layer.magnitude.grad.abs().sum() > 0, name
+        assert layer.B.grad.abs().sum() > 0, name
+        assert layer.m.grad.abs().sum() > 0, name
 
 
 STOCK = """
@@ -151,8 +149,8 @@ def test_the_checkpoint_loads_in_stock_peft_on_the_tower(family: str, folders: d
     model = attached(load(family, folders))
     peft_checkpoint.save_adapter(
         tmp_path / "adapter",
-        direction=lora.direction(model),
-        magnitude=lora.magnitude(model),
+        B=lora.get_B(model),
+        m=lora.get_m(model),
         shapes=lora.spec(model),
         seed=SEED,
         rank=SETTINGS["rank"],
@@ -177,7 +175,7 @@ def test_a_round_of_training(family: str, folders: dict[str, str], toy: Toy):
     state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
     update = local.local_round(site, state)
     contracts.check_update(update, state, job, {})
-    assert all(delta.abs().sum() > 0 for delta in update.delta.values())
+    assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 
 @every_family

@@ -76,17 +76,15 @@ def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> 
     weights = fingerprint(transformer)
     model = lora.attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
     generator = torch.Generator().manual_seed(0)
-    lora.load_direction(
-        model, {k: torch.randn(v.shape, generator=generator) for k, v in lora.direction(model).items()}
-    )
-    lora.load_magnitude(model, {k: 1.3 * v for k, v in lora.magnitude(model).items()})
+    lora.set_B(model, {k: torch.randn(v.shape, generator=generator) for k, v in lora.get_B(model).items()})
+    lora.set_m(model, {k: 1.3 * v for k, v in lora.get_m(model).items()})
     pin = {"sha256": "0" * 64, "concepts": ["a"] * 4}
     job = {"anchors": pin, "backbone": {"name": backbone.name, "layers": backbone.layers}}
     (folder / "metrics.json").write_text(json.dumps({"job": job, "backbone": weights}))
     peft_checkpoint.save_adapter(
         folder / "adapter",
-        direction=lora.direction(model),
-        magnitude=lora.magnitude(model),
+        B=lora.get_B(model),
+        m=lora.get_m(model),
         shapes=lora.spec(model),
         seed=0,
         rank=4,

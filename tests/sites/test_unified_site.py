@@ -86,8 +86,8 @@ def test_a_run_that_is_interrupted_ends_with_the_same_bits(federation: UnifiedTo
         run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "server-b", stop)
     assert checkpoint.load(tmp_path / "server-b", run.job).state.round == 1
     resumed = run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "server-b")
-    for name, b in whole.server.state.direction.items():
-        assert torch.equal(resumed.server.state.direction[name], b)
+    for name, b in whole.server.state.B.items():
+        assert torch.equal(resumed.server.state.B[name], b)
     assert resumed.together["one"].metrics == whole.together["one"].metrics
     assert torch.equal(resumed.together["two"].gram, whole.together["two"].gram)
 
@@ -181,11 +181,11 @@ def test_generation_weight_says_how_much_each_task_counts(federation: UnifiedToy
 def test_what_leaves_is_the_update_of_the_tower(federation: UnifiedToy):
     site = federation.open("one")
     update = local.local_round(site, first_state(federation))
-    assert set(update.delta) == set(lora.spec(site.model.transformer))
+    assert set(update.delta_B) == set(lora.spec(site.model.transformer))
     assert not update.extra
-    assert not update.magnitude
-    assert all("lora" not in name and ".layers." in name for name in update.delta)
-    assert DELTA.fields == ("delta/",)
+    assert not update.m
+    assert all("lora" not in name and ".layers." in name for name in update.delta_B)
+    assert DELTA.fields == ("delta_B/",)
     assert set(update.metrics) <= set(federation.job.metrics)
 
 

@@ -118,7 +118,7 @@ def test_a_bridge_of_weight_0_changes_nothing(bridge: Toy, state: GlobalState):
     """To the last bit: the other parts start, shuffle and train as they would without it."""
     silent, plain = with_settings(bridge, weight=0.0).open("red"), without_bridge(bridge).open("red")
     first, second = local.local_round(silent, state), local.local_round(plain, state)
-    assert all(torch.equal(first.delta[name], second.delta[name]) for name in second.delta)
+    assert all(torch.equal(first.delta_B[name], second.delta_B[name]) for name in second.delta_B)
     assert torch.equal(first.gram, second.gram)
     assert (first.weight, first.samples, first.slots) == (second.weight, second.samples, second.slots)
     own = plain.model.local_state()
@@ -155,8 +155,8 @@ def test_the_bridges_metrics_leave_only_if_the_job_names_them(bridge: Toy, state
 def test_the_contrastive_loss_trains_b_m_and_both_adapters_but_not_the_head(bridge: Toy, state: GlobalState):
     site = bridge.open("red")
     generator = torch.Generator().manual_seed(0)
-    direction = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.direction.items()}
-    lora.load_direction(site.model.transformer, direction)
+    direction = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.B.items()}
+    lora.set_B(site.model.transformer, direction)
     local.bridge_loss(site, *pairs_of(site, "train", 8), 0.1).backward()
     trained = {name: p.grad for name, p in site.model.named_parameters() if p.requires_grad}
     silent = {name for name, grad in trained.items() if grad is None or not grad.abs().max() > 0}
@@ -254,8 +254,8 @@ def test_a_run_goes_on_after_a_power_cut(bridge: Toy, tmp_path: Path):
     with pytest.raises(PowerCut):
         run_federation(job.sessions(tmp_path / "cut/sites"), job.job, tmp_path / "cut/server", cut)
     resumed = run(job, tmp_path / "cut")
-    direction = whole.server.state.direction
-    assert all(torch.equal(b, resumed.server.state.direction[name]) for name, b in direction.items())
+    direction = whole.server.state.B
+    assert all(torch.equal(b, resumed.server.state.B[name]) for name, b in direction.items())
     assert whole.together["red"].metrics == resumed.together["red"].metrics
     assert torch.equal(whole.together["red"].gram, resumed.together["red"].gram)
 
@@ -263,11 +263,11 @@ def test_a_run_goes_on_after_a_power_cut(bridge: Toy, tmp_path: Path):
 def test_the_bridge_is_part_of_the_local_state(bridge: Toy, state: GlobalState):
     site, fresh = bridge.open("red"), bridge.open("red")
     before = snapshot(site.model, site.optimizer)
-    assert {"local.bridge.linear.weight", "local.bridge.mean"} <= before.keys()
+    assert {"local/bridge.linear.weight", "local/bridge.mean"} <= before.keys()
     assert all(torch.equal(tensor, site.initial[name]) for name, tensor in before.items())
     local.local_round(site, state)
     after = snapshot(site.model, site.optimizer)
-    assert not torch.equal(before["local.bridge.linear.weight"], after["local.bridge.linear.weight"])
+    assert not torch.equal(before["local/bridge.linear.weight"], after["local/bridge.linear.weight"])
     restore(fresh.model, fresh.optimizer, after)
     assert all(torch.equal(t, after[name]) for name, t in snapshot(fresh.model, fresh.optimizer).items())
     rates = {id(p): group["lr"] for group in site.optimizer.param_groups for p in group["params"]}

@@ -30,25 +30,25 @@ def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
     state = first_state(toy)
     update = trained(toy.open("red"), state)
     contracts.check_update(update, state, toy.job, {})
-    assert all(delta.abs().max() > 0 for delta in update.delta.values())
+    assert all(delta.abs().max() > 0 for delta in update.delta_B.values())
     assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "macro_f1", "auroc", "seconds"}
-    assert update.magnitude.keys() == update.delta.keys()
+    assert update.m.keys() == update.delta_B.keys()
 
 
 def test_private_magnitudes_do_not_leave(toy: Toy):
     private = toy.with_job(adapter={"magnitude": "private"})
     site = private.open("red")
-    before = lora.magnitude(site.model.transformer)
+    before = lora.get_m(site.model.transformer)
     update = trained(site, first_state(private))
-    after = lora.magnitude(site.model.transformer)
-    assert update.magnitude == {}
+    after = lora.get_m(site.model.transformer)
+    assert update.m == {}
     assert any(not torch.equal(before[name], after[name]) for name in before)  # though they train
 
 
 def test_a_round_is_the_same_in_every_process(toy: Toy):
     state = first_state(toy)
     first, second = (trained(toy.open("green"), state) for _ in range(2))
-    assert all(torch.equal(first.delta[name], second.delta[name]) for name in first.delta)
+    assert all(torch.equal(first.delta_B[name], second.delta_B[name]) for name in first.delta_B)
     assert torch.equal(first.gram, second.gram)
     assert first.weight == second.weight
 
@@ -58,8 +58,8 @@ def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy, trains: str):
     site = toy.with_job(training={"geometry_trains": trains}).open("red")
     state = first_state(toy)
     generator = torch.Generator().manual_seed(0)
-    b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.direction.items()}
-    lora.load_direction(site.model.transformer, b)
+    b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.B.items()}
+    lora.set_B(site.model.transformer, b)
     local.anchor_alignment(site, local.represent_anchors(site), state.consensus).backward()
     grads = {name: p.grad for name, p in site.model.transformer.named_parameters() if p.requires_grad}
     magnitudes = [grad for name, grad in grads.items() if "magnitude" in name]
@@ -94,10 +94,10 @@ def test_training_alone_leaves_no_trace(toy: Toy):
     state = first_state(toy)
     touched, untouched = toy.open("red"), toy.open("red")
     local.train_alone(touched)
-    assert any(b.abs().max() > 0 for b in lora.direction(touched.model.transformer).values())
+    assert any(b.abs().max() > 0 for b in lora.get_B(touched.model.transformer).values())
     local.reset(touched)
     first, second = trained(touched, state), trained(untouched, state)
-    assert all(torch.equal(first.delta[name], second.delta[name]) for name in first.delta)
+    assert all(torch.equal(first.delta_B[name], second.delta_B[name]) for name in first.delta_B)
 
 
 def test_the_evaluation_gram_covers_both_anchor_sets(toy: Toy):
@@ -147,5 +147,5 @@ def test_a_causal_language_model_is_as_good_a_backbone(toy: Toy, tmp_path: Path,
     state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
     update = trained(site, state)
     contracts.check_update(update, state, toy.job, {})
-    assert any("q_proj" in name for name in update.delta)
-    assert not any("lm_head" in name for name in update.delta)
+    assert any("q_proj" in name for name in update.delta_B)
+    assert not any("lm_head" in name for name in update.delta_B)

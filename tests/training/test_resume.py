@@ -31,8 +31,8 @@ def cut_after(round: int):
 
 
 def same(a: Outcome, b: Outcome) -> None:
-    assert all(torch.equal(x, b.server.state.direction[k]) for k, x in a.server.state.direction.items())
-    assert all(torch.equal(x, b.server.state.magnitude[k]) for k, x in a.server.state.magnitude.items())
+    assert all(torch.equal(x, b.server.state.B[k]) for k, x in a.server.state.B.items())
+    assert all(torch.equal(x, b.server.state.m[k]) for k, x in a.server.state.m.items())
     assert torch.equal(a.server.state.consensus, b.server.state.consensus)
     for site in a.together:
         assert a.together[site].metrics == b.together[site].metrics
@@ -73,8 +73,8 @@ def test_a_finished_run_leaves_its_result_and_no_checkpoint(toy: Toy, uninterrup
     outcome, folder = uninterrupted
     assert checkpoint.load(folder / "server", toy.job) is None
     local = load_file(folder / "red" / "result" / "local.safetensors")
-    shared = {k.removeprefix("update.B/"): v for k, v in local.items() if k.startswith("update.B/")}
-    assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.direction.items())
+    shared = {k.removeprefix("B/"): v for k, v in local.items() if k.startswith("B/")}
+    assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.B.items())
 
 
 FULL_DISK = """

@@ -38,7 +38,7 @@ def finished(toy: Toy, start: ServerState, updates: list[SiteUpdate]) -> ServerS
 
 
 def test_round_zero_starts_from_nothing(start: ServerState):
-    assert all(b.abs().max() == 0 for b in start.state.direction.values())
+    assert all(b.abs().max() == 0 for b in start.state.B.values())
     assert start.state.round == 0
     assert not start.state.consensus.isnan().any()  # every pair is shared by at least two sites
 
@@ -82,19 +82,19 @@ def test_the_mean_is_the_weighted_mean(toy: Toy, start: ServerState, updates: li
     shares = after.records[-1].shares
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares.values()) <= 0.5 + 1e-12
-    for name, b in after.state.direction.items():
-        mean = sum(shares[u.site] * u.delta[name].double() for u in updates)
+    for name, b in after.state.B.items():
+        mean = sum(shares[u.site] * u.delta_B[name].double() for u in updates)
         torch.testing.assert_close(b.double(), mean, atol=1e-9, rtol=1e-6)
-    for name, m in after.state.magnitude.items():
-        mean = sum(shares[u.site] * u.magnitude[name].double() for u in updates)
+    for name, m in after.state.m.items():
+        mean = sum(shares[u.site] * u.m[name].double() for u in updates)
         torch.testing.assert_close(m.double(), mean, atol=1e-9, rtol=1e-6)
 
 
 def test_the_order_of_arrival_changes_no_bit(toy: Toy, start: ServerState, updates: list[SiteUpdate]):
     results = [finished(toy, start, list(order)).state for order in itertools.permutations(updates)]
     for other in results[1:]:
-        assert all(torch.equal(results[0].direction[k], other.direction[k]) for k in other.direction)
-        assert all(torch.equal(results[0].magnitude[k], other.magnitude[k]) for k in other.magnitude)
+        assert all(torch.equal(results[0].B[k], other.B[k]) for k in other.B)
+        assert all(torch.equal(results[0].m[k], other.m[k]) for k in other.m)
         assert torch.equal(results[0].consensus, other.consensus)
 
 
@@ -103,11 +103,11 @@ def test_server_momentum_by_hand(toy: Toy, start: ServerState, updates: list[Sit
     once = finished(heavy, start, updates)
     again = [dataclasses.replace(u, round=2) for u in updates]
     twice = finished(heavy, once, again)
-    plain = finished(toy, start, updates).state.direction
+    plain = finished(toy, start, updates).state.B
     for name, mean in plain.items():
-        torch.testing.assert_close(once.state.direction[name], 2 * mean)
+        torch.testing.assert_close(once.state.B[name], 2 * mean)
         # v1 = Δ, v2 = Δ/2 + Δ; B = 2 v1 + 2 v2 = 5 Δ
-        torch.testing.assert_close(twice.state.direction[name], 5 * mean)
+        torch.testing.assert_close(twice.state.B[name], 5 * mean)
 
 
 def test_the_record_says_who_sent_what(toy: Toy, start: ServerState, updates: list[SiteUpdate]):
@@ -116,20 +116,20 @@ def test_the_record_says_who_sent_what(toy: Toy, start: ServerState, updates: li
     current.add(updates[1])
     record = current.close().records[-1]
     assert record.missing == ("blue",)
-    parameters = sum(delta.numel() for delta in updates[0].delta.values())
-    magnitudes = sum(m.numel() for m in updates[0].magnitude.values())
+    parameters = sum(delta.numel() for delta in updates[0].delta_B.values())
+    magnitudes = sum(m.numel() for m in updates[0].m.values())
     assert record.payload_bytes["red"] == 2 * parameters + 4 * magnitudes + 4 * 12 * 12
-    assert record.update_norms["red"] == pytest.approx(contracts.update_norm(updates[0].delta, {}))
+    assert record.update_norms["red"] == pytest.approx(contracts.update_norm(updates[0].delta_B, {}))
     assert record.mean_update_norm <= max(record.update_norms.values())
 
 
 def first(update: SiteUpdate) -> str:
-    return sorted(update.delta)[0]
+    return sorted(update.delta_B)[0]
 
 
 def with_delta(update: SiteUpdate, tensor: Callable[[torch.Tensor], torch.Tensor]) -> SiteUpdate:
     name = first(update)
-    return dataclasses.replace(update, delta={**update.delta, name: tensor(update.delta[name])})
+    return dataclasses.replace(update, delta_B={**update.delta_B, name: tensor(update.delta_B[name])})
 
 
 def lopsided(gram: torch.Tensor) -> torch.Tensor:
@@ -155,11 +155,11 @@ BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
     "a stale round": (lambda u: dataclasses.replace(u, round=7), "reply to round 7"),
     "another anchor set": (lambda u: dataclasses.replace(u, anchors="e" * 64), "anchor set eeee"),
     "a missing layer": (
-        lambda u: dataclasses.replace(u, delta={k: v for k, v in u.delta.items() if k != first(u)}),
+        lambda u: dataclasses.replace(u, delta_B={k: v for k, v in u.delta_B.items() if k != first(u)}),
         "layer names differ",
     ),
     "an extra layer": (
-        lambda u: dataclasses.replace(u, delta={**u.delta, "x": torch.zeros(1)}),
+        lambda u: dataclasses.replace(u, delta_B={**u.delta_B, "x": torch.zeros(1)}),
         "layer names differ, among them 'x'",
     ),
     "a wrong shape": (lambda u: with_delta(u, lambda t: t[:-1]), "torch.bfloat16 torch.Size"),
@@ -168,14 +168,14 @@ BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
     "infinity": (lambda u: with_delta(u, lambda t: t + float("inf")), "not finite"),
     "a huge norm": (lambda u: with_delta(u, lambda t: torch.full_like(t, 1e4)), "update of norm"),
     "NaN in m": (
-        lambda u: dataclasses.replace(u, magnitude={k: v * float("nan") for k, v in u.magnitude.items()}),
+        lambda u: dataclasses.replace(u, m={k: v * float("nan") for k, v in u.m.items()}),
         "m of",
     ),
     "a huge m": (
-        lambda u: dataclasses.replace(u, magnitude={k: v + 1e30 for k, v in u.magnitude.items()}),
+        lambda u: dataclasses.replace(u, m={k: v + 1e30 for k, v in u.m.items()}),
         "finite values in range",
     ),
-    "no m": (lambda u: dataclasses.replace(u, magnitude={}), "m: "),
+    "no m": (lambda u: dataclasses.replace(u, m={}), "m: "),
     "a Gram of other size": (lambda u: dataclasses.replace(u, gram=u.gram[:-1, :-1]), "Gram of shape"),
     "an asymmetric Gram": (lambda u: dataclasses.replace(u, gram=lopsided(u.gram)), "not symmetric"),
     "a Gram out of range": (lambda u: dataclasses.replace(u, gram=not_cosines(u.gram)), "outside [-1, 1]"),
@@ -210,7 +210,7 @@ def test_a_bad_update_is_refused_by_name_and_leaves_no_trace(
     after = current.close()
     assert reason in after.records[-1].rejected["red"]
     expected = finished(toy, start, updates[1:])
-    assert all(torch.equal(after.state.direction[k], b) for k, b in expected.state.direction.items())
+    assert all(torch.equal(after.state.B[k], b) for k, b in expected.state.B.items())
     assert torch.equal(after.state.consensus.nan_to_num(9), expected.state.consensus.nan_to_num(9))
 
 

@@ -36,14 +36,14 @@ DELTA = Part(
     "(d_out, r) a layer, bf16",
     "every round",
     "what the site learnt: the server adds the weighted mean over the sites to B",
-    ("delta/",),
+    ("delta_B/",),
 )
 MAGNITUDE = Part(
     "m",
     "(d_out,) a layer, float32",
     "every round, only with `magnitude: mean`",
     "averaged over the sites",
-    ("magnitude/",),
+    ("m/",),
 )
 GRAM = Part(
     "G, cosines over public anchors, and which anchors they are",

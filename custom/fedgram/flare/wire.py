@@ -39,8 +39,8 @@ def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None)
     if state is None:
         return FLModel(params_type=ParamsType.FULL, params={}, meta=meta, current_round=0)
     meta |= {"round": state.round, "anchors": state.anchors, "backbone": state.backbone}
-    params = {f"direction/{k}": v for k, v in state.direction.items()}
-    params |= {f"magnitude/{k}": v for k, v in state.magnitude.items()}
+    params = {f"B/{k}": v for k, v in state.B.items()}
+    params |= {f"m/{k}": v for k, v in state.m.items()}
     params |= {f"extra/{k}": v for k, v in state.extra.items()}
     params["consensus"] = state.consensus
     return _model(params, meta, state.round)
@@ -53,8 +53,8 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
         meta["round"],
         meta["anchors"],
         meta["backbone"],
-        below("direction/", params),
-        below("magnitude/", params),
+        below("B/", params),
+        below("m/", params),
         params["consensus"],
         below("extra/", params),
     )
@@ -97,8 +97,8 @@ def decode_introduction(site: str, model: FLModel) -> SiteIntroduction:
 
 def encode_update(reply: SiteUpdate) -> FLModel:
     """A round's result, from a site: exactly the contract's list and nothing else."""
-    params = {f"delta/{k}": v for k, v in reply.delta.items()}
-    params |= {f"magnitude/{k}": v for k, v in reply.magnitude.items()}
+    params = {f"delta_B/{k}": v for k, v in reply.delta_B.items()}
+    params |= {f"m/{k}": v for k, v in reply.m.items()}
     params |= {f"extra/{k}": v for k, v in reply.extra.items()}
     meta = {
         "round": reply.round,
@@ -115,13 +115,13 @@ def encode_update(reply: SiteUpdate) -> FLModel:
 def decode_update(site: str, model: FLModel) -> SiteUpdate:
     """A round's result, at the server."""
     fields = _Fields(site, model)
-    fields.only("delta/", "magnitude/", "extra/", "gram")
+    fields.only("delta_B/", "m/", "extra/", "gram")
     return SiteUpdate(
         site,
         fields.get("round", int),
         fields.get("anchors", str),
-        fields.part("delta"),
-        fields.part("magnitude"),
+        fields.part("delta_B"),
+        fields.part("m"),
         fields.tensor("gram"),
         fields.slots("slots"),
         fields.get("weight", float),

@@ -24,14 +24,14 @@ class Closing:
 
     Attributes:
         before: the state that the sites started from.
-        direction: B after the round.
+        B: after the round.
         means: weighted means of :meth:`Method.terms`, float64, by modality; under ``""`` of all sites together.
         shares: of each of these groups in the sum of all weights.
         step: the server's optimiser: of a name and the mean change, what is added.
     """
 
     before: GlobalState
-    direction: Mapping[str, Tensor]
+    B: Mapping[str, Tensor]
     means: Mapping[str, Mapping[str, Tensor]]
     shares: Mapping[str, float]
     step: Callable[[str, Tensor], Tensor]

@@ -44,8 +44,8 @@ class PerModality(Method):
 
     def adopt(self, site: SiteView, state: GlobalState) -> None:
         own = self._own(site, state)
-        lora.load_a(site.model.transformer, factors_of(own, "A"))
-        lora.load_direction(site.model.transformer, factors_of(own, "B"))
+        lora.set_A(site.model.transformer, factors_of(own, "A"))
+        lora.set_B(site.model.transformer, factors_of(own, "B"))
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
         own, trained = self._own(site, state), lora.state(site.model.transformer)

@@ -27,7 +27,7 @@ class FedExLoRA(FedIT):
         a, changes = factors_of(state.extra, "A"), factors_of(update.extra, "A")
         products = {
             f"R/{k}": self.job.adapter.scale
-            * (state.direction[k].double() + update.delta[k].double())
+            * (state.B[k].double() + update.delta_B[k].double())
             @ (a[k].double() + changes[k].double())
             for k in a
         }
@@ -38,10 +38,10 @@ class FedExLoRA(FedIT):
         before = factors_of(round.before.extra, "R")
         for layer, a in factors_of(after, "A").items():
             exact = round.mean[f"R/{layer}"]
-            averaged = self.job.adapter.scale * round.direction[layer].double() @ a.double()
+            averaged = self.job.adapter.scale * round.B[layer].double() @ a.double()
             after[f"R/{layer}"] = (before[layer].double() + exact - averaged).float()
         return after
 
     def adopt(self, site: SiteView, state: GlobalState) -> None:
         super().adopt(site, state)
-        lora.load_residual(site.model.transformer, factors_of(state.extra, "R"))
+        lora.set_residual(site.model.transformer, factors_of(state.extra, "R"))

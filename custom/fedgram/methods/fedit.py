@@ -41,10 +41,10 @@ class FedIT(Method):
         return {k: a + round.step(k, round.mean[k]) for k, a in round.before.extra.items() if k.startswith("A/")}
 
     def adopt(self, site: SiteView, state: GlobalState) -> None:
-        lora.load_a(site.model.transformer, factors_of(state.extra, "A"))
+        lora.set_A(site.model.transformer, factors_of(state.extra, "A"))
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
-        trained = lora.down(site.model.transformer)
+        trained = lora.get_A(site.model.transformer)
         return {
             f"A/{k}": (trained[k] - a).to(WIRE_DTYPE).contiguous() for k, a in factors_of(state.extra, "A").items()
         }

@@ -21,6 +21,6 @@ class FedProx(FedIT):
         shared = factors_of(state.extra, "A")
         distance = z.new_zeros(())
         for name, layer in lora.adapted_layers(site.model.transformer).items():
-            distance += (layer.direction - state.direction[name].to(layer.direction)).square().sum()
-            distance += (layer.down - shared[name].to(layer.down)).square().sum()
+            distance += (layer.B - state.B[name].to(layer.B)).square().sum()
+            distance += (layer.A - shared[name].to(layer.A)).square().sum()
         return 0.5 * self.job.method.strength * distance

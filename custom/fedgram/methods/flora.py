@@ -44,13 +44,13 @@ class FLoRA(Method):
 
     def adopt(self, site: SiteView, state: GlobalState) -> None:
         model = site.model.transformer
-        lora.load_residual(model, factors_of(state.extra, "R"))
+        lora.set_residual(model, factors_of(state.extra, "R"))
         fresh = {
             k: frozen_a(self.job.seed, f"{k}, round {state.round}", r, d_in)
             for k, (_, r, d_in) in site.spec.shapes.items()
         }
-        lora.load_a(model, fresh)
-        lora.load_direction(model, {k: torch.zeros_like(b) for k, b in lora.direction(model).items()})
+        lora.set_A(model, fresh)
+        lora.set_B(model, {k: torch.zeros_like(b) for k, b in lora.get_B(model).items()})
         for parameter in model.parameters():  # moments of other factors mean nothing to these
             site.optimizer.state.pop(parameter, None)
 

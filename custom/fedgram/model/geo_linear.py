@@ -38,7 +38,7 @@ class GeoLinear(Linear):
 
     Attributes:
         norm_base, norm_mixing: `NormConstants`, float32 buffers that no checkpoint holds.
-        magnitude_detached: m takes no gradient; see `detached_magnitude`.
+        m_detached: m takes no gradient; see `detached_m`.
     """
 
     lora_A: Any
@@ -48,7 +48,7 @@ class GeoLinear(Linear):
     in_features: int
     norm_base: Tensor
     norm_mixing: Tensor
-    magnitude_detached = False
+    m_detached = False
     untouched: Tensor | None = None  # W₀, once there is a residual
 
     @property
@@ -68,21 +68,21 @@ class GeoLinear(Linear):
         """A from the seed, the norm constants from W and A, m = ‖W‖_row. Only here is W dequantised."""
         base: Any = self.get_base_layer()
         with align_module_device(base):  # brings in a weight that the GPUs have no room for
-            if self.direction.is_meta:  # where such a weight has left its adapter
+            if self.B.is_meta:  # where such a weight has left its adapter
                 for part in (self.lora_A, self.lora_B, self.lora_magnitude_vector):
                     part.to_empty(device=base.weight.device)
-                nn.init.zeros_(self.direction)
-            a = self.lora_A[ADAPTER].weight
+                nn.init.zeros_(self.B)
+            a = self.A
             a.data = dora.frozen_a(seed, name, *a.shape).to(a.device)
-            if self.magnitude is None:
+            if self.m is None:
                 return
             constants = dora.norm_constants(dequantize_module_weight(base), a)
         self.register_buffer("norm_base", constants.base, persistent=False)
         self.register_buffer("norm_mixing", constants.mixing, persistent=False)
-        self.magnitude.data = constants.base.square().sum(0).sqrt()
+        self.m.data = constants.base.square().sum(0).sqrt()
 
     @property
-    def down(self) -> nn.Parameter:
+    def A(self) -> nn.Parameter:
         """A: (r, d_in), frozen unless `attach` was told otherwise."""
         return self.lora_A[ADAPTER].weight
 
@@ -90,9 +90,9 @@ class GeoLinear(Linear):
     def set_residual(self, residual: Tensor) -> None:
         """W ← W₀ + R, R: (d_out, d_in): what a method has put into the base besides the adapter."""
         base: Any = self.get_base_layer()
-        if self.magnitude is not None or not _is_dense(base):
+        if self.m is not None or not _is_dense(base):
             raise BackboneError(
-                f"a residual on {'DoRA' if self.magnitude is not None else type(base).__name__}",
+                f"a residual on {'DoRA' if self.m is not None else type(base).__name__}",
                 expected="LoRA on a dense nn.Linear",
             )
         before = self.untouched = base.weight.detach().clone() if self.untouched is None else self.untouched
@@ -105,18 +105,18 @@ class GeoLinear(Linear):
         return None if self.untouched is None else (base.weight - self.untouched).detach()
 
     @property
-    def direction(self) -> nn.Parameter:
+    def B(self) -> nn.Parameter:
         """B: (d_out, r)."""
         return self.lora_B[ADAPTER].weight
 
     @property
-    def magnitude(self) -> nn.Parameter | None:
+    def m(self) -> nn.Parameter | None:
         """m: (d_out,), or None in GeoLoRA."""
         return self.lora_magnitude_vector[ADAPTER].weight if ADAPTER in self.lora_magnitude_vector else None
 
     def factors(self) -> tuple[Tensor, Tensor, float, Tensor | None]:
         """A, B, s and c, the last with a gradient to m."""
-        a, b, m, s = self.lora_A[ADAPTER].weight, self.direction, self.magnitude, self.scaling[ADAPTER]
+        a, b, m, s = self.A, self.B, self.m, self.scaling[ADAPTER]
         if m is None:
             return a, b, s, None
         constants = dora.NormConstants(self.norm_base, self.norm_mixing)
@@ -126,13 +126,13 @@ class GeoLinear(Linear):
                 expected="norm constants in float32",
                 remedy="cast the backbone first, then attach; or use torch.autocast",
             )
-        scale = (m.detach() if self.magnitude_detached else m) / dora.row_norm(b, s, constants)
+        scale = (m.detach() if self.m_detached else m) / dora.row_norm(b, s, constants)
         return a, b, s, scale
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base: Any = self.get_base_layer()
         plain = not (args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER])
-        plain &= not self.down.requires_grad  # what follows takes A for a constant
+        plain &= not self.A.requires_grad  # what follows takes A for a constant
         fits = x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)
         if plain and fits and _is_dense(base):
             return dora.adapted_linear(x, base.weight, base.bias, *self.factors())

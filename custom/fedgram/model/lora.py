@@ -72,7 +72,7 @@ def attach(
             ) from error
     for name, layer in adapted_layers(model).items():
         layer.fix_constants(seed, name)
-        layer.down.requires_grad_(train_a)
+        layer.A.requires_grad_(train_a)
     return model  # pyright: ignore[reportReturnType]
 
 
@@ -116,35 +116,35 @@ def spec(model: nn.Module) -> dict[str, tuple[int, int, int]]:
     return {k: (v.out_features, v.r[ADAPTER], v.in_features) for k, v in adapted_layers(model).items()}
 
 
-def direction(model: nn.Module) -> dict[str, Tensor]:
+def get_B(model: nn.Module) -> dict[str, Tensor]:
     """A copy of B by layer name: (d_out, r), float32, contiguous, on the CPU."""
-    return {name: plain_copy(layer.direction) for name, layer in adapted_layers(model).items()}
+    return {name: plain_copy(layer.B) for name, layer in adapted_layers(model).items()}
 
 
-def magnitude(model: nn.Module) -> dict[str, Tensor]:
+def get_m(model: nn.Module) -> dict[str, Tensor]:
     """A copy of m by layer name: (d_out,), float32, contiguous, on the CPU; empty for GeoLoRA."""
     layers = adapted_layers(model).items()
-    return {name: plain_copy(layer.magnitude) for name, layer in layers if layer.magnitude is not None}
+    return {name: plain_copy(layer.m) for name, layer in layers if layer.m is not None}
 
 
-def down(model: nn.Module) -> dict[str, Tensor]:
+def get_A(model: nn.Module) -> dict[str, Tensor]:
     """A copy of A by layer name: (r, d_in), float32, contiguous, on the CPU."""
-    return {name: plain_copy(layer.down) for name, layer in adapted_layers(model).items()}
+    return {name: plain_copy(layer.A) for name, layer in adapted_layers(model).items()}
 
 
-def residual(model: nn.Module) -> dict[str, Tensor]:
+def get_residual(model: nn.Module) -> dict[str, Tensor]:
     """A copy of R by layer name: (d_out, d_in); empty while nothing was added to the base."""
     layers = adapted_layers(model).items()
     return {name: plain_copy(layer.residual) for name, layer in layers if layer.residual is not None}
 
 
-def load_direction(model: nn.Module, direction: Mapping[str, Tensor]) -> None:
+def set_B(model: nn.Module, B: Mapping[str, Tensor]) -> None:
     """Set every B.
 
     Raises:
         CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
     """
-    _load({name: layer.direction for name, layer in adapted_layers(model).items()}, direction, "B")
+    _load({name: layer.B for name, layer in adapted_layers(model).items()}, B, "B")
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -164,25 +164,25 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     found = {}
     for name, layer in adapted_layers(model).items():
-        found[f"B/{name}"] = layer.direction
-        if layer.magnitude is not None:
-            found[f"m/{name}"] = layer.magnitude
-        if layer.down.requires_grad:
-            found[f"A/{name}"] = layer.down
+        found[f"B/{name}"] = layer.B
+        if layer.m is not None:
+            found[f"m/{name}"] = layer.m
+        if layer.A.requires_grad:
+            found[f"A/{name}"] = layer.A
     return found
 
 
-def load_a(model: nn.Module, down: Mapping[str, Tensor]) -> None:
+def set_A(model: nn.Module, A: Mapping[str, Tensor]) -> None:
     """Set A of the layers given, in a model whose A trains.
 
     Raises:
         CheckpointError: an unknown layer, or one of another shape; nothing is changed then.
     """
-    layers = {name: layer.down for name, layer in adapted_layers(model).items() if name in down}
-    _load(layers, down, "A")
+    layers = {name: layer.A for name, layer in adapted_layers(model).items() if name in A}
+    _load(layers, A, "A")
 
 
-def load_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
+def set_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
     """Set R, which is added to the base weights, of the layers given.
 
     Raises:
@@ -202,32 +202,32 @@ def drop_residual(model: nn.Module) -> None:
             layer.set_residual(torch.zeros_like(layer.untouched))
 
 
-def load_magnitude(model: nn.Module, magnitude: Mapping[str, Tensor]) -> None:
+def set_m(model: nn.Module, m: Mapping[str, Tensor]) -> None:
     """Set every m; of a GeoLoRA model, which has none, only an empty mapping.
 
     Raises:
         CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
     """
     layers = adapted_layers(model).items()
-    _load({name: layer.magnitude for name, layer in layers if layer.magnitude is not None}, magnitude, "m")
+    _load({name: layer.m for name, layer in layers if layer.m is not None}, m, "m")
 
 
 @contextmanager
-def detached_magnitude(model: nn.Module) -> Iterator[None]:
+def detached_m(model: nn.Module) -> Iterator[None]:
     """Inside, m is a constant: a loss computed here gives B a gradient and m none.
 
     The geometry loss acts on the direction alone. What counts is where the forward ran, so the backward may come
     later, also where `fedgram.model.recompute` runs the forward again.
     """
     layers = adapted_layers(model).values()
-    before = [layer.magnitude_detached for layer in layers]
+    before = [layer.m_detached for layer in layers]
     for layer in layers:
-        layer.magnitude_detached = True
+        layer.m_detached = True
     try:
         yield
     finally:
         for layer, value in zip(layers, before, strict=True):
-            layer.magnitude_detached = value
+            layer.m_detached = value
 
 
 def plain_copy(tensor: Tensor) -> Tensor:

@@ -18,14 +18,14 @@ from fedgram.model.lora import PREFIX, check_shapes, geo_config, plain_copy, qui
 def save_adapter(
     folder: str | Path,
     *,
-    direction: Mapping[str, Tensor],
-    magnitude: Mapping[str, Tensor],
+    B: Mapping[str, Tensor],
+    m: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, int, int]],
     seed: int,
     rank: int,
     alpha: float,
     base_model: str,
-    down: Mapping[str, Tensor] | None = None,
+    A: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a stock PEFT checkpoint without having the model: A is rebuilt from the seed.
 
@@ -33,29 +33,29 @@ def save_adapter(
     file. Other files in the folder stay.
 
     Args:
-        direction: B by layer name.
-        magnitude: m by layer name: a DoRA checkpoint; or empty: a LoRA checkpoint.
+        B: by layer name.
+        m: by layer name: a DoRA checkpoint; or empty: a LoRA checkpoint.
         shapes: (d_out, r, d_in) by layer name, as `spec` gives them.
-        down: A by layer name, where it has been trained; those not given are rebuilt from the seed.
+        A: by layer name, where it has been trained; those not given are rebuilt from the seed.
         base_model: the name or path that PEFT records as ``base_model_name_or_path``.
 
     Raises:
-        CheckpointError: `direction` or `magnitude` does not fit `shapes`, or `shapes` does not have rank `rank`.
+        CheckpointError: `B` or `m` does not fit `shapes`, or `shapes` does not have rank `rank`.
     """
     for name, shape in shapes.items():
         if shape[1] != rank or not name.startswith(PREFIX):
             raise CheckpointError(f"shape {shape}", where=name, expected=f"rank {rank}, a name in {PREFIX}")
-    check_shapes({name: (d_out, r) for name, (d_out, r, _) in shapes.items()}, direction, "B")
-    if magnitude:
-        check_shapes({name: (d_out,) for name, (d_out, _, _) in shapes.items()}, magnitude, "m")
+    check_shapes({name: (d_out, r) for name, (d_out, r, _) in shapes.items()}, B, "B")
+    if m:
+        check_shapes({name: (d_out,) for name, (d_out, _, _) in shapes.items()}, m, "m")
     frozen = {name: frozen_a(seed, name, r, d_in) for name, (_, r, d_in) in shapes.items()}
-    check_shapes({name: tuple(a.shape) for name, a in frozen.items() if name in (down or {})}, down or {}, "A")
-    tensors = {f"{name}.lora_A.weight": a for name, a in {**frozen, **(down or {})}.items()}
-    tensors |= {f"{name}.lora_B.weight": plain_copy(b) for name, b in direction.items()}
-    tensors |= {f"{name}.lora_magnitude_vector": plain_copy(m) for name, m in magnitude.items()}
+    check_shapes({name: tuple(a.shape) for name, a in frozen.items() if name in (A or {})}, A or {}, "A")
+    tensors = {f"{name}.lora_A.weight": a for name, a in {**frozen, **(A or {})}.items()}
+    tensors |= {f"{name}.lora_B.weight": plain_copy(b) for name, b in B.items()}
+    tensors |= {f"{name}.lora_magnitude_vector": plain_copy(scale) for name, scale in m.items()}
     # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.
     targets = sorted(name.removeprefix(PREFIX) for name in shapes)
-    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=bool(magnitude))
+    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=bool(m))
     config.base_model_name_or_path, config.inference_mode = base_model, True
     _write(Path(folder), config, tensors)
 

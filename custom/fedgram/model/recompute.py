@@ -21,7 +21,7 @@ def recompute_layers(transformer: nn.Module) -> None:
     A step takes a forward pass longer, and its memory grows with the layers' inputs and one layer's inside.
 
     transformers has the same for a model in training mode, but fedgram's base is always in evaluation mode. And
-    the second pass has to see m as the first did, detached or not: `fedgram.model.lora.detached_magnitude`.
+    the second pass has to see m as the first did, detached or not: `fedgram.model.lora.detached_m`.
 
     Raises:
         BackboneError: the model does not tell its layers.
@@ -38,7 +38,7 @@ def recompute_layers(transformer: nn.Module) -> None:
 
 
 def _recomputed(forward: Callable[..., Any], adapted: Sequence[GeoLinear], *args: Any, **kwargs: Any) -> Any:
-    seen = [module.magnitude_detached for module in adapted]
+    seen = [module.m_detached for module in adapted]
     return checkpoint(
         forward,
         *args,
@@ -51,11 +51,11 @@ def _recomputed(forward: Callable[..., Any], adapted: Sequence[GeoLinear], *args
 
 @contextmanager
 def _detached_as(adapted: Sequence[GeoLinear], seen: Sequence[bool]) -> Iterator[None]:
-    now = [module.magnitude_detached for module in adapted]
+    now = [module.m_detached for module in adapted]
     try:
         for module, value in zip(adapted, seen, strict=True):
-            module.magnitude_detached = value
+            module.m_detached = value
         yield
     finally:
         for module, value in zip(adapted, now, strict=True):
-            module.magnitude_detached = value
+            module.m_detached = value

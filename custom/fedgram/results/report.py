@@ -35,13 +35,13 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
     method shares besides.
     """
     shared, settings = state.state, job.adapter
-    if shared.direction:
+    if shared.B:
         peft_checkpoint.save_adapter(
             folder / "adapter",
-            direction=shared.direction,
-            magnitude=shared.magnitude,
-            down=factors_of(shared.extra, "A"),
-            shapes={name: state.spec.shapes[name] for name in shared.direction},
+            B=shared.B,
+            m=shared.m,
+            A=factors_of(shared.extra, "A"),
+            shapes={name: state.spec.shapes[name] for name in shared.B},
             seed=job.seed,
             rank=settings.rank,
             alpha=settings.alpha,
@@ -86,7 +86,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
 def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, Any]) -> None:
     """The numbers for programs, and the card of the adapter."""
     write_text(folder / "metrics.json", json.dumps(facts, indent=1, allow_nan=False))
-    if state.state.direction:
+    if state.state.B:
         write_server_card(
             folder / "adapter", job=job, backbone=state.spec.backbone, records=state.records, facts=facts
         )

@@ -27,9 +27,9 @@ from fedgram.model import lora, peft_checkpoint, tasks
 from fedgram.pretrained import hub_id
 from fedgram.sites.base import Participant
 from fedgram.sites.single import Site, reopen
-from fedgram.sites.state import Trained, restore, snapshot
+from fedgram.sites.state import OPTIMIZER, Trained, restore, snapshot
 
-_RESIDUAL = "residual."  # of tensor names: what a method has added to the base
+_RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
 
@@ -73,17 +73,17 @@ def write_trained(site: Participant, folder: Path, facts: Mapping[str, Any]) -> 
     transformer, settings = site.model.transformer, site.job.adapter
     peft_checkpoint.save_adapter(
         folder / "adapter",
-        direction=lora.direction(transformer),
-        magnitude=lora.magnitude(transformer),
-        down=lora.down(transformer) if site.method.trains_a else {},
+        B=lora.get_B(transformer),
+        m=lora.get_m(transformer),
+        A=lora.get_A(transformer) if site.method.trains_a else {},
         shapes=site.spec.shapes,
         seed=site.job.seed,
         rank=settings.rank,
         alpha=settings.alpha,
         base_model=hub_id(site.job.backbone.name),
     )
-    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith("optimizer.")}
-    residual = {f"{_RESIDUAL}{k}": v for k, v in lora.residual(transformer).items()}
+    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith(OPTIMIZER)}
+    residual = {f"{_RESIDUAL}{k}": v for k, v in lora.get_residual(transformer).items()}
     write_tensors(folder / "local.safetensors", {**trained, **residual})
     common = {
         "fedgram": __version__,
@@ -119,7 +119,7 @@ def restore_trained(
         CheckpointError: it is of another model.
     """
     residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
-    lora.load_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
+    lora.set_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
     try:
         restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})
     except (RuntimeError, KeyError) as error:

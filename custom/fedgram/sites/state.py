@@ -16,6 +16,7 @@ from fedgram.config.job import JobConfig
 from fedgram.errors import CheckpointError
 from fedgram.files import write_tensors
 from fedgram.model import lora
+from fedgram.records import below
 
 
 class Trained(Protocol):
@@ -28,6 +29,7 @@ class Trained(Protocol):
     def load_local_state(self, state: dict[str, Tensor]) -> None: ...
 
 
+_LOCAL, OPTIMIZER = "local/", "optimizer/"  # of tensor names in a saved state
 _KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has already done
 
 
@@ -45,26 +47,26 @@ def make_optimizer(model: Trained, job: JobConfig) -> torch.optim.Optimizer:
 
 
 def snapshot(model: Trained, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything that changes while training, as CPU copies by name; what is shared the next round overwrites."""
-    tensors = {f"local.{k}": v.detach().cpu().clone() for k, v in model.local_state().items()}
-    tensors |= {f"update.{k}": v for k, v in lora.state(model.transformer).items()}
+    """CPU copies, by name, of everything that changes while training.
+
+    ``B/<layer>``, ``m/<layer>`` and ``A/<layer>`` are the update, whose shared part the next round overwrites;
+    ``local/…`` is the site's own, ``optimizer/<index>/…`` the optimiser's moments.
+    """
+    tensors = {f"{_LOCAL}{k}": v.detach().cpu().clone() for k, v in model.local_state().items()}
+    tensors |= lora.state(model.transformer)
     for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.detach().cpu().clone() for k, v in moments.items()}
+        tensors |= {f"{OPTIMIZER}{index}/{k}": v.detach().cpu().clone() for k, v in moments.items()}
     return tensors
 
 
 def restore(model: Trained, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Undo :func:`snapshot`."""
-    parts: dict[str, dict[str, Tensor]] = {"local": {}, "update": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor.clone()
-    model.load_local_state(parts["local"])
-    lora.load_state(model.transformer, parts["update"])
+    """Bring model and optimiser back to a :func:`snapshot`."""
+    model.load_local_state(below(_LOCAL, tensors))
+    lora.load_state(model.transformer, {k: v for k, v in tensors.items() if not k.startswith((_LOCAL, OPTIMIZER))})
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = tensor
+    for name, tensor in below(OPTIMIZER, tensors).items():
+        index, _, key = name.partition("/")
+        moments.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 

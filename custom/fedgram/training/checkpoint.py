@@ -25,10 +25,10 @@ def save(folder: Path, state: ServerState, job: JobConfig) -> None:
         CheckpointError: it cannot be written.
     """
     shared = state.state
-    tensors = {f"direction.{k}": v for k, v in shared.direction.items()}
-    tensors |= {f"magnitude.{k}": v for k, v in shared.magnitude.items()}
-    tensors |= {f"extra.{k}": v for k, v in shared.extra.items()}
-    tensors |= {f"moments.{k}": v for k, v in state.moments.items()}
+    tensors = {f"B/{k}": v for k, v in shared.B.items()}
+    tensors |= {f"m/{k}": v for k, v in shared.m.items()}
+    tensors |= {f"extra/{k}": v for k, v in shared.extra.items()}
+    tensors |= {f"moments/{k}": v for k, v in state.moments.items()}
     facts = {
         "run": state.run,
         "round": shared.round,
@@ -65,16 +65,16 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
         facts["round"],
         facts["anchors"],
         spec.backbone,
-        below("direction.", tensors),
-        below("magnitude.", tensors),
+        below("B/", tensors),
+        below("m/", tensors),
         tensors["consensus"],
-        below("extra.", tensors),
+        below("extra/", tensors),
     )
     records = tuple(_record(r) for r in facts["records"])
     return ServerState(
         facts["run"],
         shared,
-        below("moments.", tensors),
+        below("moments/", tensors),
         spec,
         facts["modalities"],
         tuple(facts["refused"]),

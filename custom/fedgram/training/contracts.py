@@ -34,12 +34,12 @@ def check_update(
     if reply.round != state.round + 1:
         _reject(reply.site, f"a reply to round {reply.round}", f"round {state.round + 1}")
     _check_anchors(reply.site, reply.anchors, job)
-    shapes = {k: tuple(b.shape) for k, b in state.direction.items()}
-    _check_tensors(reply.site, "B", reply.delta, shapes, lambda _: WIRE_DTYPE)
+    shapes = {k: tuple(b.shape) for k, b in state.B.items()}
+    _check_tensors(reply.site, "B", reply.delta_B, shapes, lambda _: WIRE_DTYPE)
     rows = {k: shape[:1] for k, shape in shapes.items()} if job.adapter.shares_magnitude else {}
-    _check_tensors(reply.site, "m", reply.magnitude, rows, lambda _: torch.float32)
+    _check_tensors(reply.site, "m", reply.m, rows, lambda _: torch.float32)
     _check_tensors(reply.site, "extra", reply.extra, sends, wire_dtype)
-    norm = update_norm(reply.delta, reply.extra)
+    norm = update_norm(reply.delta_B, reply.extra)
     if norm > job.aggregation.max_update_norm:
         _reject(reply.site, f"an update of norm {norm:.3g}", f"at most {job.aggregation.max_update_norm:.3g}")
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)

@@ -48,7 +48,7 @@ def represent_anchors(site: Anchored) -> Tensor:
     reach the local adapter W_m, unless the job lets the geometry loss train the whole pipeline.
     """
     adapter_learns = site.job.training.geometry_trains == "pipeline"
-    with lora.detached_magnitude(site.model.transformer):
+    with lora.detached_m(site.model.transformer):
         return site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
 
 

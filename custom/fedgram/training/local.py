@@ -48,15 +48,15 @@ def local_round(site: Participant, state: GlobalState) -> SiteUpdate:
     started = time.perf_counter()
     metrics = train(site, state.round + 1, settings.local_steps, state)
     seconds = time.perf_counter() - started
-    trained = lora.direction(site.model.transformer)
+    trained = lora.get_B(site.model.transformer)
     anchors = site.model.embed(site.anchors.tokens)
     metrics |= evaluate(site, "validation") | {"seconds": seconds}
     return SiteUpdate(
         site=site.name,
         round=state.round + 1,
         anchors=site.anchors.sha256,
-        delta={k: (trained[k] - b).to(WIRE_DTYPE).contiguous() for k, b in state.direction.items()},
-        magnitude=lora.magnitude(site.model.transformer) if site.job.adapter.shares_magnitude else {},
+        delta_B={k: (trained[k] - b).to(WIRE_DTYPE).contiguous() for k, b in state.B.items()},
+        m=lora.get_m(site.model.transformer) if site.job.adapter.shares_magnitude else {},
         gram=cosine_gram(anchors),
         slots=site.anchors.slots,
         weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
@@ -93,9 +93,9 @@ def adopt(site: Participant, state: GlobalState) -> None:
             expected=f"weights {state.backbone[:12]}… as the rest of the federation",
             remedy="install the same checkpoint as the other sites",
         )
-    lora.load_direction(site.model.transformer, {**lora.direction(site.model.transformer), **state.direction})
-    if state.magnitude:
-        lora.load_magnitude(site.model.transformer, state.magnitude)
+    lora.set_B(site.model.transformer, {**lora.get_B(site.model.transformer), **state.B})
+    if state.m:
+        lora.set_m(site.model.transformer, state.m)
     site.method.adopt(site, state)
 
 

@@ -132,17 +132,17 @@ class Round:
             self.reject(reply.site, str(error))
             raise UpdateRejected(error.problem, where=reply.site, expected=error.expected) from error
         self._consensus.add(reply.site, reply.gram, reply.slots)
-        sent = [*reply.delta.values(), *reply.magnitude.values(), *reply.extra.values(), reply.gram]
+        sent = [*reply.delta_B.values(), *reply.m.values(), *reply.extra.values(), reply.gram]
         self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
-        self._norms[reply.site] = contracts.update_norm(reply.delta, reply.extra)
+        self._norms[reply.site] = contracts.update_norm(reply.delta_B, reply.extra)
         self._metrics[reply.site] = dict(reply.metrics)
         self._samples[reply.site] = reply.samples
         if reply.restarts:
             self._restarts[reply.site] = reply.restarts
 
     def _add(self, reply: SiteUpdate) -> None:
-        tensors = {f"{_B}{name}": delta for name, delta in reply.delta.items()}
-        tensors |= {f"{_M}{name}": m for name, m in reply.magnitude.items()}
+        tensors = {f"{_B}{name}": delta for name, delta in reply.delta_B.items()}
+        tensors |= {f"{_M}{name}": m for name, m in reply.m.items()}
         terms = self._method.terms(reply, self._before.state)
         tensors |= {f"{_EXTRA}{name}": term for name, term in terms.items()}
         group = ""
@@ -181,16 +181,16 @@ class Round:
         step = ServerStep(
             rules.server_optimizer, rules.server_learning_rate, rules.server_momentum, before.moments
         )
-        changes, magnitude = below(_B, means.get("", {})), below(_M, means.get("", {}))
-        direction = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.direction.items()}
+        changes = below(_B, means.get("", {}))
+        B = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.B.items()}
         extras = {group: below(_EXTRA, mean) for group, mean in means.items()}
         state = replace(
             before.state,
             round=number,
-            direction=direction,
-            magnitude={k: v.float() for k, v in magnitude.items()},
+            B=B,
+            m={k: v.float() for k, v in below(_M, means.get("", {})).items()},
             consensus=self._consensus.close(),
-            extra=self._method.finish(Closing(before.state, direction, extras, parts, step)),
+            extra=self._method.finish(Closing(before=before.state, B=B, means=extras, shares=parts, step=step)),
         )
         record = self._record(
             number,

@@ -48,7 +48,7 @@ def process_of(supervisor: Supervisor) -> subprocess.Popen[bytes]:
 
 def same(ours: SiteUpdate, theirs: SiteUpdate) -> bool:
     return torch.equal(ours.gram, theirs.gram) and all(
-        torch.equal(delta, theirs.delta[name]) for name, delta in ours.delta.items()
+        torch.equal(delta, theirs.delta_B[name]) for name, delta in ours.delta_B.items()
     )
 
 
