@@ -1,4 +1,4 @@
-"""``python -m fedgram`` is the command line."""
+"""The command line as ``python -m fedgram``."""
 
 from fedgram.cli.main import app
 

@@ -74,7 +74,7 @@ class Tokens:
         return Tokens(self.values[rows], self.mask[rows])
 
     def to(self, device: torch.device) -> Tokens:
-        """The same tokens on the given device."""
+        """Copy the tokens to a device."""
         return Tokens(self.values.to(device), self.mask.to(device))
 
 

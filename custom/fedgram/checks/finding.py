@@ -1,4 +1,4 @@
-"""What a check found: the doctor's and those of a site's data."""
+"""The findings of checks: the doctor's, and those of a site's data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _THERE = "correct it at the place that is named"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, and how to mend it where it needs mending."""
+    """The outcome of a check, and the remedy where one is needed."""
 
     level: Level
     text: str

@@ -79,7 +79,7 @@ def _silhouettes(cache: Path) -> list[Question]:
 
 
 def _publish(target: Path, cache: Path) -> None:
-    """Whoever builds first wins; a half-built folder is never seen."""
+    """Build beside the target and move it there: whoever builds first wins; a half-built folder is never seen."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent))
     try:

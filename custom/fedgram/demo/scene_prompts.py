@@ -34,7 +34,7 @@ def describe(skill: str, scene: Scene, text: str) -> Prompt:
 
 
 def make_prompts(world: World, each: int, seed: int) -> list[Prompt]:
-    """Up to ``each`` different prompts of each skill: fewer where the world has no more.
+    """Make up to ``each`` different prompts of each skill: fewer where the world has no more.
 
     Raises:
         ConfigError: a world with too few colours or shapes for a skill.

@@ -49,7 +49,7 @@ class GramController(ModelController):
         self._on_error: Callable[[str, str], None] = lambda site, reason: None
 
     def run(self) -> None:
-        """Round 0, the rounds, training alone, evaluation, report."""
+        """Run the job: round 0, the rounds, training alone, evaluation, report."""
         fobs.register(TensorDecomposer)
         rejoin.accept_returning_sites(self.fl_ctx)
         # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
@@ -171,7 +171,7 @@ class GramController(ModelController):
     def _accept_train_result(
         self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
     ) -> bool:
-        """FLARE's hook before the callback: an error reply never reaches the callback, so it is noted here."""
+        """Note an error reply, which never reaches the callback: FLARE calls this before it."""
         accepted = super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task)
         if not accepted and not is_unknown_task:
             self._on_error(client_name, vetting.reason_of(client_name, result))
@@ -180,5 +180,5 @@ class GramController(ModelController):
     def process_result_of_unknown_task(
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
     ) -> None:
-        """A reply after the deadline is dropped, and said so."""
+        """Drop a reply that comes after the deadline, and say so."""
         self.warning(f"{client.name}: reply to {task_name!r} came after its deadline and does not count")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def record(path: Path, task: str, reply: FLModel | str) -> None:
-    """Append what answers a task: the hash and size of each tensor and every other value as it is.
+    """Append the answer to a task: the hash and size of each tensor and every other value as it is.
 
     Args:
         path: of the record.
@@ -34,7 +34,7 @@ def record(path: Path, task: str, reply: FLModel | str) -> None:
 
 
 def describe(tensor: Tensor) -> dict[str, Any]:
-    """Type, shape, size and sha256 of a tensor's bytes in row-major order."""
+    """Describe a tensor: type, shape, size and sha256 of its bytes in row-major order."""
     data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     return {
         "dtype": str(tensor.dtype).removeprefix("torch."),

@@ -19,13 +19,13 @@ from fedgram.flare import outbound, wire
 
 
 class OnlyTheContract(Filter):
-    """Passes what :mod:`fedgram.flare.outbound` lists, and keeps a reply that holds anything else at the site.
+    """A filter that passes what :mod:`fedgram.flare.outbound` lists, and keeps any other reply at the site.
 
     The reply is written anew from the listed fields, so that nothing travels in FLARE's headers beside them.
     """
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """FLARE's hook, before a task's result leaves; what is raised here becomes an error reply without text."""
+        """Filter a task's result before it leaves; an error raised here becomes an error reply without text."""
         code = shareable.get_return_code()
         if code != ReturnCode.OK:
             reply, kind = make_reply(code), shareable.get_header(wire.ERROR_HEADER)

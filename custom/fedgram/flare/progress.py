@@ -1,4 +1,4 @@
-"""What somebody who watches a run sees: one line per event, the same in the simulator and the server's log."""
+"""The lines that somebody who watches a run sees, one per event, in the simulator as in the server's log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STAGES = {"alone": "training every site alone, for comparison", "evaluate": "ev
 
 
 class Progress:
-    """Says what happens, with round, site, loss, CKA and the time left.
+    """An account of a run, with round, site, loss, CKA and the time left.
 
     Args:
         job: for the number of rounds.
@@ -30,28 +30,28 @@ class Progress:
         self._say(f"{MARK} {text}")
 
     def introduced(self, reply: SiteIntroduction) -> None:
-        """A site is ready."""
+        """Say that a site is ready."""
         self._line(f"{reply.site} ready: {reply.samples} training samples, {len(reply.slots)} anchors")
 
     def started(self, state: ServerState) -> None:
-        """The rounds begin, or go on."""
+        """Say that the rounds begin, or go on."""
         self._first = self._number = state.state.round
         self._began = time.monotonic()
         if self._first:
             self._line(f"resumed after round {self._first}/{self._rounds}")
 
     def replied(self, update: SiteUpdate) -> None:
-        """A site's reply counts."""
+        """Say that a site's reply counts."""
         numbers = "  ".join(f"{k} {v:.3f}" for k, v in update.metrics.items() if k != "seconds")
         again = f"  (its training process died {update.restarts}×, started again)" if update.restarts else ""
         self._line(f"round {update.round}/{self._rounds}  {update.site:<16} {numbers}{again}")
 
     def rejected(self, site: str, reason: str) -> None:
-        """A site's reply does not count."""
+        """Say that a site's reply does not count, and why."""
         self._line(f"{site} does not count: {reason}")
 
     def round_done(self, record: RoundRecord) -> None:
-        """A round is over and saved."""
+        """Say that a round is over and saved."""
         done = record.round - self._first
         left = (time.monotonic() - self._began) / done * (self._rounds - record.round)
         out = f", no reply from {', '.join(record.missing)}" if record.missing else ""
@@ -62,9 +62,9 @@ class Progress:
         )
 
     def stage(self, task: str) -> None:
-        """Something other than a round begins."""
+        """Say that something other than a round begins."""
         self._line(_STAGES[task])
 
     def finished(self, results: Path) -> None:
-        """All is written."""
+        """Say that all is written."""
         self._line(f"results in {results}")

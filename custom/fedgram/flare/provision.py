@@ -54,7 +54,7 @@ _ROLES = {
 
 
 def authorization(at_server: bool) -> dict[str, Any]:
-    """Who may do what, by role: at the server its jobs' logs may be read, at a site only by its own people."""
+    """Rights by role: at the server its jobs' logs may be read, at a site only by its own people."""
     logs = {} if at_server else {"get_job_log": "o:site"}
     return {"format_version": "1.0", "permissions": {role: {**rights, **logs} for role, rights in _ROLES.items()}}
 
@@ -72,7 +72,7 @@ PRIVACY = {
 
 
 class SitePolicyBuilder(Builder):
-    """Writes the policy files into every kit's ``local`` folder, and at a site the example of its own file.
+    """A builder of the policy files in every kit's ``local`` folder, and of a site's example of its own file.
 
     The allow-list names exact classes. A prefix such as ``"fedgram."`` would let a job call any function of the
     package with arguments of its choice: FLARE calls whatever a component's path names.
@@ -117,7 +117,7 @@ class SitePolicyBuilder(Builder):
             _write(local / "authorization.json", authorization(at_server))
 
     def _complete_server(self, resources: dict[str, Any], storage: Path) -> None:
-        """FLARE's default storage is /tmp/nvflare, which all federations of a machine share."""
+        """Set the server's storage: FLARE's default, /tmp/nvflare, is shared by all of a machine's federations."""
         resources["class_allow_list"] = [*SERVER_CLASSES, *self.extra_classes]
         resources["servers"][0]["heart_beat_timeout"] = self.heart_beat_timeout
         resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
@@ -130,7 +130,7 @@ class SitePolicyBuilder(Builder):
 
 
 def _kit(name: str, ctx: ProvisionContext) -> Path:
-    """Where FLARE moves a kit at the end of provisioning."""
+    """The folder to which FLARE moves a kit at the end of provisioning."""
     return Path(str(ctx.get_workspace()), f"prod_{ctx[CtxKey.LAST_PROD_STAGE] + 1:02}", name).resolve()
 
 

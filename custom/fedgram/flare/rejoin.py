@@ -1,4 +1,4 @@
-"""A lost site does not end a job, and a site that returns takes part in it again.
+"""The return of lost sites: one does not end a job, and takes part in it again when it is back.
 
 FLARE 2.9.0 fails the whole job when one site's job process dies, and it has no way back into a running job:
 a restarted site registers under a new token that the job does not know. :class:`Rejoin` closes both gaps. It runs
@@ -42,7 +42,7 @@ _REPLY_SECONDS = 20.0
 
 
 class Rejoin(FLComponent):
-    """Starts a running fedgram job at the sites of its deploy map that have lost it, or came too late for it."""
+    """A component that starts a running fedgram job at the sites that have lost it, or came too late for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,13 +171,13 @@ def _is_fedgram(engine: Any, job_id: str) -> bool:
 
 
 def accept_returning_sites(fl_ctx: FLContext) -> None:
-    """For the controller: let this job process learn the tokens of sites that return, as long as it runs."""
+    """Let the controller's job process learn the tokens of returning sites, as long as it runs."""
     engine: Any = fl_ctx.get_engine()
     engine.register_app_command(_TOPIC, _learn_tokens)
 
 
 def _learn_tokens(topic: str, data: Any, fl_ctx: FLContext) -> dict[str, list[str]]:
-    """The names of the sites of the job, with new tokens; nothing when the job is over."""
+    """Learn new tokens of the job's sites and return their names; none when the job is over."""
     runner: Any = fl_ctx.get_prop(FLContextKey.RUNNER)
     if runner.status != "started":
         return {}

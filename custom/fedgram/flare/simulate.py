@@ -1,4 +1,4 @@
-"""``nvflare simulator`` with its progress made readable and its results made visible."""
+"""A run of ``nvflare simulator``, with its progress made readable and its results made visible."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ def run(job: Path, workspace: Path, console: Console) -> None:
 
 
 def _compare(folders: list[Path], results: Path, console: Console) -> None:
-    """What the results of the sites show side by side: sites of one modality with each other, unified ones before
-    and after.
-    """
+    """Compare the results of sites side by side: those of one modality, and unified ones before and after."""
     facts = {folder: read_facts(folder)[0] for folder in folders if (folder / "site.json").is_file()}
     unified = [folder for folder, found in facts.items() if found["site_config"]["modality"] == UNIFIED]
     others = [folder for folder in folders if folder not in unified]
@@ -89,7 +87,7 @@ def _compare(folders: list[Path], results: Path, console: Console) -> None:
 
 
 def _show_errors(log: Path, console: Console) -> None:
-    """What went wrong at a site: the text never leaves it, but here all sites are one machine."""
+    """Show errors of a site: the text never leaves it, but here all sites are one machine."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     first = next((number for number, line in enumerate(lines) if " ERROR " in line), None)
     if first is not None:

@@ -104,7 +104,7 @@ class _Hub:
             raise ConfigError(problem, where=kit, expected="startup/fed_admin.json") from None
 
     def __call__(self, question: Callable[[Session], T]) -> T:
-        """The answer of the server.
+        """Ask the server, again if need be, and return its answer.
 
         Raises:
             ConfigError: the server does not let this user, or not this job.
@@ -137,7 +137,7 @@ class _Hub:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """FLARE's threads keep the interpreter alive until a session is closed."""
+        """Close the session: FLARE's threads keep the interpreter alive until then."""
         if self._session is not None:
             self._session.close()
 
@@ -212,7 +212,7 @@ def _follow(hub: _Hub, attempt: str, say: Callable[[str], None]) -> tuple[str, s
 
 
 def _fetch(hub: _Hub, attempt: str, results: Path) -> Path | None:
-    """The folder with the results of a job that has ended, or None when it has none."""
+    """Download the results of a job that has ended into a folder; None when it has none."""
     found = results / attempt / "workspace" / "fedgram"
     if not (found / "report.txt").is_file():
         shutil.rmtree(results / attempt, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Keeps a site's worker process alive: the part that must not die, so it loads no model and reads no data.
+"""The supervisor of a site's worker process: the part that must not die, so it loads no model and reads no data.
 
 FLARE 2.9.0 fails a whole job when one site's job process dies, as the out-of-memory killer makes it die. The
 work therefore runs in a child of that process (:mod:`fedgram.flare.process.worker`). A worker that dies is started
@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 
 class Supervisor:
-    """Asks a worker process, and starts it when there is none.
+    """A client of a worker process, which it starts when there is none.
 
     Args:
         name: of the site.
@@ -54,7 +54,7 @@ class Supervisor:
         self.restarts = 0
 
     def ask(self, task: str, *arguments: object, stopped: Callable[[], bool] = lambda: False) -> Any:
-        """The worker's reply to a task of :data:`~fedgram.flare.process.worker.TASKS`.
+        """Ask the worker for its reply to a task of :data:`~fedgram.flare.process.worker.TASKS`.
 
         Raises:
             WorkerFailed: it reported an error, or died in each of three attempts.
@@ -81,7 +81,7 @@ class Supervisor:
         raise WorkerFailed("WorkerDied")
 
     def close(self) -> int | None:
-        """End the worker; returns its exit code."""
+        """End the worker and return its exit code."""
         if self._process is None or self._connection is None:
             return None
         self._process.kill()

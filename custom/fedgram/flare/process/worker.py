@@ -37,7 +37,7 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 
 
 def open_session(name: str, local: Path, folder: Path, modality: str, job: JobConfig) -> SiteSession:
-    """A session on what the site's own file says.
+    """Open a session on the settings of the site's own file.
 
     Args:
         name: of the site.
@@ -87,7 +87,7 @@ def _receive(connection: Connection, requests: queue.SimpleQueue[bytes]) -> None
 
 
 def main(descriptor: str, name: str, local: str, folder: str, modality: str) -> None:
-    """Entry point of the process that :class:`~fedgram.flare.process.supervisor.Supervisor` starts."""
+    """Run the process that :class:`~fedgram.flare.process.supervisor.Supervisor` starts."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with suppress(OSError):  # when memory runs out the kernel takes this process and not the one that speaks FLARE
         Path("/proc/self/oom_score_adj").write_text("500")

@@ -1,4 +1,4 @@
-"""Every frame that a site sends to the server's job process, looked at before anything is kept of it.
+"""A filter of every frame that a site sends to the server's job process, before anything is kept of it.
 
 A message in FLARE is a stream of frames. FLARE itself keeps frames for as long as the sender likes and takes any
 number of streams, each with a thread; it acts on any channel that has a callback, administration included.
@@ -59,7 +59,7 @@ _SUBMISSIONS, _WARNINGS = 100, 20  # of one site in the course of one task
 
 @dataclass
 class Traffic:
-    """What one site is sending.
+    """The traffic of one site.
 
     Attributes:
         streams: bytes so far, or announced, of its unfinished transfers, by origin and number; inf once refused.
@@ -78,7 +78,7 @@ class Traffic:
 
 
 class Frames:
-    """FLARE's filter of incoming messages, with what it remembers of each site.
+    """A filter of incoming messages for FLARE, with its memory of each site.
 
     Args:
         cell: FLARE's, of this process.
@@ -93,7 +93,7 @@ class Frames:
 
     @contextmanager
     def task(self, limit: int) -> Iterator[None]:
-        """While a task stands: so many bytes of tensors from each site. Afterwards no transfer goes on."""
+        """Allow so many bytes of tensors from each site while a task stands; afterwards no transfer goes on."""
         with self.lock:
             self._limit = limit
             for traffic in self._sites.values():
@@ -110,7 +110,7 @@ class Frames:
             self.end_transfers(*self._sites)
 
     def end_transfers(self, *sites: str) -> None:
-        """FLARE waits 300 s and more for the rest of a transfer, even when its process should end."""
+        """End all transfers: FLARE waits 300 s and more for the rest of one, even when its process should end."""
         with self.lock:
             known = [key for site in sites for key in self._sites[site].streams]
             for site in sites:
@@ -120,7 +120,7 @@ class Frames:
                 task.stop(StreamError("ended by the server"))
 
     def of(self, site: str) -> Traffic:
-        """What a site is sending."""
+        """The traffic of a site, by name."""
         return self._sites.setdefault(site, Traffic())
 
     def warn(self, site: str, problem: object) -> None:
@@ -131,7 +131,7 @@ class Frames:
             _log.warning("%s: dropped what it sent: %s", site, text)
 
     def screen(self, message: Message) -> Message | None:
-        """FLARE drops the message when this returns one."""
+        """Look at a message and return one to have FLARE drop it."""
         site = sender(message.headers)
         if site is None:
             return None
@@ -233,6 +233,6 @@ def sender(headers: Any) -> str | None:
 
 
 def printable(problem: object) -> str:
-    """One line of plain ASCII, not too long: it may hold what a site made up."""
+    """Make a text one line of plain ASCII, not too long: it may hold what a site made up."""
     text = problem.problem if isinstance(problem, FedgramError) else str(problem) or type(problem).__name__
     return ascii(" ".join(text.split()))[1:-1][:240]

@@ -1,4 +1,4 @@
-"""What one site may do to the server's job process: nothing that the others would notice.
+"""The guard of the server's job process: one site can do nothing to it that the others would notice.
 
 FLARE 2.9.0 trusts the processes of a registered site. A reply that cannot be decoded ends the server's process
 (``os._exit`` in ``nvflare/fuel/f3/cellnet/cell.py``), and so does a site's word that a message to it was too large
@@ -44,7 +44,7 @@ _AGAIN = "it was sent again"
 
 
 class Guard:
-    """Stands between the sites and FLARE's code in the server's job process, from construction on.
+    """A guard between the sites and FLARE's code in the server's job process, from construction on.
 
     Args:
         engine: FLARE's server engine.
@@ -72,7 +72,7 @@ class Guard:
         self._cell.core_cell.add_incoming_filter("*", "*", self._frames.screen)
 
     def task(self, limit: int) -> AbstractContextManager[None]:
-        """While a task stands: so many bytes of tensors from each site, and nothing is read on afterwards."""
+        """Allow so many bytes of tensors from each site while a task stands; nothing is read on afterwards."""
         return self._frames.task(limit)
 
     # Whole messages, before FLARE decodes them.
@@ -89,7 +89,7 @@ class Guard:
         self._adapters[str(route[0])].call(future)
 
     def _receive_fetched(self, future: StreamFuture) -> None:
-        """An answer of the process that we fetch tensors from; FLARE calls back at its first byte."""
+        """Receive an answer of the process that we fetch tensors from; FLARE calls back at its first byte."""
         if sender(future.headers or {}) is not None:
             wait = future.result
 
@@ -102,7 +102,7 @@ class Guard:
         self._cell._process_reply(future)
 
     def _receive_submission(self, site: str, future: StreamFuture) -> None:
-        """A reply that cannot be read becomes an error reply; of one site, one is read at a time."""
+        """Receive a reply; an unreadable one becomes an error reply. Of one site, one is read at a time."""
         traffic, stop = self._frames.of(site), Signal(self._abort)
         with self._frames.lock:
             busy = traffic.reading
@@ -150,7 +150,7 @@ class Guard:
         return vetting.refusal(site, self._job_id, given, reason) if given else None
 
     def _hand_on(self, future: StreamFuture, reply: Shareable | None) -> None:
-        """To FLARE, as if it had decoded the reply itself; without one the site is told to try again."""
+        """Hand a reply to FLARE as if FLARE had decoded it; without one the site is told to try again."""
         headers = {k: v for k, v in (future.headers or {}).items() if k != StreamHeaderKey.PAYLOAD_ENCODING}
         done = StreamFuture(future.get_stream_id(), headers)
         done.set_result(reply)

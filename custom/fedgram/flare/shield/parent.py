@@ -1,4 +1,4 @@
-"""What one site may do to the server's parent process, and through it to the other sites.
+"""The gate of the server's parent process, through which one site could reach it and the other sites.
 
 FLARE 2.9.0 forwards whatever a registered site sends to any process of the federation, and those obey: a site can
 end another site's job process, have the server's parent make up a test message of any size, or tell it that a job
@@ -39,7 +39,7 @@ _FRAME_BYTES = 64 * 2**20  # FLARE sends large messages in frames of 1 MiB; its 
 
 
 class ServerGate(FLComponent):
-    """Lets a site speak to the server's processes only, and of the parent ask only what it needs."""
+    """A gate that lets a site speak to the server's processes only, and ask the parent only for what it needs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class ServerGate(FLComponent):
             driver.GRPC_DEFAULT_OPTIONS[:] = options.items()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """FLARE fires this event in the parent only, when its own callbacks are in place."""
+        """Begin to screen messages when FLARE's own callbacks are in place, in the parent alone."""
         if event_type == EventType.SYSTEM_START:
             engine: Any = fl_ctx.get_engine()  # a ServerEngine; FLARE's annotations say None of what it holds
             engine.get_cell().core_cell.add_incoming_filter("*", "*", self._screen)
 
     def _screen(self, message: Message) -> Message | None:
-        """FLARE drops the message when this returns one; it has verified the sender's name before."""
+        """Look at a message, whose sender FLARE has verified, and return one to have FLARE drop it."""
         site = sender(message.headers)
         if site in (None, AUTH_CLIENT_NAME_FOR_SJ) or "@" in str(site):
             return None  # the server's own processes, and administrators, whom FLARE knows by their address

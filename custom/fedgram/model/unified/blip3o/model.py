@@ -72,7 +72,7 @@ class Blip3o(nn.Module):
 
     @torch.no_grad()
     def see(self, images: Sequence[Image]) -> Tensor:
-        """See the whole picture, stretched to a square, for a question may be about its edge: (N, 256, d)."""
+        """Tokens (N, 256, d) of the whole picture, stretched to a square, for a question may be about its edge."""
         config = self._vision.config
         read = Qwen2VLImageProcessorPil(
             patch_size=config.patch_size,

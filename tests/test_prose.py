@@ -1,0 +1,191 @@
+"""Every docstring begins with a plain sentence that stands alone, also where its name is not in sight."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "custom" / "fedgram"
+# A sentence that begins so finishes the name above it, or speaks of something that is not in sight.
+FRAGMENTS = (
+    *("What", "Which", "Who", "Whoever", "Whose", "Where", "When", "Why", "How", "Did"),
+    *("Of", "As", "From", "Under", "Up", "Those", "Them", "They", "It", "Its", "See", "Undo", "Raises", "Same"),
+)
+UNFINISHED = frozenset(
+    (
+        "checks.data",
+        "checks.data._about_pairs",
+        "checks.data.content.duplicates",
+        "checks.data.labels.groups",
+        "checks.data.show",
+        "checks.data.show._features",
+        "checks.data.show.print_findings",
+        "checks.data.unified",
+        "checks.data.unified._answered",
+        "checks.data.unified._answers",
+        "data.boxes",
+        "data.boxes.relations",
+        "data.items",
+        "data.labels",
+        "data.partition",
+        "data.shares.Share",
+        "data.shares.counts",
+        "data.splits.strata",
+        "data.tables.require_filled",
+        "data.tables.require_rows",
+        "data.tables.require_unique",
+        "data.tables.row",
+        "data.vqa.picture_name",
+        "flare.executors._folder",
+        "flare.outbound",
+        "flare.shield.vetting",
+        "flare.shield.vetting.reason_of",
+        "flare.wire",
+        "methods.base",
+        "methods.base.Closing",
+        "methods.base.Method.extra",
+        "methods.base.Method.finish",
+        "methods.base.Method.penalty",
+        "methods.base.Method.start",
+        "methods.base.Method.terms",
+        "methods.base.Named",
+        "methods.base.SiteView",
+        "methods.require_allowed",
+        "model.geo_linear.GeoLinear.magnitude",
+        "model.geo_linear.GeoVariant",
+        "model.lora.attach_update",
+        "model.lora.load_state",
+        "model.lora.spec",
+        "results.alignment",
+        "results.alignment.PairAlignment",
+        "results.alignment.mean_average_precision",
+        "results.crossmodal.transfers",
+        "results.report",
+        "results.trained",
+        "results.trained.Trained.embed",
+        "results.unified",
+        "results.unified.save",
+        "results.unified_report",
+        "results.unified_report.Shown",
+        "results.who_has_what",
+        "sites.base",
+        "sites.base.Participant",
+        "sites.base.Participant.data",
+        "sites.samples.split_samples",
+        "sites.saved",
+        "sites.saved.read_facts",
+        "sites.saved.read_trained",
+        "sites.saved.require_base",
+        "sites.saved.write_trained",
+        "sites.single.require_common_concept",
+        "sites.state.restore",
+        "sites.tokens",
+        "sites.tokens.choose_device",
+        "sites.unified.Kind",
+        "sites.unified.UnifiedSite",
+        "sites.unified.UnifiedSiteModel.embed",
+        "sites.unified.UnifiedSiteModel.load_local_state",
+        "sites.unified.UnifiedSiteModel.local",
+        "sites.unified.UnifiedSiteModel.local_state",
+        "sites.unified.UnifiedSiteModel.represent",
+        "sites.unified_data",
+        "sites.unified_data.Items",
+        "sites.unified_data.in_batches",
+        "sites.unified_data.split_items",
+        "sites.unified_opening.make_detector",
+        "sites.unified_rounds",
+        "sites.unified_rounds._geneval",
+        "training.contracts",
+        "training.contracts.check_evaluation",
+        "training.contracts.check_introduction",
+        "training.contracts.check_update",
+        "training.contracts.update_norm",
+        "training.contracts.wire_dtype",
+        "training.geometry.Anchored",
+        "training.geometry.Labelled",
+        "training.geometry.represent_anchors",
+        "training.local.outputs",
+        "training.local.site_weight",
+        "training.local.train_alone",
+        "training.outcome",
+        "training.session.SiteSession.introduce",
+    )
+)
+_Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_Named = ast.Module | _Definition
+
+
+def documented(tree: ast.Module, name: str) -> Iterator[tuple[str, _Named, str]]:
+    """Name, node and docstring of a module and of all that has one inside it."""
+    waiting: list[tuple[str, ast.AST]] = [(name, tree)]
+    while waiting:
+        name, node = waiting.pop()
+        if isinstance(node, _Named) and (text := ast.get_docstring(node)) is not None:
+            yield name, node, text
+        for child in ast.iter_child_nodes(node):
+            inside = f"{name}.{child.name}" if isinstance(child, _Definition) else name
+            waiting.append((inside, child))
+
+
+def fault(node: _Named, text: str) -> str | None:
+    """Say what is wrong with the first line of a docstring."""
+    line = text.split("\n", 1)[0]
+    words = line.split()
+    if not line[:1].isupper():
+        return "begins with no capital letter"
+    if not line.endswith((".", ":")):
+        return "does not end on its first line with a full stop, or with a colon before a list"
+    if len(words) < 3:
+        return "has fewer than three words"
+    if words[0].rstrip(",:") in FRAGMENTS or words[:2] == ["The", "same"]:
+        return f"begins with {words[0]!r}, and so is half a sentence"
+    returns = ast.unparse(node.returns) if isinstance(node, ast.FunctionDef) and node.returns else ""
+    if words[0] == "Whether" and returns != "bool":
+        return "begins with 'Whether', and is of no function that returns a bool"
+    return None
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_first_lines_stand_alone(path):
+    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    found = documented(ast.parse(path.read_text(encoding="utf-8")), module)
+    faults = {name: problem for name, node, text in found if (problem := fault(node, text))}
+    assert {
+        name: problem for name, problem in faults.items() if name.removeprefix("fedgram.") not in UNFINISHED
+    } == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ('"""sha256 of the weights."""', "capital"),
+        ('"""(N, d) of a site."""', "capital"),
+        ('"""A sentence that goes on\non the next line."""', "full stop"),
+        ('"""A question, is it?"""', "full stop"),
+        ('"""A mask."""', "three words"),
+        ('"""What the server does."""', "'What'"),
+        ('"""The same for held-out anchors."""', "'The'"),
+        ('def f() -> int:\n    """Whether it holds."""', "'Whether'"),
+        ('class A:\n    def f(self):\n        """Of one split, or of a whole site."""', "'Of'"),
+    ],
+)
+def test_each_fault_is_seen(code, problem):
+    """A checker that sees nothing passes everything."""
+    [(_, node, text)] = documented(ast.parse(code), "probe")
+    assert problem in (fault(node, text) or "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '"""The questions of a site."""',
+        'def f() -> bool:\n    """Whether it holds."""',
+        '"""Two laws hold:\n\n- one\n- two\n"""',
+    ],
+)
+def test_a_good_sentence_passes(code):
+    [(_, node, text)] = documented(ast.parse(code), "probe")
+    assert fault(node, text) is None
