@@ -15,7 +15,7 @@ from fedgram.config.strict import from_dict, to_dict
 from fedgram.core.gram import cosine_gram
 from fedgram.errors import ConfigError
 from fedgram.methods import method_of
-from fedgram.records import SiteEvaluation
+from fedgram.records import GlobalState, SiteEvaluation
 from scipy.spatial.distance import pdist
 
 from research import rows
@@ -121,6 +121,20 @@ def test_unrelated_geometries_score_like_their_null():
     assert same["cka/above"] == same["knn/above"] == 1
     assert abs(other["cka"] - other["cka/null"]) < 0.3
     assert 0 < other["cka/above"] < 1
+
+
+def test_bytes_of_a_state_by_hand():
+    """B of 6 numbers, m of 3, another tensor of 5 and a consensus of 4 × 4, each of 4 bytes."""
+    state = GlobalState(
+        round=1,
+        anchors="a",
+        backbone="b",
+        direction={"layer": torch.zeros(3, 2)},
+        magnitude={"layer": torch.zeros(3)},
+        consensus=torch.eye(4),
+        extra={"a": torch.zeros(5)},
+    )
+    assert experiment.state_bytes(state) == 4 * (6 + 3 + 5 + 16)
 
 
 def test_recall_by_hand():

@@ -11,7 +11,6 @@ from toy import Toy
 
 from benchmarks import payload
 from benchmarks.payload import MODELS, RANKS, WAYS, Payload
-from research.evidence.experiment import state_bytes
 
 
 def test_two_layers_by_hand():
@@ -47,7 +46,8 @@ def test_the_count_is_what_a_round_carries(toy: Toy, tmp_path: Path, way, method
     outcome = run_federation(run.sessions(tmp_path / "fedgram"), run.job, tmp_path / "state")
     state = outcome.server.state
     expected = WAYS[way](outcome.server.spec.shapes, run.job.adapter.rank)
-    assert state_bytes(state) - state.consensus.numel() * 4 == expected.down
+    tensors = (*state.direction.values(), *state.magnitude.values(), *state.extra.values())
+    assert sum(t.nbytes for t in tensors) == expected.down
     for site, sent in outcome.server.records[0].payload_bytes.items():
         assert sent - 4 * len(outcome.together[site].slots) ** 2 == expected.up
 
