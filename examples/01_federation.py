@@ -1,0 +1,60 @@
+"""The federation in one process, without FLARE: the demo's four sites, three rounds, one question across them.
+
+    python examples/01_federation.py
+
+Each site has one kind of data and its own model around the shared base. Between them travel B and Gram matrices.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import fedgram
+from fedgram.config.job import JobConfig
+from fedgram.config.site import find_site_config
+from fedgram.config.strict import from_dict
+from fedgram.sites.single import open_site
+from fedgram.training.server import Round, agree
+from fedgram.training.session import SiteSession
+
+ROOT = Path(__file__).resolve().parents[1]
+SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
+
+
+def read_job(folder: Path, rounds: int) -> JobConfig:
+    """What a job folder computes, with fewer rounds."""
+    server = json.loads((folder / "app_server/config/config_fed_server.json").read_text())
+    settings = server["workflows"][0]["args"]["job"]
+    settings["training"]["rounds"] = rounds
+    return from_dict(JobConfig, settings, str(folder))
+
+
+def main(folder: Path, rounds: int = 3) -> None:
+    job = read_job(ROOT / "jobs/geodora", rounds)
+    local = ROOT / "provisioning/simulator/local"
+    sessions = {
+        name: SiteSession(open_site(name, find_site_config(local, name), job), folder / name) for name in SITES
+    }
+
+    # Round 0: everybody shows the same base and the same anchors, and the geometry that it starts from.
+    state, _ = agree([session.introduce() for session in sessions.values()], job)
+    while state.state.round < rounds:
+        current = Round(state, job, sessions)
+        for session in sessions.values():
+            update = session.train(state.run, state.state)  # ΔB, G and one weight: all that a site says
+            current.add(update)
+        state = current.close()  # B += the weighted mean of ΔB; Ḡ = the mean of G
+        print(f"round {state.state.round}/{rounds}", {k: round(v, 2) for k, v in state.records[-1].shares.items()})
+
+    for name, session in sessions.items():
+        evaluation = session.evaluate(state.run, state.state)  # also keeps the site's own result
+        print(name, {k: round(v, 2) for k, v in evaluation.metrics.items() if k == "accuracy"})
+
+    image, dna = (fedgram.load(folder / f"hosp-{kind}") for kind in ("image", "genomics"))
+    bear = ROOT / "anchors/carnivora/heldout/image/Ursidae-1.png"
+    print("the picture of a bear finds", [match.concept for match in image.retrieve([bear], dna, k=3)[0]])
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(folder))

@@ -1,0 +1,29 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from toy import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def test_the_federation_trains_and_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(EXAMPLES / "01_federation.py"))["main"](tmp_path, rounds=1)
+    said = capsys.readouterr().out
+    assert "round 1/1" in said
+    assert "the picture of a bear finds" in said
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in sorted(EXAMPLES.glob("*.ipynb"))])
+def test_a_notebook_runs_from_top_to_bottom(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    said = {cell.source: "".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells if "outputs" in cell}
+    assert "in anchor coordinates" in "".join(said.values())
