@@ -41,6 +41,9 @@ lint: $(READY) ## ruff and basedpyright
 test: lint ## lint, types and tests: what CI runs
 	$(BIN)/python -m pytest
 
+docs: $(READY) ## build the documentation into results/docs
+	$(BIN)/mkdocs build --strict
+
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
@@ -68,4 +71,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test test-slow federation test-federation bench bench-quick bench-methods anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-quick bench-methods anchors clean
