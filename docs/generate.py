@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -86,9 +87,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             image = path.suffix in IMAGES
             source = {"abs_src_path": str(path)} if image else {"content": content_of(path)}
             files.append(File.generated(config, uri, **source))
-        new = {target for target in targets(path) if target.is_relative_to(ROOT)} if path.suffix == ".md" else set()
-        waiting += new - seen
-        seen |= new
+        if path.suffix == ".md":
+            new = {target for target in targets(path) if target.is_relative_to(ROOT)} - seen
+            waiting += new
+            seen |= new
     return files
 
 
@@ -160,12 +162,10 @@ def default_of(field: dataclasses.Field[Any]) -> str:
     """The default as it would stand in a file; empty where there is none."""
     if field.default is dataclasses.MISSING:
         return "required" if field.default_factory is dataclasses.MISSING else ""
-    value = list(field.default) if isinstance(field.default, tuple) else field.default
-    if value in (None, "", []):
+    if field.default in (None, "", ()):
         return "none"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{value}`" if len(str(value)) < 40 else "all"
+    value = json.dumps(field.default)
+    return f"`{value}`" if len(value) < 40 else "all"
 
 
 def part_of(hint: Any) -> type | None:
@@ -173,10 +173,13 @@ def part_of(hint: Any) -> type | None:
     return next((kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)), None)  # type: ignore
 
 
-def settings(kind: type, prefix: str = "") -> str:
+def settings(kind: type, prefix: str = "", shown: dict[type, str] | None = None) -> str:
     """A table of the settings in a dataclass, and below it one for each table in it."""
-    hints, described, parts = get_type_hints(kind), attributes(kind), []
-    rows = []
+    head, seen = f"### {prefix.rstrip('.')}\n\n" if prefix else "", {} if shown is None else shown
+    if kind in seen:
+        return f"{head}The settings of `{seen[kind]}`, once more."
+    seen[kind] = prefix.rstrip(".")
+    hints, described, parts, rows = get_type_hints(kind), attributes(kind), [], []
     for field in dataclasses.fields(kind):
         if part := part_of(hints[field.name]):
             parts.append((f"{prefix}{field.name}", part))
@@ -184,10 +187,8 @@ def settings(kind: type, prefix: str = "") -> str:
             name, text = f"`{field.name}`", described.get(field.name, "")
             rows.append((name, type_name(hints[field.name]), default_of(field), text))
     first = plain(inspect.getdoc(kind).partition("\n")[0])  # pyright: ignore
-    shown = table(("name", "type", "default", "what it is"), rows) if rows else ""
-    head = f"### {prefix.rstrip('.')}\n\n" if prefix else ""
-    below = [settings(part, f"{name}.") for name, part in parts]
-    return "\n\n".join([f"{head}{first}", shown, *below])
+    own = table(("name", "type", "default", "what it is"), rows)
+    return "\n\n".join([f"{head}{first}", own, *(settings(part, f"{name}.", seen) for name, part in parts)])
 
 
 def methods() -> str:
@@ -233,7 +234,6 @@ def layers() -> str:
 def commands() -> str:
     """Every command of `fedgram` with its arguments and options."""
     import typer
-
     from fedgram.cli.main import app
 
     def walk(command: Any, name: str) -> Iterable[str]:

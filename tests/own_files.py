@@ -1,4 +1,4 @@
-"""The files of a user's own four sites, as the README's "Your own data" begins with them. Nothing of the demo.
+"""The files of a user's own four sites, as the page "Your own data" begins with them. Nothing of the demo.
 
 The concept is a count from none to three: handwritten digits (Alpaydin and Kaynak 1998, by way of scikit-learn) as
 scans and, of other digits, their ink by row and column as a table; sentences that say how many; DNA from a Markov

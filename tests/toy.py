@@ -1,12 +1,12 @@
 """A whole federation small enough for a test: three kinds of signals that share a hidden geometry.
 
-The modality is the worked example of the README, taken from its text, so that what a user reads is what runs.
+The modality is the worked example ``examples/my_signals.py``, so that what a user reads is what runs.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,14 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SITES = {"red": 0, "green": 1, "blue": 2}
 CONCEPTS = ("oak", "pine", "rye", "moss")
 LENGTH = 64
-
-
-def readme_block(marker: str) -> str:
-    """The code block that follows a marker comment in the README."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(rf"<!-- worked example: {re.escape(marker)} -->\n```\w*\n(.*?)```", text, re.DOTALL)
-    assert found, marker
-    return found[1]
 
 
 def latents(concepts: list[str], seed: list[int], noise: float = 0.3) -> np.ndarray:
@@ -130,7 +122,7 @@ def make(root: Path) -> Toy:
     """Write everything below ``root`` and describe it."""
     modules = root / "modules"
     modules.mkdir(parents=True)
-    (modules / "my_signals.py").write_text(readme_block("my_signals.py"))
+    shutil.copy(ROOT / "examples" / "my_signals.py", modules)
     lines = ["from my_signals import Signal", *(f"{site.upper()} = Signal({site!r})" for site in SITES)]
     (modules / "toy_modalities.py").write_text("\n".join(lines) + "\n")
     if str(modules) not in sys.path:

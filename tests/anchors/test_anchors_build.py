@@ -15,7 +15,7 @@ from fedgram.anchors.coverage import coverage, duplicates, known_modalities, sho
 from fedgram.cli.main import app
 from fedgram.errors import AnchorError, DataError
 from PIL import Image
-from toy import ROOT, readme_block
+from toy import ROOT
 from typer.testing import CliRunner
 
 TERMS = {"licence": "CC0-1.0", "source": "made in the test"}
@@ -128,7 +128,7 @@ def test_a_set_is_never_overwritten(sources, tmp_path):
 
 
 def test_a_modality_of_ones_own_is_declared(sources, tmp_path, monkeypatch):
-    (tmp_path / "own_signals.py").write_text(readme_block("my_signals.py"))
+    shutil.copy(ROOT / "examples" / "my_signals.py", tmp_path / "own_signals.py")
     monkeypatch.syspath_prepend(tmp_path)
     put(sources, "signal/cat/x.csv", "1,2,3\n")
     terms = ["--licence", "MIT", "--source", "here", "--modality", "own_signals:MODALITY"]

@@ -21,13 +21,14 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PROSE = {page: FENCE.sub("\n\n", text) for page, text in TEXT.items()}
 LINK = re.compile(r"\]\((?!\w+:)([^)\s#]*)(#[^)\s]*)?\)")
 CODE = re.compile(r"`([^`\n]+)`")
+END = re.compile(r"\n\s*\n|\n[-*|]|\n\d+\. |\n?#.*\n|\||[.:;!?](?=\s)")
 FOLDERS = "custom|jobs|anchors|provisioning|tests|docs|examples|benchmarks|research"
 
 
 def sentences(prose: str) -> set[str]:
     """Sentences of eight words or more, without code and marks; a cell of a table is one, too."""
     found = set()
-    for part in re.split(r"\n\s*\n|\n[-*|]|\n\d+\. |\n?#.*\n|\||[.:;!?](?=\s)", CODE.sub(" ", LINK.sub("]", prose))):
+    for part in END.split(CODE.sub(" ", LINK.sub("]", prose))):
         words = re.findall(r"[^\W_]+", part.lower())
         if len(words) >= 8:
             found.add(" ".join(words))

@@ -25,5 +25,5 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path):
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    said = {cell.source: "".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells if "outputs" in cell}
-    assert "in anchor coordinates" in "".join(said.values())
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "in anchor coordinates" in said

@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"<!-- run: (hub|site) -->\n```\n(.*?)```", re.DOTALL)
 
 def script() -> str:
     """The runbook as one bash script: a block for the hub as it is, one for a site once for each site."""
-    text = (PROVISIONING / "README.md").read_text().replace("fedgram.hub.example.org", "localhost")
+    text = (ROOT / "docs" / "federation.md").read_text().replace("fedgram.hub.example.org", "localhost")
     lines = ["set -euo pipefail"]
     for place, block in _BLOCK.findall(text):
         if place == "site":

@@ -1,9 +1,10 @@
-"""The README's "Your own data", word for word, in an empty folder with data that are not the demo's."""
+"""The page "Your own data", word for word, in an empty folder with data that are not the demo's."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from fedgram.config.strict import from_dict
 from fedgram.sites.single import open_site
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-from toy import ROOT, readme_block
+from toy import ROOT
+
+PAGE = (ROOT / "docs" / "own-data.md").read_text()
 
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 
@@ -35,8 +38,10 @@ def environment() -> dict[str, str]:
 
 
 def follow(marker: str, folder: Path) -> str:
-    """Run a block of the README; its output. Whatever it holds that fails, fails."""
-    command = ["bash", "-euo", "pipefail", "-c", readme_block(f"own data, {marker}")]
+    """Run the block of the page after a marker; its output. Whatever it holds that fails, fails."""
+    block = re.search(rf"<!-- worked example: own data, {marker} -->\n```\n(.*?)```", PAGE, re.DOTALL)
+    assert block, marker
+    command = ["bash", "-euo", "pipefail", "-c", block[1]]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -63,7 +68,7 @@ def settings(folder: Path) -> dict:
 def test_the_files_are_a_federation_that_trains(folder: Path, tmp_path: Path):
     """On real encoders, without FLARE."""
     quick = {"training": {"rounds": 1, "local_steps": 2}, "baseline": False}
-    job = from_dict(JobConfig, settings(folder) | quick, "the README's job")
+    job = from_dict(JobConfig, settings(folder) | quick, "the page's job")
     sessions = {
         name: SiteSession(open_site(name, find_site_config(folder / "run/local", name), job), tmp_path / name)
         for name in SITES

@@ -18,7 +18,7 @@ from fedgram.errors import ConfigError
 
 _SOON = timedelta(days=30)
 _SECONDS = 3.0
-_RENEW = "have the kit provisioned again (provisioning/README.md, renew certificates)"
+_RENEW = "have the kit provisioned again (docs/federation.md, renew certificates)"
 
 
 def certificates(visit: Visit) -> Iterator[Finding]:
