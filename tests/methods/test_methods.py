@@ -11,6 +11,7 @@ import pytest
 import torch
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.methods import METHODS, method_of
+from fedgram.methods.base import TaskLoss
 from fedgram.methods.fedit import factors_of
 from fedgram.model import lora
 from fedgram.records import RoundRecord, SiteUpdate
@@ -219,13 +220,15 @@ def test_fedprox_pulls_back(toy: Toy):
     state = agree([local.introduce(site), local.introduce(dataclasses.replace(site, name="b"))], run.job)[0].state
     local.adopt(site, state)
     z, rows = torch.zeros(2, 32), torch.arange(2)
-    assert site.method.penalty(site, state, z, rows) == 0
+    assert site.method.penalty(site, state, TaskLoss(z.sum(), z, rows)) == 0
     count = 0
     for layer in lora.adapted_layers(site.model.transformer).values():
         for factor in (layer.B, layer.A):
             factor.data += 0.1
             count += factor.numel()
-    assert site.method.penalty(site, state, z, rows).item() == pytest.approx(0.5 * 0.5 * count * 0.01, rel=1e-4)
+    assert site.method.penalty(site, state, TaskLoss(z.sum(), z, rows)).item() == pytest.approx(
+        0.5 * 0.5 * count * 0.01, rel=1e-4
+    )
 
 
 def test_fedproto_averages_the_classes_that_a_site_has(toy: Toy):
@@ -245,10 +248,10 @@ def test_fedproto_averages_the_classes_that_a_site_has(toy: Toy):
     distance = sum(
         (z[i] - state.extra["prototypes"][concepts.index(data.concepts[i])]).square().mean() for i in rows.tolist()
     )
-    assert site.method.penalty(site, state, z[rows], rows).item() == pytest.approx(
+    assert site.method.penalty(site, state, TaskLoss(z.sum(), z[rows], rows)).item() == pytest.approx(
         0.5 * distance.item() / 2, rel=1e-5
     )
-    assert site.method.penalty(site, step.before.state, z[rows], rows) is None
+    assert site.method.penalty(site, step.before.state, TaskLoss(z.sum(), z[rows], rows)) is None
 
 
 def test_creamfl_contrasts_with_the_mean_of_the_others(toy: Toy):
@@ -264,9 +267,11 @@ def test_creamfl_contrasts_with_the_mean_of_the_others(toy: Toy):
     scores = (own @ public.T / 0.1).exp()
     loss = -sum((scores[row, slot] / scores[row].sum()).log() for row, slot in enumerate(site.anchors.slots))
     rows = torch.arange(2)
-    penalty = site.method.penalty(site, state, torch.zeros(2, 32), rows)
+    penalty = site.method.penalty(site, state, TaskLoss(torch.zeros(()), torch.zeros(2, 32), rows))
     assert penalty.item() == pytest.approx(0.5 * loss.item() / len(site.anchors.slots), rel=1e-4)
-    assert site.method.penalty(site, step.before.state, torch.zeros(2, 32), rows) is None
+    assert (
+        site.method.penalty(site, step.before.state, TaskLoss(torch.zeros(()), torch.zeros(2, 32), rows)) is None
+    )
 
 
 def test_fedcola_shares_attention_and_nothing_else(toy: Toy):

@@ -42,8 +42,33 @@ class Closing:
         return self.means[""]
 
 
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of one batch on a site's own task, before anything of the federation is added to it.
+
+    Attributes:
+        loss: a scalar, with gradient.
+        z: (N, d), of the batch, with gradient; None where its samples have no labels (a unified site).
+        rows: (N,) int64, of the batch in the site's training data; None likewise.
+    """
+
+    loss: Tensor
+    z: Tensor | None = None
+    rows: Tensor | None = None
+
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """The representations z and the rows of a batch of labelled samples.
+
+        Raises:
+            ConfigError: the site's samples have no labels.
+        """
+        if self.z is None or self.rows is None:
+            raise ConfigError("a method that needs labelled samples", expected="a site of one modality")
+        return self.z, self.rows
+
+
 class Named(Protocol):
-    """Of a modality, its name."""
+    """Anything with a name; of a modality it is all that a method looks at."""
 
     @property
     def name(self) -> str: ...
@@ -119,13 +144,8 @@ class Method:
     def adopt(self, site: SiteView, state: GlobalState) -> None:
         """Take over :attr:`GlobalState.extra`; the shared B and m are in place."""
 
-    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
-        """What the method adds to the loss of one step, already weighted; None when nothing.
-
-        Args:
-            z: (N, d), of the batch, with gradient.
-            rows: of the batch in the site's training data.
-        """
+    def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
+        """What the method adds to the loss of one step, already weighted; None when nothing."""
         return None
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from fedgram.methods.alone import Local
-from fedgram.methods.base import Closing, SiteView
+from fedgram.methods.base import Closing, SiteView, TaskLoss
 from fedgram.methods.fedproto import mean_of_those_known
 from fedgram.records import GlobalState, ModelSpec
 
@@ -35,15 +35,15 @@ class CreamFL(Local):
     def finish(self, round: Closing) -> dict[str, Tensor]:
         return mean_of_those_known(round.before, round.mean, "public", "covered")
 
-    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+    def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
         if state.round == 0:  # nobody has sent anything yet
             return None
-        slots = torch.tensor(site.anchors.slots)
-        public = normalize(state.extra["public"].to(z), dim=-1)
-        own = normalize(site.model.represent(site.anchors.tokens.to(z.device)), dim=-1)
-        similarity = own @ public[state.extra["covered"].bool().to(z.device)].T / self.job.method.temperature
+        slots, device = torch.tensor(site.anchors.slots), task.loss.device
+        public = normalize(state.extra["public"].to(device), dim=-1)
+        own = normalize(site.model.represent(site.anchors.tokens.to(device)), dim=-1)
+        similarity = own @ public[state.extra["covered"].bool().to(device)].T / self.job.method.temperature
         place = state.extra["covered"].bool().cumsum(0)[slots] - 1
-        return self.job.method.strength * cross_entropy(similarity, place.to(z.device))
+        return self.job.method.strength * cross_entropy(similarity, place.to(device))
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
         slots = torch.tensor(site.anchors.slots)

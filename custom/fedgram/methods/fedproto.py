@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedgram.methods.alone import Local
-from fedgram.methods.base import Closing, SiteView
+from fedgram.methods.base import Closing, SiteView, TaskLoss
 from fedgram.records import GlobalState, ModelSpec
 
 
@@ -34,7 +34,8 @@ class FedProto(Local):
     def finish(self, round: Closing) -> dict[str, Tensor]:
         return mean_of_those_known(round.before, round.mean, "prototypes", "known")
 
-    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+    def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
+        z, rows = task.samples()
         concepts = self._concepts_of(site)[rows]
         there = (concepts >= 0) & state.extra["known"].bool()[concepts]
         if not there.any():

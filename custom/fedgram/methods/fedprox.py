@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fedgram.methods.base import SiteView
+from fedgram.methods.base import SiteView, TaskLoss
 from fedgram.methods.fedit import FedIT, factors_of
 from fedgram.model import lora
 from fedgram.records import GlobalState
@@ -17,9 +17,9 @@ from fedgram.records import GlobalState
 class FedProx(FedIT):
     """FedIT with a proximal term."""
 
-    def penalty(self, site: SiteView, state: GlobalState, z: Tensor, rows: Tensor) -> Tensor | None:
+    def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
         shared = factors_of(state.extra, "A")
-        distance = z.new_zeros(())
+        distance = task.loss.new_zeros(())
         for name, layer in lora.adapted_layers(site.model.transformer).items():
             distance += (layer.B - state.B[name].to(layer.B)).square().sum()
             distance += (layer.A - shared[name].to(layer.A)).square().sum()

@@ -12,6 +12,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from fedgram.methods.base import TaskLoss
 from fedgram.records import GlobalState
 from fedgram.scoring.geneval.rules import score
 from fedgram.scoring.vqa_score import soft_accuracy
@@ -46,7 +47,7 @@ def train(site: UnifiedSite, round: int, steps: int, state: GlobalState | None =
         terms = losses(site, data, next(asked), next(told), draws)
         loss = task = _mixed(site, terms)
         if state is not None:
-            penalty = site.method.penalty(site, state, task, torch.empty(0))  # of the update alone: no labels
+            penalty = site.method.penalty(site, state, TaskLoss(task))
             loss = loss if penalty is None else loss + penalty
         if geometry and state is not None and step % every == 0:
             alignment = anchor_alignment(site, represent_anchors(site), state.consensus)

@@ -15,6 +15,7 @@ from fedgram.core.contrastive import info_nce, pair_recall
 from fedgram.core.gram import cosine_gram
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
+from fedgram.methods.base import TaskLoss
 from fedgram.model import lora
 from fedgram.model.site_model import EVALUATION_BATCH, masked_mean
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, Tokens
@@ -121,7 +122,7 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
         loss = task_loss = site.task.loss(output, data.targets[rows].to(site.device))
         z = masked_mean(hidden, tokens.mask)
         if state is not None:
-            penalty = site.method.penalty(site, state, z, rows)
+            penalty = site.method.penalty(site, state, TaskLoss(task_loss, z, rows))
             loss = loss if penalty is None else loss + penalty
         now = step % every == 0
         anchors = represent_anchors(site) if now and (geometry or settings.concept_weight) else None
