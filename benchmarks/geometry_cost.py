@@ -88,7 +88,14 @@ def alignment(job: JobConfig, sites: dict[str, SiteConfig], folder: Path) -> tup
 def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:
     """Seconds of a step with the loss in every n-th step over seconds without: median of interleaved blocks."""
     slots = site.job.anchors.slots
-    state = GlobalState(0, site.anchors.sha256, site.spec.backbone, {}, {}, torch.eye(slots))
+    state = GlobalState(
+        round=0,
+        anchors_sha256=site.anchors.sha256,
+        backbone=site.spec.backbone,
+        B={},
+        m={},
+        consensus=torch.eye(slots),
+    )
     block = max(jobs)
     seconds: dict[int, list[float]] = {every: [] for every in jobs}
     for _ in range(max(3, steps // block)):

@@ -64,7 +64,18 @@ def update(shapes: dict[str, tuple[int, int]]) -> SiteUpdate:
         f"base_model.model.{k}": torch.zeros(d_out, RANK, dtype=WIRE_DTYPE) for k, (d_out, _) in shapes.items()
     }
     slots = tuple(range(ANCHORS))
-    return SiteUpdate("hosp-genomics", 1, "f" * 64, delta, {}, torch.eye(ANCHORS), slots, 4.2, 360, metrics)
+    return SiteUpdate(
+        site="hosp-genomics",
+        round=1,
+        anchors_sha256="f" * 64,
+        delta_B=delta,
+        m={},
+        gram=torch.eye(ANCHORS),
+        slots=slots,
+        weight=4.2,
+        samples=360,
+        metrics=metrics,
+    )
 
 
 def serialised(model: FLModel) -> int:

@@ -24,7 +24,7 @@ def below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One labelled item of a site's data, before it is turned into tokens.
 
@@ -78,7 +78,7 @@ class Tokens:
         return Tokens(self.values.to(device), self.mask.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledTokens:
     """Tokens with one target per sample, and the concept, ``""`` where the data name none."""
 
@@ -94,7 +94,7 @@ class LabelledTokens:
         return self.tokens[samples]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnchorTokens:
     """Tokens of the anchor slots that a modality covers, on the device on which the site computes."""
 
@@ -103,7 +103,7 @@ class AnchorTokens:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The shape and identity of the shared transformer, equal at every site of a federation.
 
@@ -118,14 +118,14 @@ class ModelSpec:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SiteIntroduction:
     """A site's message before the first round: which model it runs, and that model's initial geometry.
 
     Attributes:
         site: the sender.
         version: of the fedgram package.
-        anchors: sha256 of the anchor manifest it uses.
+        anchors_sha256: of the anchor manifest it uses.
         spec: of its shared transformer.
         gram: (b, b) cosines of the initial model over the anchors it covers.
         slots: which anchor slots those are, ascending.
@@ -135,7 +135,7 @@ class SiteIntroduction:
 
     site: str
     version: str
-    anchors: str
+    anchors_sha256: str
     spec: ModelSpec
     gram: Tensor
     slots: tuple[int, ...]
@@ -143,14 +143,14 @@ class SiteIntroduction:
     modality: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SiteUpdate:
     """Everything a site sends in one round, and nothing else.
 
     Attributes:
         site: the sender.
         round: the round it answers.
-        anchors: sha256 of the anchor manifest it used.
+        anchors_sha256: of the anchor manifest it used.
         delta_B: change of B in this round, (d_out, r) by layer name, bf16.
         m: (d_out,) by layer name, float32; empty while magnitudes are private.
         gram: cosines over the anchors the site covers, (b, b).
@@ -164,7 +164,7 @@ class SiteUpdate:
 
     site: str
     round: int
-    anchors: str
+    anchors_sha256: str
     delta_B: Mapping[str, Tensor]
     m: Mapping[str, Tensor]
     gram: Tensor
@@ -176,13 +176,13 @@ class SiteUpdate:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GlobalState:
     """The state that the server holds after a round and broadcasts in the next.
 
     Attributes:
         round: number of completed rounds.
-        anchors: sha256 of the anchor manifest.
+        anchors_sha256: of the anchor manifest.
         backbone: sha256 of the frozen base weights; a site with others must not train.
         B: (d_out, r) by name of the layers whose B is shared, float32.
         m: the mean, (d_out,) by layer name; empty while magnitudes are private.
@@ -191,7 +191,7 @@ class GlobalState:
     """
 
     round: int
-    anchors: str
+    anchors_sha256: str
     backbone: str
     B: Mapping[str, Tensor]
     m: Mapping[str, Tensor]
@@ -199,7 +199,7 @@ class GlobalState:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SiteEvaluation:
     """A site's answer at the end: test metrics and the geometry of public anchors, no sample of its own.
 
@@ -218,7 +218,7 @@ class SiteEvaluation:
     heldout_slots: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundRecord:
     """The account of one round, for the report.
 

@@ -117,7 +117,7 @@ def test_an_anchor_is_read_as_fedgram_reads_it(tmp_path):
     own, plain = MODALITY.read_anchor(path), PLAIN.read_anchor(path)
     assert (own.columns, own.values) == (plain.columns, plain.values)
     assert MODALITY.fingerprint(own) == PLAIN.fingerprint(plain)
-    tokens = MODALITY.tokenizer("blocks", [Sample("1", "a", "1", own)])([own])
+    tokens = MODALITY.tokenizer("blocks", [Sample(id="1", concept="a", group="1", content=own)])([own])
     np.testing.assert_array_equal(tokens.values.flatten()[:3], [1.0, 0.0, 2.5])
 
 

@@ -114,7 +114,9 @@ def test_every_method_of_every_study_is_a_job(folder: Path):
 def test_unrelated_geometries_score_like_their_null():
     def site(name: str, seed: int) -> SiteEvaluation:
         z = torch.randn(30, 12, generator=torch.Generator().manual_seed(seed))
-        return SiteEvaluation(name, {}, cosine_gram(z), tuple(range(6)), tuple(range(24)))
+        return SiteEvaluation(
+            site=name, metrics={}, gram=cosine_gram(z), slots=tuple(range(6)), heldout_slots=tuple(range(24))
+        )
 
     same, other = alignment(site("a", 0), site("b", 0)), alignment(site("a", 0), site("b", 1))
     assert same["cka"] == pytest.approx(1)
@@ -148,7 +150,9 @@ def test_the_truth_is_recognised():
     latents = np.random.default_rng(0).normal(size=(12, 4))
     z = torch.from_numpy(latents - latents.mean(0))
     turned = cosine_gram(torch.cat([torch.randn(5, 4).double(), z]))
-    found = SiteEvaluation("a", {}, turned, tuple(range(5)), tuple(range(12)))
+    found = SiteEvaluation(
+        site="a", metrics={}, gram=turned, slots=tuple(range(5)), heldout_slots=tuple(range(12))
+    )
     assert truth_alignment(found, latents) == pytest.approx(1)
 
 

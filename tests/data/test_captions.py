@@ -39,9 +39,9 @@ def coco(folder: Path, record: object) -> Path:
 
 def test_coco_is_read(folder):
     assert read_captions(coco(folder, COCO)) == [
-        Caption("661611", folder / "b.png", "A bear."),
-        Caption("661977", folder / "COCO_val2014_000000000009.jpg", "Two dogs."),
-        Caption("663627", folder / "b.png", "A brown bear."),
+        Caption(id="661611", image=folder / "b.png", text="A bear."),
+        Caption(id="661977", image=folder / "COCO_val2014_000000000009.jpg", text="Two dogs."),
+        Caption(id="663627", image=folder / "b.png", text="A brown bear."),
     ]
 
 
@@ -49,11 +49,11 @@ def test_tables_are_read(folder):
     table = folder / "captions.csv"
     table.write_text("path,text,id,concept,split\nb.png,a bear,x1,bear,Train\nb,another,x2,,\n")
     assert read_captions(table) == [
-        Caption("x1", folder / "b.png", "a bear", "bear", "train"),
-        Caption("x2", folder / "b.png", "another"),
+        Caption(id="x1", image=folder / "b.png", text="a bear", concept="bear", split="train"),
+        Caption(id="x2", image=folder / "b.png", text="another"),
     ]
     table.write_text("path,text\nb.png,a bear\n")
-    assert read_captions(table) == [Caption("1", folder / "b.png", "a bear")]
+    assert read_captions(table) == [Caption(id="1", image=folder / "b.png", text="a bear")]
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,21 @@ def questions(count: int, split: str = "") -> list[Question]:
     """Two questions on each picture, the pictures of three concepts in turn."""
     return [
         Question(
-            f"{split}{i}", Path(f"{split}{i // 2}.png"), "?", ("a",), "a", KINDS[i % 3], f"c{i // 2 % 3}", split
+            id=f"{split}{i}",
+            image=Path(f"{split}{i // 2}.png"),
+            text="?",
+            answers=("a",),
+            answer="a",
+            kind=KINDS[i % 3],
+            concept=f"c{i // 2 % 3}",
+            split=split,
         )
         for i in range(count)
     ]
 
 
 def captions(count: int) -> list[Caption]:
-    return [Caption(str(i), Path(f"{i}.png"), "words", f"c{i % 3}") for i in range(count)]
+    return [Caption(id=str(i), image=Path(f"{i}.png"), text="words", concept=f"c{i % 3}") for i in range(count)]
 
 
 def ids(share: Share) -> tuple[set[str], set[str]]:

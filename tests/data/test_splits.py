@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 
 def _samples(groups: dict[str, str], each: int = 2) -> list[Sample]:
-    return [Sample(f"{g}-{i}", c, g, None) for g, c in groups.items() for i in range(each)]
+    return [
+        Sample(id=f"{g}-{i}", concept=c, group=g, content=None) for g, c in groups.items() for i in range(each)
+    ]
 
 
 groupings = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.sampled_from("XYZ"), min_size=1)
@@ -64,7 +66,7 @@ def test_golden_and_seed():
 
 
 def test_mixed_group_counts_under_its_most_frequent_concept():
-    samples = [*_samples({f"x{i}": "X" for i in range(9)}), Sample("r", "Y", "x0", None)]
+    samples = [*_samples({f"x{i}": "X" for i in range(9)}), Sample(id="r", concept="Y", group="x0", content=None)]
     for seed in range(40):
         try:
             parts = split(samples, seed=seed)
@@ -78,7 +80,10 @@ def test_mixed_group_counts_under_its_most_frequent_concept():
 def _with(targets: list, groups: list[str] | None = None, splits: list[str] | None = None) -> list[Sample]:
     names, parts = groups or [f"g{i}" for i in range(len(targets))], splits or [""] * len(targets)
     rows = enumerate(zip(targets, names, parts, strict=True))
-    return [Sample(str(i), "", g, None, t, part, f"rows.csv, row {i + 1}") for i, (t, g, part) in rows]
+    return [
+        Sample(id=str(i), concept="", group=g, content=None, target=t, split=part, source=f"rows.csv, row {i + 1}")
+        for i, (t, g, part) in rows
+    ]
 
 
 def test_numbers_are_stratified_by_quarter():

@@ -88,8 +88,8 @@ def test_columns_have_the_names_that_people_gave_them(tmp_path: Path):
     (tmp_path / "a.csv").write_text("PatientNr,Befund,Diagnose\n17,clear,flu\n17,cough,cold\n")
     samples = texts(tmp_path / "a.csv", group="PatientNr", text="Befund", concept="Diagnose")
     assert samples == [
-        Sample("row 1", "flu", "17", "clear", "flu"),
-        Sample("row 2", "cold", "17", "cough", "cold"),
+        Sample(id="row 1", concept="flu", group="17", content="clear", target="flu"),
+        Sample(id="row 2", concept="cold", group="17", content="cough", target="cold"),
     ]
 
 
@@ -200,7 +200,10 @@ def test_categories_become_tokens_of_their_own(tmp_path: Path):
 
 
 def test_an_anchor_with_a_word_for_a_number(tmp_path: Path):
-    samples = [Sample(str(i), "a", str(i), Row(("age",), (float(i),), f"t.csv, row {i}")) for i in range(3)]
+    samples = [
+        Sample(id=str(i), concept="a", group=str(i), content=Row(("age",), (float(i),), f"t.csv, row {i}"))
+        for i in range(3)
+    ]
     tokenizer = modalities.load("tabular").tokenizer("numeric", samples)
     with pytest.raises(DataError, match=r"(?s)anchor\.csv, row 1: column 'age' is not a number.*same units"):
         tokenizer([Row(("age",), ("old",), "anchor.csv, row 1")])

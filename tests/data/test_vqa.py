@@ -59,8 +59,12 @@ def test_a_published_file_is_read(tmp_path, place):
     folder = written(tmp_path, *records(), place)
     image = folder / place / "COCO_val2014_000000262148.jpg"
     assert read_vqa(folder) == [
-        Question("262148000", image, "What is he on?", tuple(TEN), "net", "other"),
-        Question("262148001", image, "How many people?", ("2",) * 10, "2", "number"),
+        Question(
+            id="262148000", image=image, text="What is he on?", answers=tuple(TEN), answer="net", kind="other"
+        ),
+        Question(
+            id="262148001", image=image, text="How many people?", answers=("2",) * 10, answer="2", kind="number"
+        ),
     ]
 
 

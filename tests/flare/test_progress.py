@@ -20,7 +20,17 @@ JOB = JobConfig(anchors=AnchorPin("0" * 64, ("a",) * 4))
 def test_a_round_says_who_counted_who_did_not_and_how_long_it_takes():
     lines: list[str] = []
     progress = Progress(JOB, lines.append)
-    record = RoundRecord(1, {"a": 0.5, "b": 0.5}, {}, {}, {"c": "c: NaN"}, ("d",), 1.0, {}, 3.0)
+    record = RoundRecord(
+        round=1,
+        shares={"a": 0.5, "b": 0.5},
+        metrics={},
+        payload_bytes={},
+        rejected={"c": "c: NaN"},
+        missing=("d",),
+        mean_update_norm=1.0,
+        update_norms={},
+        seconds=3.0,
+    )
     progress.rejected("c", "c: NaN")
     progress.round_done(record)
     assert all(line.startswith(MARK) for line in lines)

@@ -74,7 +74,7 @@ def test_an_update_costs_what_its_b_in_bf16_and_its_gram_cost():
     update = SiteUpdate(
         site="hosp-genomics",
         round=1,
-        anchors="f" * 64,
+        anchors_sha256="f" * 64,
         delta_B={name: torch.randn(d_out, 16).to(WIRE_DTYPE) for name, d_out in names.items()},
         m={},
         gram=torch.eye(24),

@@ -44,7 +44,7 @@ def _range(model: FLModel) -> None:
 
 
 def _anchors(model: FLModel) -> None:
-    model.meta["anchors"] = "e" * 64
+    model.meta["anchors_sha256"] = "e" * 64
 
 
 def _garbage(model: FLModel) -> None:

@@ -34,7 +34,7 @@ def bases(length: int, seed: int = 0) -> str:
 
 
 def samples(*contents: str) -> list[Sample]:
-    return [Sample(str(i), "a", str(i), content) for i, content in enumerate(contents)]
+    return [Sample(id=str(i), concept="a", group=str(i), content=content) for i, content in enumerate(contents)]
 
 
 @given(length=st.integers(1, 200), window=st.integers(1, 50))

@@ -72,10 +72,10 @@ def samples(count: int = 24, group_size: int = 1) -> list[Sample]:
     draws = np.random.default_rng(0).normal(size=(count, 2))
     return [
         Sample(
-            str(i),
-            ("dog", "cat")[i % 2],
-            f"patient {i // group_size}",
-            row(i, float(a), math.nan if i % 7 == 3 else float(b), ("red", "blue", "green")[i % 3]),
+            id=str(i),
+            concept=("dog", "cat")[i % 2],
+            group=f"patient {i // group_size}",
+            content=row(i, float(a), math.nan if i % 7 == 3 else float(b), ("red", "blue", "green")[i % 3]),
         )
         for i, (a, b) in enumerate(draws)
     ]

@@ -37,7 +37,12 @@ class Quarter(NoTokenizer):
 
 
 def samples(*targets: Target) -> list[Sample]:
-    return [Sample(str(i), "", str(i), None, t, "", f"rows.csv, row {i + 1}") for i, t in enumerate(targets)]
+    return [
+        Sample(
+            id=str(i), concept="", group=str(i), content=None, target=t, split="", source=f"rows.csv, row {i + 1}"
+        )
+        for i, t in enumerate(targets)
+    ]
 
 
 def make(task: str, *targets: Target, balanced: bool = False) -> Task:
@@ -59,7 +64,10 @@ def test_classification():
 
 
 def test_the_concept_is_the_class_where_the_data_have_no_other():
-    old = [Sample("1", "cat", "g", None), Sample("2", "dog", "h", None)]
+    old = [
+        Sample(id="1", concept="cat", group="g", content=None),
+        Sample(id="2", concept="dog", group="h", content=None),
+    ]
     assert make_task(SITE, old).targets(old, NoTokenizer()).tolist() == [0, 1]
 
 

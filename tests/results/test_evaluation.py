@@ -25,7 +25,13 @@ def evaluation(site: str, rotation_seed: int, noise: float, shuffle: bool = Fals
     if shuffle:
         z[9:] = z[9:][torch.randperm(9, generator=own)]
     rotation = torch.linalg.qr(torch.randn(16, 16, generator=own, dtype=torch.float64)).Q
-    return SiteEvaluation(site, {"accuracy": 1.0}, cosine_gram(z @ rotation), tuple(range(9)), tuple(range(9)))
+    return SiteEvaluation(
+        site=site,
+        metrics={"accuracy": 1.0},
+        gram=cosine_gram(z @ rotation),
+        slots=tuple(range(9)),
+        heldout_slots=tuple(range(9)),
+    )
 
 
 def test_precision_at_1_by_hand():

@@ -20,12 +20,37 @@ LAYER = "base_model.model.layer"
 
 
 def state() -> ServerState:
-    shared = GlobalState(1, "0" * 64, "f" * 64, {LAYER: torch.ones(3, 16)}, {}, torch.full((4, 4), float("nan")))
+    shared = GlobalState(
+        round=1,
+        anchors_sha256="0" * 64,
+        backbone="f" * 64,
+        B={LAYER: torch.ones(3, 16)},
+        m={},
+        consensus=torch.full((4, 4), float("nan")),
+    )
     metrics = {"x": {"loss": 1.0}, "y": {"loss": 2.0}}
     sent = {"x": 5000, "y": 5000}
     refused = {"z": "z: Gram is not symmetric"}
-    record = RoundRecord(1, {"x": 0.5, "y": 0.5}, metrics, sent, refused, ("w",), 1.0, {"x": 1.0, "y": 1.0}, 2.0)
-    return ServerState("run", shared, {}, ModelSpec({LAYER: (3, 16, 8)}, "f" * 64, 8), {}, (), (record,))
+    record = RoundRecord(
+        round=1,
+        shares={"x": 0.5, "y": 0.5},
+        metrics=metrics,
+        payload_bytes=sent,
+        rejected=refused,
+        missing=("w",),
+        mean_update_norm=1.0,
+        update_norms={"x": 1.0, "y": 1.0},
+        seconds=2.0,
+    )
+    return ServerState(
+        run="run",
+        state=shared,
+        moments={},
+        spec=ModelSpec(shapes={LAYER: (3, 16, 8)}, backbone="f" * 64, width=8),
+        modalities={},
+        refused=(),
+        records=(record,),
+    )
 
 
 def printed(facts: dict) -> str:
@@ -45,9 +70,11 @@ def test_an_unfinished_run_still_has_a_report(tmp_path: Path):
 
 def test_sites_that_share_nothing_leave_dashes(tmp_path: Path):
     """x covers held-out anchors of a and b, y of b and c: too few in common to compare, and y has no metrics."""
-    x = SiteEvaluation("x", {"accuracy": 0.5}, torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
-    y = SiteEvaluation("y", {}, torch.eye(7), (0, 1, 2, 3), (2, 3, 4))
-    report.write(tmp_path, Outcome(state(), {"x": x, "y": y}, {}), JOB)
+    x = SiteEvaluation(
+        site="x", metrics={"accuracy": 0.5}, gram=torch.eye(8), slots=(0, 1, 2, 3), heldout_slots=(0, 1, 2, 3)
+    )
+    y = SiteEvaluation(site="y", metrics={}, gram=torch.eye(7), slots=(0, 1, 2, 3), heldout_slots=(2, 3, 4))
+    report.write(tmp_path, Outcome(server=state(), together={"x": x, "y": y}, alone={}), JOB)
     facts = json.loads((tmp_path / "metrics.json").read_text())
     assert facts["test"] == {"x": {"accuracy": 0.5}, "y": {}}
     assert facts["alignment"] == []
@@ -56,8 +83,12 @@ def test_sites_that_share_nothing_leave_dashes(tmp_path: Path):
 
 
 def test_a_geometry_without_structure_is_aligned_with_nothing(tmp_path: Path):
-    x = SiteEvaluation("x", {"accuracy": 1.0}, torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
-    report.write(tmp_path, Outcome(state(), {"x": x, "y": dataclasses.replace(x, site="y")}, {}), JOB)
+    x = SiteEvaluation(
+        site="x", metrics={"accuracy": 1.0}, gram=torch.eye(8), slots=(0, 1, 2, 3), heldout_slots=(0, 1, 2, 3)
+    )
+    report.write(
+        tmp_path, Outcome(server=state(), together={"x": x, "y": dataclasses.replace(x, site="y")}, alone={}), JOB
+    )
     pair = json.loads((tmp_path / "metrics.json").read_text())["alignment"][0]
     assert pair["cka"] == 0.0
     assert pair["anchors"] == 4
@@ -65,14 +96,14 @@ def test_a_geometry_without_structure_is_aligned_with_nothing(tmp_path: Path):
 
 def test_every_site_is_judged_by_its_own_metric(tmp_path: Path):
     """An error that falls is a gain; a metric that the job does not name leaves a dash."""
-    geometry = (torch.eye(8), (0, 1, 2, 3), (0, 1, 2, 3))
+    geometry = {"gram": torch.eye(8), "slots": (0, 1, 2, 3), "heldout_slots": (0, 1, 2, 3)}
     alone = {"x": {"accuracy": 0.5, "auroc": 0.9}, "y": {"mae": 4.0, "r2": -0.5}, "z": {"dice": 0.75}, "w": {}}
     together = {"x": {"accuracy": 0.75}, "y": {"mae": 3.0, "r2": 0.5}, "z": {"dice": 0.5}, "w": {}}
     before, after = (
-        {site: SiteEvaluation(site, metrics, *geometry) for site, metrics in part.items()}
+        {site: SiteEvaluation(site=site, metrics=metrics, **geometry) for site, metrics in part.items()}
         for part in (alone, together)
     )
-    report.write(tmp_path, Outcome(state(), after, before), JOB)
+    report.write(tmp_path, Outcome(server=state(), together=after, alone=before), JOB)
     lines = (tmp_path / "report.txt").read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
     rows = {site: values[:4] for _, site, *values in cells}

@@ -107,7 +107,7 @@ def test_no_answers_are_refused():
 
 
 def question(kind: str, *answers: str) -> Question:
-    return Question("1", Path("x.png"), "what?", answers, answers[0], kind)
+    return Question(id="1", image=Path("x.png"), text="what?", answers=answers, answer=answers[0], kind=kind)
 
 
 def test_summary_by_answer_type():

@@ -18,7 +18,10 @@ TRAIN, VALIDATION, TEST = ["a", "b", "c", "d"], ["v"], ["x", "y"]
 def first() -> dict[str, list[Sample]]:
     """Samples of the first modality by split, each a group of its own."""
     names = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-    return {part: [Sample(name, "oak", name, name) for name in ids] for part, ids in names.items()}
+    return {
+        part: [Sample(id=name, concept="oak", group=name, content=name) for name in ids]
+        for part, ids in names.items()
+    }
 
 
 def paired(folder: Path, rows: list[str], header: str = "id,text,group", **settings: object) -> SiteConfig:
@@ -83,7 +86,11 @@ def test_images_in_a_folder_are_called_by_their_path(tmp_path: Path):
     for seed, name in enumerate(names):
         write_image(tmp_path / "images" / name, seed)
     config = replace(SITE, bridge=BridgeConfig("image", str(tmp_path / "images"), "efficientnet-lite0"))
-    parts = {"train": [Sample(name, "oak", name, "") for name in names[:2]], "validation": [], "test": []}
+    parts = {
+        "train": [Sample(id=name, concept="oak", group=name, content="") for name in names[:2]],
+        "validation": [],
+        "test": [],
+    }
     found = read_pairs("red", config, parts)["train"]
     assert [(pair.row, pair.sample.content.path.name) for pair in found] == [(0, "1.png"), (1, "2.png")]
 

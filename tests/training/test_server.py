@@ -60,7 +60,7 @@ def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[Sit
     ("change", "reason"),
     [
         ({"version": "0.0.0"}, "fedgram 0.0.0"),
-        ({"anchors": "0" * 64}, "anchor set 000000000000"),
+        ({"anchors_sha256": "0" * 64}, "anchor set 000000000000"),
         ({"slots": (0, 1)}, "Gram of shape"),
     ],
 )
@@ -153,7 +153,7 @@ def indefinite(gram: torch.Tensor) -> torch.Tensor:
 
 BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
     "a stale round": (lambda u: dataclasses.replace(u, round=7), "reply to round 7"),
-    "another anchor set": (lambda u: dataclasses.replace(u, anchors="e" * 64), "anchor set eeee"),
+    "another anchor set": (lambda u: dataclasses.replace(u, anchors_sha256="e" * 64), "anchor set eeee"),
     "a missing layer": (
         lambda u: dataclasses.replace(u, delta_B={k: v for k, v in u.delta_B.items() if k != first(u)}),
         "layer names differ",

@@ -77,7 +77,10 @@ def _from_table(path: Path, reading: Reading) -> list[Caption]:
         for number, cell in enumerate(cells, 1)
     ]
     rows = zip(ids, images, texts, optional(columns.concept), splits, strict=True)
-    return [Caption(i, image, text, concept, SPLITS.get(split, "")) for i, image, text, concept, split in rows]
+    return [
+        Caption(id=i, image=image, text=text, concept=concept, split=SPLITS.get(split, ""))
+        for i, image, text, concept, split in rows
+    ]
 
 
 def _from_coco(path: Path) -> list[Caption]:
@@ -96,5 +99,5 @@ def _from_coco(path: Path) -> list[Caption]:
         if image_id not in files:
             name = value(pictures[image_id], "file_name", str, where)
             files[image_id] = find_file(path.parent, name, where, "file_name")
-        read.append(Caption(key, files[image_id], value(note, "caption", str, where).strip()))
+        read.append(Caption(id=key, image=files[image_id], text=value(note, "caption", str, where).strip()))
     return read

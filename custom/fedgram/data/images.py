@@ -53,7 +53,15 @@ def _from_folders(path: Path, reading: Reading) -> list[Sample]:
     else:
         parts = [("", folder) for folder in folders]
     return [
-        Sample(name, folder.name, group, picture, folder.name, split, str(picture.path))
+        Sample(
+            id=name,
+            concept=folder.name,
+            group=group,
+            content=picture,
+            target=folder.name,
+            split=split,
+            source=str(picture.path),
+        )
         for split, folder in parts
         for name, group, picture in _pictures(folder, path, reading)
     ]
@@ -66,7 +74,11 @@ def _with_masks(path: Path, reading: Reading) -> list[Sample]:
     for name, group, picture in _pictures(path / _IMAGES, path / _IMAGES, reading):
         stem = picture.path.relative_to(path / _IMAGES).with_suffix("").as_posix()
         mask = find_file(path / _MASKS, stem, str(picture.path), "its mask's place")
-        samples.append(Sample(name, "", group, picture, mask, "", str(picture.path)))
+        samples.append(
+            Sample(
+                id=name, concept="", group=group, content=picture, target=mask, split="", source=str(picture.path)
+            )
+        )
     return samples
 
 

@@ -45,7 +45,7 @@ def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | 
     splits = _splits(table, path, columns)
     cells = zip(ids, concepts, groups, targets, splits, strict=True)
     return [
-        Sample(name, concept, group, None, target, part, row(path, i))
+        Sample(id=name, concept=concept, group=group, content=None, target=target, split=part, source=row(path, i))
         for i, (name, concept, group, target, part) in enumerate(cells)
     ]
 

@@ -172,7 +172,16 @@ def _question(key: str, image: Path, text: str, note: Mapping[str, Any], split: 
     concept = note.get("concept", "")
     if not isinstance(answer, str) or not isinstance(concept, str):
         raise DataError("its multiple_choice_answer or concept is no text", where=where)
-    return Question(key, image, text, answers, answer, value(note, "answer_type", str, where), concept, split)
+    return Question(
+        id=key,
+        image=image,
+        text=text,
+        answers=answers,
+        answer=answer,
+        kind=value(note, "answer_type", str, where),
+        concept=concept,
+        split=split,
+    )
 
 
 def _answers(note: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -73,7 +73,15 @@ def _silhouettes(cache: Path) -> list[Question]:
     every = max(1, len(found) // _SILHOUETTES)
     pairs = [found[i : i + 2] for i in range(0, len(found), 2 * every)]
     return [
-        Question(str(_QUESTIONS + number), q.image, q.text, q.answers, q.answer, q.kind, q.concept)
+        Question(
+            id=str(_QUESTIONS + number),
+            image=q.image,
+            text=q.text,
+            answers=q.answers,
+            answer=q.answer,
+            kind=q.kind,
+            concept=q.concept,
+        )
         for number, q in enumerate([q for pair in pairs for q in pair], 1)
     ]
 

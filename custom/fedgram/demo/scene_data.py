@@ -53,7 +53,15 @@ def write_scene_questions(
             answers = (asked.answer,) * _PEOPLE
             concept = scene.things[0].shape
             questions.append(
-                Question(str(number + 1), picture, asked.text, answers, asked.answer, asked.kind, concept)
+                Question(
+                    id=str(number + 1),
+                    image=picture,
+                    text=asked.text,
+                    answers=answers,
+                    answer=asked.answer,
+                    kind=asked.kind,
+                    concept=concept,
+                )
             )
         write_vqa(folder, subtype, questions)
 
@@ -76,7 +84,7 @@ def write_scene_captions(
             scene, text = portray(skills[number % len(skills)], generator, world)
             picture = Path(drawn) / f"{number}.png"
             draw(scene, pixels).save(picture)
-            captions.append(Caption(str(number + 1), picture, text, scene.things[0].shape))
+            captions.append(Caption(id=str(number + 1), image=picture, text=text, concept=scene.things[0].shape))
         write_captions(folder, captions)
 
 
@@ -102,7 +110,17 @@ def silhouette_questions(folder: Path) -> list[Question]:
         )
         for text, answer, kind in asked:
             number = str(len(questions) + 1)
-            questions.append(Question(number, path, text, (answer,) * _PEOPLE, answer, kind, animal))
+            questions.append(
+                Question(
+                    id=number,
+                    image=path,
+                    text=text,
+                    answers=(answer,) * _PEOPLE,
+                    answer=answer,
+                    kind=kind,
+                    concept=animal,
+                )
+            )
     if not questions:
         raise DataError("no silhouettes", where=folder, expected=f"folders {', '.join(ANIMALS)} of PNG pictures")
     return questions

@@ -71,7 +71,7 @@ class GramController(ModelController):
             report.write_server_files(results, state, job)
         alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
         together = self._evaluations(wire.EVALUATE, state, job, progress)
-        report.write(results, Outcome(state, together, alone), job)
+        report.write(results, Outcome(server=state, together=together, alone=alone), job)
         checkpoint.finish(folder)
         progress.finished(results)
 

@@ -14,7 +14,7 @@ from fedgram.records import WIRE_DTYPE
 _FLOAT = 4  # bytes of a float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One thing that leaves a site.
 
@@ -32,59 +32,59 @@ class Part:
 
 
 DELTA = Part(
-    "ΔB",
-    "(d_out, r) a layer, bf16",
-    "every round",
-    "what the site learnt: the server adds the weighted mean over the sites to B",
-    ("delta_B/",),
+    what="ΔB",
+    shape="(d_out, r) a layer, bf16",
+    when="every round",
+    why="what the site learnt: the server adds the weighted mean over the sites to B",
+    fields=("delta_B/",),
 )
 MAGNITUDE = Part(
-    "m",
-    "(d_out,) a layer, float32",
-    "every round, only with `magnitude: mean`",
-    "averaged over the sites",
-    ("m/",),
+    what="m",
+    shape="(d_out,) a layer, float32",
+    when="every round, only with `magnitude: mean`",
+    why="averaged over the sites",
+    fields=("m/",),
 )
 GRAM = Part(
-    "G, cosines over public anchors, and which anchors they are",
-    "(b, b), float32; b numbers",
-    "round 0 and every round; at the end also over held-out anchors",
-    "averaged to the consensus Ḡ; at the end it measures the alignment",
-    ("gram", "slots", "heldout_slots"),
+    what="G, cosines over public anchors, and which anchors they are",
+    shape="(b, b), float32; b numbers",
+    when="round 0 and every round; at the end also over held-out anchors",
+    why="averaged to the consensus Ḡ; at the end it measures the alignment",
+    fields=("gram", "slots", "heldout_slots"),
 )
 NUMBERS = Part(
-    "weight, number of training samples, restarts of the training process, the metrics that the job names",
-    "numbers",
-    "every round; the number of samples in round 0, test metrics at the end",
-    "the site's share of the mean, and the report",
-    ("weight", "samples", "restarts", "metrics"),
+    what="weight, number of training samples, restarts of the training process, the metrics that the job names",
+    shape="numbers",
+    when="every round; the number of samples in round 0, test metrics at the end",
+    why="the site's share of the mean, and the report",
+    fields=("weight", "samples", "restarts", "metrics"),
 )
 IDENTITY = Part(
-    "layer shapes, modality, hash of the base weights, package version, anchor hash, round",
-    "names and numbers",
-    "round 0; anchor hash and round every round",
-    "all sites must train the same model on the same anchors",
-    ("shapes", "width", "modality", "backbone", "version", "anchors", "round"),
+    what="layer shapes, modality, hash of the base weights, package version, anchor hash, round",
+    shape="names and numbers",
+    when="round 0; anchor hash and round every round",
+    why="all sites must train the same model on the same anchors",
+    fields=("shapes", "width", "modality", "backbone", "version", "anchors_sha256", "round"),
 )
 ERROR = Part(
-    "kind of an error (`DataError`), never its text",
-    "a word",
-    "when it happens",
-    "the report says who was left out and why",
-    ("fedgram_error",),
+    what="kind of an error (`DataError`), never its text",
+    shape="a word",
+    when="when it happens",
+    why="the report says who was left out and why",
+    fields=("fedgram_error",),
 )
 FLARE = Part(
-    "FLARE's own: the site's name and certificate, state of its processes, what `local/resources.json` adds",
-    "words and numbers",
-    "while the client runs",
-    "who takes part; FLARE advertises settings of that file that it does not know",
+    what="FLARE's own: the site's name and certificate, state of its processes, what `local/resources.json` adds",
+    shape="words and numbers",
+    when="while the client runs",
+    why="who takes part; FLARE advertises settings of that file that it does not know",
 )
 EXTRA = Part(
-    "what another method than `geo` sends besides",
-    "see `fedgram.methods`",
-    "every round, only where the site's own file allows such a method",
-    "a baseline to compare with",
-    ("extra/",),
+    what="what another method than `geo` sends besides",
+    shape="see `fedgram.methods`",
+    when="every round, only where the site's own file allows such a method",
+    why="a baseline to compare with",
+    fields=("extra/",),
 )
 LEAVES = (DELTA, MAGNITUDE, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
 
@@ -104,7 +104,7 @@ STAYS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Extent:
     """The numbers of one site, from which the size of every part follows.
 

@@ -38,7 +38,7 @@ def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None)
     meta: dict[str, Any] = {"job": to_dict(job), "run": run}
     if state is None:
         return FLModel(params_type=ParamsType.FULL, params={}, meta=meta, current_round=0)
-    meta |= {"round": state.round, "anchors": state.anchors, "backbone": state.backbone}
+    meta |= {"round": state.round, "anchors_sha256": state.anchors_sha256, "backbone": state.backbone}
     params = {f"B/{k}": v for k, v in state.B.items()}
     params |= {f"m/{k}": v for k, v in state.m.items()}
     params |= {f"extra/{k}": v for k, v in state.extra.items()}
@@ -50,13 +50,13 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     """Run and global state in a task."""
     meta, params = model.meta or {}, model.params or {}
     state = GlobalState(
-        meta["round"],
-        meta["anchors"],
-        meta["backbone"],
-        below("B/", params),
-        below("m/", params),
-        params["consensus"],
-        below("extra/", params),
+        round=meta["round"],
+        anchors_sha256=meta["anchors_sha256"],
+        backbone=meta["backbone"],
+        B=below("B/", params),
+        m=below("m/", params),
+        consensus=params["consensus"],
+        extra=below("extra/", params),
     )
     return meta["run"], state
 
@@ -65,7 +65,7 @@ def encode_introduction(reply: SiteIntroduction) -> FLModel:
     """Round 0, from a site."""
     meta = {
         "version": reply.version,
-        "anchors": reply.anchors,
+        "anchors_sha256": reply.anchors_sha256,
         "backbone": reply.spec.backbone,
         "width": reply.spec.width,
         "shapes": {k: list(v) for k, v in reply.spec.shapes.items()},
@@ -82,16 +82,16 @@ def decode_introduction(site: str, model: FLModel) -> SiteIntroduction:
     shapes = {str(k): tuple(map(int, v)) for k, v in fields.get("shapes", dict).items()}
     if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
         raise UpdateRejected("layer shapes", where=site, expected="(d_out, r, d_in) by layer")
-    spec = ModelSpec(shapes, fields.get("backbone", str), fields.get("width", int))  # type: ignore[arg-type]
+    spec = ModelSpec(shapes=shapes, backbone=fields.get("backbone", str), width=fields.get("width", int))  # type: ignore[arg-type]
     return SiteIntroduction(
-        site,
-        fields.get("version", str),
-        fields.get("anchors", str),
-        spec,
-        fields.tensor("gram"),
-        fields.slots("slots"),
-        fields.get("samples", int),
-        fields.get("modality", str),
+        site=site,
+        version=fields.get("version", str),
+        anchors_sha256=fields.get("anchors_sha256", str),
+        spec=spec,
+        gram=fields.tensor("gram"),
+        slots=fields.slots("slots"),
+        samples=fields.get("samples", int),
+        modality=fields.get("modality", str),
     )
 
 
@@ -102,7 +102,7 @@ def encode_update(reply: SiteUpdate) -> FLModel:
     params |= {f"extra/{k}": v for k, v in reply.extra.items()}
     meta = {
         "round": reply.round,
-        "anchors": reply.anchors,
+        "anchors_sha256": reply.anchors_sha256,
         "slots": list(reply.slots),
         "weight": reply.weight,
         "samples": reply.samples,
@@ -117,18 +117,18 @@ def decode_update(site: str, model: FLModel) -> SiteUpdate:
     fields = _Fields(site, model)
     fields.only("delta_B/", "m/", "extra/", "gram")
     return SiteUpdate(
-        site,
-        fields.get("round", int),
-        fields.get("anchors", str),
-        fields.part("delta_B"),
-        fields.part("m"),
-        fields.tensor("gram"),
-        fields.slots("slots"),
-        fields.get("weight", float),
-        fields.get("samples", int),
-        fields.get("metrics", dict),
-        fields.get("restarts", int),
-        fields.part("extra"),
+        site=site,
+        round=fields.get("round", int),
+        anchors_sha256=fields.get("anchors_sha256", str),
+        delta_B=fields.part("delta_B"),
+        m=fields.part("m"),
+        gram=fields.tensor("gram"),
+        slots=fields.slots("slots"),
+        weight=fields.get("weight", float),
+        samples=fields.get("samples", int),
+        metrics=fields.get("metrics", dict),
+        restarts=fields.get("restarts", int),
+        extra=fields.part("extra"),
     )
 
 
@@ -146,11 +146,11 @@ def decode_evaluation(site: str, model: FLModel) -> SiteEvaluation:
     """The final evaluation, at the server."""
     fields = _Fields(site, model)
     return SiteEvaluation(
-        site,
-        fields.get("metrics", dict),
-        fields.tensor("gram"),
-        fields.slots("slots"),
-        fields.slots("heldout_slots"),
+        site=site,
+        metrics=fields.get("metrics", dict),
+        gram=fields.tensor("gram"),
+        slots=fields.slots("slots"),
+        heldout_slots=fields.slots("heldout_slots"),
     )
 
 

@@ -49,7 +49,9 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
         )
     if shared.extra:
         write_tensors(folder / "extra.safetensors", shared.extra)
-    write_tensors(folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors})
+    write_tensors(
+        folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors_sha256}
+    )
     _write(folder, state, job, _facts(state, job))
 
 

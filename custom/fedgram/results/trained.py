@@ -62,7 +62,9 @@ class Trained:
         """
         names = [str(i) for i in range(len(contents))] if ids is None else ids
         found = self._read(contents, bridge)
-        samples = [Sample(n, "", "", content) for n, content in zip(names, found, strict=True)]
+        samples = [
+            Sample(id=n, concept="", group="", content=content) for n, content in zip(names, found, strict=True)
+        ]
         return crossmodal.embed(self.site, samples, bridge=bridge)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:

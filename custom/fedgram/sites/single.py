@@ -161,7 +161,9 @@ def _labelled(
     modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], task: Task, config: SiteConfig
 ) -> LabelledTokens:
     tokens = tokens_of(modality, tokenizer, [s.content for s in samples], config)
-    return LabelledTokens(tokens, task.targets(samples, tokenizer), tuple(s.concept for s in samples))
+    return LabelledTokens(
+        tokens=tokens, targets=task.targets(samples, tokenizer), concepts=tuple(s.concept for s in samples)
+    )
 
 
 def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | None, modality: str) -> AnchorSet:
@@ -200,7 +202,7 @@ def _anchor_tokens(
     anchors = find_anchors(name, config, folder, pin, modality.name)
     tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
     there = tokens.to(choose_device(config.device))  # once: every step needs all of them
-    return AnchorTokens(anchors.covered(modality.name), there, anchors.manifest_sha256)
+    return AnchorTokens(slots=anchors.covered(modality.name), tokens=there, sha256=anchors.manifest_sha256)
 
 
 def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
@@ -240,4 +242,4 @@ def _build_model(
     if paired is not None:
         bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
     model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
-    return model, ModelSpec(lora.spec(transformer), base, hidden_width(backbone))
+    return model, ModelSpec(shapes=lora.spec(transformer), backbone=base, width=hidden_width(backbone))

@@ -123,4 +123,6 @@ def build_model(config: SiteConfig, job: JobConfig, method: Method) -> tuple[Uni
     transformer = lora.attach_update(unified.tower, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
-    return UnifiedSiteModel(unified, transformer), ModelSpec(lora.spec(transformer), base, width)
+    return UnifiedSiteModel(unified, transformer), ModelSpec(
+        shapes=lora.spec(transformer), backbone=base, width=width
+    )

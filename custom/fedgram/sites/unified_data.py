@@ -84,7 +84,18 @@ def split_items(items: Items) -> dict[str, Items]:
     pictures: dict[str, Sample] = {}
     for item in (*items.questions, *items.captions):
         key = _key(item)
-        first = pictures.setdefault(key, Sample(item.id, item.concept, key, None, "", item.split, str(item.image)))
+        first = pictures.setdefault(
+            key,
+            Sample(
+                id=item.id,
+                concept=item.concept,
+                group=key,
+                content=None,
+                target="",
+                split=item.split,
+                source=str(item.image),
+            ),
+        )
         if item.split != first.split:
             raise DataError(f"in {first.split!r} and {item.split!r}", where=item.image, expected="one split")
     parts = {part: {s.group for s in found} for part, found in splits.split([*pictures.values()]).items()}

@@ -80,4 +80,4 @@ def _anchors(
     pin = job.heldout if held_out else job.anchors
     anchors = find_anchors(name, config, folder, pin, IMAGE.name)
     seen = in_batches(model.see, anchors.contents(IMAGE))
-    return AnchorTokens(anchors.covered(IMAGE.name), as_tokens(seen), anchors.manifest_sha256)
+    return AnchorTokens(slots=anchors.covered(IMAGE.name), tokens=as_tokens(seen), sha256=anchors.manifest_sha256)

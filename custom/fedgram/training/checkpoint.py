@@ -32,7 +32,7 @@ def save(folder: Path, state: ServerState, job: JobConfig) -> None:
     facts = {
         "run": state.run,
         "round": shared.round,
-        "anchors": shared.anchors,
+        "anchors_sha256": shared.anchors_sha256,
         "spec": dataclasses.asdict(state.spec),
         "refused": list(state.refused),
         "modalities": dict(state.modalities),
@@ -60,25 +60,25 @@ def load(folder: Path, job: JobConfig) -> ServerState | None:
     if facts["job"] != job.fingerprint():
         raise CheckpointError("saved by a job with other settings", where=path, remedy="delete it to start afresh")
     shapes = {k: tuple(v) for k, v in facts["spec"]["shapes"].items()}
-    spec = ModelSpec(shapes, facts["spec"]["backbone"], facts["spec"]["width"])
+    spec = ModelSpec(shapes=shapes, backbone=facts["spec"]["backbone"], width=facts["spec"]["width"])
     shared = GlobalState(
-        facts["round"],
-        facts["anchors"],
-        spec.backbone,
-        below("B/", tensors),
-        below("m/", tensors),
-        tensors["consensus"],
-        below("extra/", tensors),
+        round=facts["round"],
+        anchors_sha256=facts["anchors_sha256"],
+        backbone=spec.backbone,
+        B=below("B/", tensors),
+        m=below("m/", tensors),
+        consensus=tensors["consensus"],
+        extra=below("extra/", tensors),
     )
     records = tuple(_record(r) for r in facts["records"])
     return ServerState(
-        facts["run"],
-        shared,
-        below("moments/", tensors),
-        spec,
-        facts["modalities"],
-        tuple(facts["refused"]),
-        records,
+        run=facts["run"],
+        state=shared,
+        moments=below("moments/", tensors),
+        spec=spec,
+        modalities=facts["modalities"],
+        refused=tuple(facts["refused"]),
+        records=records,
     )
 
 

@@ -19,7 +19,7 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     """Raises UpdateRejected unless the site runs this version on this anchor set with a valid Gram."""
     if reply.version != __version__:
         _reject(reply.site, f"fedgram {reply.version}", f"fedgram {__version__}, as at the server")
-    _check_anchors(reply.site, reply.anchors, job)
+    _check_anchors(reply.site, reply.anchors_sha256, job)
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
 
 
@@ -33,7 +33,7 @@ def check_update(
     """
     if reply.round != state.round + 1:
         _reject(reply.site, f"a reply to round {reply.round}", f"round {state.round + 1}")
-    _check_anchors(reply.site, reply.anchors, job)
+    _check_anchors(reply.site, reply.anchors_sha256, job)
     shapes = {k: tuple(b.shape) for k, b in state.B.items()}
     _check_tensors(reply.site, "B", reply.delta_B, shapes, lambda _: WIRE_DTYPE)
     rows = {k: shape[:1] for k, shape in shapes.items()} if job.adapter.shares_magnitude else {}

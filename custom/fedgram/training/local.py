@@ -30,7 +30,7 @@ def introduce(site: Participant) -> SiteIntroduction:
     return SiteIntroduction(
         site=site.name,
         version=__version__,
-        anchors=site.anchors.sha256,
+        anchors_sha256=site.anchors.sha256,
         spec=site.spec,
         gram=cosine_gram(site.model.embed(site.anchors.tokens)),
         slots=site.anchors.slots,
@@ -55,7 +55,7 @@ def local_round(site: Participant, state: GlobalState) -> SiteUpdate:
     return SiteUpdate(
         site=site.name,
         round=state.round + 1,
-        anchors=site.anchors.sha256,
+        anchors_sha256=site.anchors.sha256,
         delta_B={k: (trained[k] - b).to(WIRE_DTYPE).contiguous() for k, b in state.B.items()},
         m=lora.get_m(site.model.transformer) if site.job.adapter.shares_magnitude else {},
         gram=cosine_gram(anchors),

@@ -47,4 +47,4 @@ def run_federation(
     alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
     checkpoint.finish(folder)
-    return Outcome(state, together, alone)
+    return Outcome(server=state, together=together, alone=alone)

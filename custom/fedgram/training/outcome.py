@@ -9,7 +9,7 @@ from fedgram.records import SiteEvaluation
 from fedgram.training.server import ServerState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The end of a run.
 

@@ -26,7 +26,7 @@ from fedgram.training import contracts
 _B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerState:
     """All that a restarted server needs to go on.
 
@@ -84,10 +84,24 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         consensus.add(reply.site, reply.gram, reply.slots)
     method = method_of(job)
     zeros = {k: torch.zeros(d_out, r) for k, (d_out, r, _) in spec.shapes.items() if method.shares_b(k)}
-    anchors, backbone = job.anchors.sha256, spec.backbone
-    state = GlobalState(0, anchors, backbone, zeros, {}, consensus.close(), method.start(spec))
+    state = GlobalState(
+        round=0,
+        anchors_sha256=job.anchors.sha256,
+        backbone=spec.backbone,
+        B=zeros,
+        m={},
+        consensus=consensus.close(),
+        extra=method.start(spec),
+    )
     modalities = {site: reply.modality for site, reply in good.items()}
-    return ServerState(uuid.uuid4().hex, state, {}, spec, modalities, tuple(sorted(rejected))), rejected
+    return ServerState(
+        run=uuid.uuid4().hex,
+        state=state,
+        moments={},
+        spec=spec,
+        modalities=modalities,
+        refused=tuple(sorted(rejected)),
+    ), rejected
 
 
 def _spec_key(spec: ModelSpec) -> str:

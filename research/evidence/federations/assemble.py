@@ -110,7 +110,7 @@ def pin(folder: Path) -> AnchorPin:
 
 def split(pool: Pool) -> _Split:
     """By group and the same for any number of sites, as fedgram itself splits a site's data."""
-    parts = splits.split([Sample(i.id, i.concept, i.group, None) for i in pool.items])
+    parts = splits.split([Sample(id=i.id, concept=i.concept, group=i.group, content=None) for i in pool.items])
     part_of = {s.id: part for part, rows in parts.items() for s in rows}
     kept = {i.id for i in pool.items if part_of[i.id] == "train"}
     for part, most in _MOST_MEASURED.items():

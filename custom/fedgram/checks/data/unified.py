@@ -110,7 +110,7 @@ def _answered(questions: list[Question]) -> Iterator[Finding]:
 def _pictures(items: Items) -> Iterator[Sample]:
     """Each picture once, as the check of image sites takes it."""
     for path in dict.fromkeys(item.image for item in (*items.questions, *items.captions)):
-        yield Sample(path.name, "", path.name, Picture(path), source=str(path))
+        yield Sample(id=path.name, concept="", group=path.name, content=Picture(path), source=str(path))
 
 
 def _counts(parts: Mapping[str, Items]) -> Table:

@@ -194,7 +194,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
     adapted = lora.attach_update(base, settings, train_a=METHODS[settings.method.name].trains_a)
-    visit.spec = ModelSpec(lora.spec(adapted), digest, hidden_width(base))
+    visit.spec = ModelSpec(shapes=lora.spec(adapted), backbone=digest, width=hidden_width(base))
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + inputs * d
