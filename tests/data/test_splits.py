@@ -57,7 +57,7 @@ def test_golden_and_seed():
     assert str([s.id for s in split(samples)["train"]]) == expected
     code = (
         "from fedgram.data.splits import split; from fedgram.records import Sample\n"
-        "p = split([Sample(f'g{i}-0', 'X', f'g{i}', None) for i in range(5)])\n"
+        "p = split([Sample(id=f'g{i}-0', concept='X', group=f'g{i}', content=None) for i in range(5)])\n"
         "print([s.id for s in p['train']])"
     )
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
