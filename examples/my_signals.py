@@ -29,7 +29,7 @@ class Signal:
         table = pd.read_csv(path, dtype={"id": str, "group": str})
         values = table.drop(columns=["id", "concept", "group"]).to_numpy(np.float32)
         return [
-            Sample(row.id, row.concept, row.group, signal)
+            Sample(id=row.id, concept=row.concept, group=row.group, content=signal)
             for row, signal in zip(table.itertuples(), values, strict=True)
         ]
 
