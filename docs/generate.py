@@ -114,10 +114,10 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown; the sign ``|`` in a cell is kept."""
-    cells = [list(head), *(list(row) for row in rows)]
+    """A table in Markdown; the signs ``|`` and ``<`` in a cell are kept."""
+    cells = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in (head, *rows)]
     cells.insert(1, ["---"] * len(cells[0]))
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def attributes(kind: type) -> dict[str, str]:
@@ -198,8 +198,8 @@ def methods() -> str:
     rows = []
     for name, kind in METHODS.items():
         first = inspect.getdoc(kind).partition("\n")[0].rstrip(".")  # pyright: ignore
-        module = inspect.getmodule(kind).__name__  # pyright: ignore
-        rows.append((f"`{name}`", plain(first), kind.sends_what or "B, G and one weight", f"`{module}`"))
+        file = Path(inspect.getfile(kind)).name
+        rows.append((f"`{name}`", plain(first), kind.sends_what or "B, G and one weight", f"`{file}`"))
     return table(("`method.name`", "what it is", "what it sends", "file"), rows)
 
 
@@ -246,7 +246,7 @@ def commands() -> str:
                 if p.name != "help"
             ]
             text = plain(" ".join((command.help or "").split()))
-            yield f"### {name}\n\n{text}\n\n{table(('argument, option', 'what it is'), rows)}"
+            yield f"## {name}\n\n{text}\n\n{table(('argument, option', 'what it is'), rows)}"
 
     return "\n\n".join(walk(typer.main.get_command(app), "fedgram"))
 
