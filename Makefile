@@ -38,14 +38,16 @@ lint: $(READY) ## ruff and basedpyright
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
-test: lint ## lint, types and tests: what CI runs
-	$(BIN)/python -m pytest
+test: $(READY) ## lint and types beside the tests: what CI runs
+	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & \
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 20; tests=$$?; \
+	wait $$!; lint=$$?; cat $(VENV)/lint.log; exit $$((tests || lint))
 
 docs: $(READY) ## build the documentation into results/docs
 	$(BIN)/mkdocs build --strict
 
-test-slow: $(READY) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+test-slow: $(READY) ## the tests that take minutes, and new examples for every property
+	$(BIN)/python -m pytest -m 'slow or hypothesis' --hypothesis-profile explore --durations 20
 
 federation: $(READY) ## the demo job, shortened, on a provisioned federation of this machine, with mutual TLS
 	$(BIN)/python provisioning/demo.py results/federation

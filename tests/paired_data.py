@@ -32,4 +32,4 @@ def bridged(toy: Toy, folder: Path, *, each: int = 60, **settings: float) -> Toy
     write_signals(folder / "second.csv", seen_at("blue", second[order]), labels)
     bridge = BridgeConfig("toy_modalities:BLUE", str(folder / "second.csv"), "patches", **settings)
     red = replace(toy.sites["red"], data=str(folder / "first.csv"), bridge=bridge)
-    return replace(toy, sites={**toy.sites, "red": red})
+    return replace(toy, sites={**toy.sites, "red": red}).with_job(training={"local_steps": 12})

@@ -13,8 +13,12 @@ from threading import Thread
 
 import pytest
 from encoders import save_dnabert
+from fedgram import modalities
+from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError, DataError
+from fedgram.model.backbone import load_backbone
 from fedgram.pretrained import load_model, load_part, locate
+from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, BertForMaskedLM
 
 SCRIPT = """
@@ -23,31 +27,32 @@ from fedgram import modalities
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import FedgramError
 from fedgram.model.backbone import load_backbone
-attempts = [
-    lambda: load_backbone(BackboneConfig("org/model"), {}),
-    *(lambda m=m: modalities.load(m).tokenizer("org/model", []) for m in ("text", "image", "genomics")),
-]
-for attempt in attempts:
-    try:
-        attempt()
-    except FedgramError as error:
-        print(type(error).__name__, str(error).replace(chr(10), " "))
+for model in sys.argv[1:]:
+    attempts = [
+        lambda: load_backbone(BackboneConfig(model), {}),
+        *(lambda m=m: modalities.load(m).tokenizer(model, []) for m in ("text", "image", "genomics")),
+    ]
+    for attempt in attempts:
+        try:
+            attempt()
+        except FedgramError as error:
+            print(type(error).__name__, str(error).replace(chr(10), " "))
 """
-CASES = {
-    "GatedRepo": (403, r"accept the licence at https://huggingface\.co/org/model .* `hf auth login`"),
-    "RepoNotFound": (401, "correct the hub id; for a private model, run `hf auth login` at this site"),
+REFUSALS = {
+    "org/gated": ("GatedRepo", 403, r"accept the licence at https://huggingface\.co/org/gated .* `hf auth login`"),
+    "org/gone": ("RepoNotFound", 401, "correct the hub id; for a private model, run `hf auth login` at this site"),
 }
 
 
-@pytest.fixture(params=CASES)
-def hub(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """Address of a hub that refuses everything, and what its user should be told."""
-    status, remedy = CASES[request.param]
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """Address of a hub that refuses everything."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            code, status = next(refusal[:2] for name, refusal in REFUSALS.items() if name in self.path)
             self.send_response(status)
-            self.send_header("X-Error-Code", request.param)
+            self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -57,30 +62,40 @@ def hub(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", remedy
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
-def attempts(home: Path, **environment: str) -> list[str]:
-    """The messages of four attempts to load ``org/model``, in a process of its own."""
+def attempts(home: Path, *models: str, **environment: str) -> list[str]:
+    """The messages of four attempts to load each model, in a process of its own."""
     given = {**os.environ, "HF_HOME": str(home), **environment}
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", SCRIPT, *models]
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=120)
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["BackboneError", "DataError", "DataError", "DataError"], done
+    kinds = ["BackboneError", "DataError", "DataError", "DataError"] * len(models)
+    assert [line.split()[0] for line in lines] == kinds, done
     return lines
 
 
-def test_a_refusal_of_the_hub_says_what_to_do(hub: tuple[str, str], tmp_path: Path):
-    endpoint, remedy = hub
-    for line in attempts(tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0"):
+def test_a_refusal_of_the_hub_says_what_to_do(hub: str, tmp_path: Path):
+    lines = attempts(tmp_path, *REFUSALS, HF_ENDPOINT=hub, HF_HUB_OFFLINE="0")
+    for number, line in enumerate(lines):
+        _, _, remedy = list(REFUSALS.values())[number // 4]
         assert re.search(remedy, line), line
 
 
-def test_without_a_hub_the_site_names_a_folder(tmp_path: Path):
-    for line in attempts(tmp_path, HF_HUB_OFFLINE="1"):
-        assert "make the hub reachable, or name a local folder in the site file" in line
+@pytest.mark.parametrize("kind", ["backbone", "text", "image", "genomics"])
+def test_without_a_hub_the_site_names_a_folder(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    told = "make the hub reachable, or name a local folder in the site file"
+    if kind == "backbone":
+        with pytest.raises(BackboneError, match=told):
+            load_backbone(BackboneConfig("org/model"), {})
+    else:
+        with pytest.raises(DataError, match=told):
+            modalities.load(kind).tokenizer("org/model", [])
 
 
 def test_code_of_a_checkpoint_is_never_run(tmp_path: Path):

@@ -154,6 +154,6 @@ def make(root: Path) -> Toy:
         "heldout": to_dict(heldout),
         "backbone": to_dict(BackboneConfig("tiny")),
         "adapter": {"rank": 4, "alpha": 8.0, "magnitude": "mean"},
-        "training": {"rounds": 3, "local_steps": 12, "batch_size": 16},
+        "training": {"rounds": 3, "local_steps": 4, "batch_size": 16},
     }
     return Toy(root, from_dict(JobConfig, plain, "test"), sites)

@@ -13,6 +13,8 @@ from toy import Toy
 
 from federation.federation import HONEST, provision, running
 
+pytestmark = pytest.mark.federation
+
 
 def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_path: Path):
     with running(toy, tmp_path) as federation:
@@ -31,7 +33,6 @@ def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_pat
         assert kept == {"adapter", "local.safetensors", "site.json"}
 
 
-@pytest.mark.federation
 def test_what_is_not_in_the_contract_stays_at_the_site_whatever_its_executor_does(toy: Toy, tmp_path: Path):
     run = toy.with_job(training={"rounds": 2, "local_steps": 1}, baseline=False)
     executors = {**HONEST, "careless": ("leaky.LeakyExecutor", "red")}

@@ -65,6 +65,14 @@ def _note(model: FLModel) -> None:
     model.meta["note"] = "patient 7"
 
 
+def _longer_name(model: FLModel) -> None:
+    model.params["gram_of_patients"] = torch.zeros(4, 4)
+
+
+def _longer_note(model: FLModel) -> None:
+    model.meta["samples_of_patients"] = {"patient 7": 1}
+
+
 def _parameter(model: FLModel) -> None:
     model.params["gram"] = torch.nn.Parameter(model.params["gram"])
 
@@ -73,7 +81,7 @@ def _view(model: FLModel) -> None:
     model.params["gram"] = model.params["gram"].T[1:]
 
 
-@pytest.mark.parametrize("add", [_embeddings, _note, _parameter, _view])
+@pytest.mark.parametrize("add", [_embeddings, _note, _longer_name, _longer_note, _parameter, _view])
 def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None]):
     model = FLModel(
         params_type=introduction.params_type, params=dict(introduction.params), meta=dict(introduction.meta)

@@ -13,10 +13,9 @@ from fedgram.training.loop import run_federation
 from safetensors.torch import load_file
 from toy import Toy
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("creamfl", "fedproto", "fedsa", "flora")]
 
-
-@pytest.mark.parametrize("name", ["per_modality", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["creamfl", "fedproto", "fedsa", "flora", "per_modality"])
 def test_flare_and_the_plain_loop_share_the_same(toy: Toy, tmp_path: Path, name: str):
     sites = {site: dataclasses.replace(config, methods=(name,)) for site, config in toy.sites.items()}
     run = dataclasses.replace(toy, sites=sites).with_job(

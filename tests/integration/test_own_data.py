@@ -21,6 +21,8 @@ from toy import ROOT
 
 PAGE = (ROOT / "docs" / "own-data.md").read_text()
 
+pytestmark = pytest.mark.slow
+
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 
 
@@ -79,7 +81,6 @@ def test_the_files_are_a_federation_that_trains(folder: Path, tmp_path: Path):
     assert set(outcome.server.records[0].shares) == set(SITES)
 
 
-@pytest.mark.slow
 def test_a_new_user_trains_a_federation_of_their_own(folder: Path):
     path = folder / "job/app_server/config/config_fed_server.json"
     server = json.loads(path.read_text())

@@ -112,6 +112,7 @@ def test_a_missing_result_is_one_clear_error(tmp_path: Path):
         assert isinstance(answer.exception, SystemExit)
 
 
+@pytest.mark.slow
 def test_one_bad_site_is_refused_by_name_and_changes_nothing(toy: Toy, tmp_path: Path):
     """Mallory breaks the contract differently in every round; the others end where they would without her."""
     run = toy.with_job(
@@ -136,6 +137,7 @@ def test_one_bad_site_is_refused_by_name_and_changes_nothing(toy: Toy, tmp_path:
     assert "patient 7" not in log  # the text of an exception stays at the site
 
 
+@pytest.mark.slow
 def test_too_few_good_sites_end_the_job_with_the_reason(toy: Toy, tmp_path: Path):
     simulator.prepare(
         toy, tmp_path, {"red": (simulator.HONEST, "red"), "mallory": ("faulty.FaultyExecutor", "green")}

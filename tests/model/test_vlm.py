@@ -134,34 +134,35 @@ import sys, warnings, torch
 from peft import PeftModel
 from transformers import AutoModel
 warnings.simplefilter("ignore")
-checkpoint, adapter, data = sys.argv[1:]
-tower = AutoModel.from_pretrained(checkpoint).get_decoder().eval()
-given = torch.load(data)
-model = PeftModel.from_pretrained(tower, adapter)
-y = model(inputs_embeds=given["x"], attention_mask=given["mask"], use_cache=False).last_hidden_state
-torch.testing.assert_close(y, given["y"], rtol=1e-4, atol=1e-5)
+for folder in sys.argv[1:]:
+    given = torch.load(folder + "/data.pt")
+    tower = AutoModel.from_pretrained(given["checkpoint"]).get_decoder().eval()
+    model = PeftModel.from_pretrained(tower, folder)
+    y = model(inputs_embeds=given["x"], attention_mask=given["mask"], use_cache=False).last_hidden_state
+    torch.testing.assert_close(y, given["y"], rtol=1e-4, atol=1e-5)
 assert "fedgram" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
-def test_the_checkpoint_loads_in_stock_peft_on_the_tower(family: str, folders: dict[str, str], tmp_path: Path):
-    model = attached(load(family, folders))
-    peft_checkpoint.save_adapter(
-        tmp_path / "adapter",
-        B=lora.get_B(model),
-        m=lora.get_m(model),
-        shapes=lora.spec(model),
-        seed=SEED,
-        rank=SETTINGS["rank"],
-        alpha=SETTINGS["alpha"],
-        base_model=folders[family],
-    )
-    x, mask = torch.randn(2, LENGTH, HIDDEN), torch.ones(2, LENGTH).long()
-    with torch.no_grad():
-        y = model(inputs_embeds=x, attention_mask=mask).last_hidden_state
-    torch.save({"x": x, "mask": mask, "y": y}, tmp_path / "data.pt")
-    command = [sys.executable, "-c", STOCK, folders[family], str(tmp_path / "adapter"), str(tmp_path / "data.pt")]
+def test_the_checkpoints_load_in_stock_peft_on_the_tower(folders: dict[str, str], tmp_path: Path):
+    adapters = [tmp_path / "smolvlm", tmp_path / "qwen2_5_vl"]
+    for folder in adapters:
+        model = attached(load(folder.name, folders))
+        peft_checkpoint.save_adapter(
+            folder,
+            B=lora.get_B(model),
+            m=lora.get_m(model),
+            shapes=lora.spec(model),
+            seed=SEED,
+            rank=SETTINGS["rank"],
+            alpha=SETTINGS["alpha"],
+            base_model=folders[folder.name],
+        )
+        x, mask = torch.randn(2, LENGTH, HIDDEN), torch.ones(2, LENGTH).long()
+        with torch.no_grad():
+            y = model(inputs_embeds=x, attention_mask=mask).last_hidden_state
+        torch.save({"checkpoint": folders[folder.name], "x": x, "mask": mask, "y": y}, folder / "data.pt")
+    command = [sys.executable, "-c", STOCK, *map(str, adapters)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 

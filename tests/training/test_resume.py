@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from fedgram.training import checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from safetensors.torch import load_file
-from toy import ROOT, Toy
+from toy import Toy
 
 
 class PowerCut(Exception):
@@ -77,51 +79,49 @@ def test_a_finished_run_leaves_its_result_and_no_checkpoint(toy: Toy, uninterrup
     assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.B.items())
 
 
-FULL_DISK = """
-import resource, sys
-from dataclasses import replace
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-import toy
-from fedgram.training import checkpoint
-
-run, server = toy.make(Path(sys.argv[1])), Path(sys.argv[2])
-state = checkpoint.load(server, run.job)
-size = (server / "server.safetensors").stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-checkpoint.save(server, replace(state, records=state.records * 100), run.job)
-"""
-
-
-def test_a_disk_that_is_full_leaves_the_last_round_saved(toy: Toy, tmp_path: Path):
-    """The operating system itself refuses to write more than there is."""
-    server = tmp_path / "server"
-    with pytest.raises(PowerCut):
-        run_federation(toy.sessions(tmp_path), toy.job, server, cut_after(2))
-    before = (server / "server.safetensors").read_bytes()
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "toy"), str(server), str(ROOT / "tests")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert "CheckpointError" in done.stderr, done.stderr
-    assert "it goes on after the last round saved" in done.stderr
-    assert [path.name for path in server.iterdir()] == ["server.safetensors"]
-    assert (server / "server.safetensors").read_bytes() == before
-
-
-def test_a_checkpoint_of_other_settings_is_refused(toy: Toy, tmp_path: Path):
+@pytest.fixture
+def stopped(toy: Toy, tmp_path: Path) -> Path:
+    """The server's folder after a power cut in round 2."""
     with pytest.raises(PowerCut):
         run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
+    return tmp_path / "server"
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """The operating system itself refuses to write more, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_leaves_the_last_round_saved(toy: Toy, stopped: Path):
+    state = checkpoint.load(stopped, toy.job)
+    assert state is not None
+    before = (stopped / "server.safetensors").read_bytes()
+    with (
+        no_file_beyond(len(before)),
+        pytest.raises(CheckpointError, match="it goes on after the last round saved"),
+    ):
+        checkpoint.save(stopped, replace(state, records=state.records * 100), toy.job)
+    assert [path.name for path in stopped.iterdir()] == ["server.safetensors"]
+    assert (stopped / "server.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_of_other_settings_is_refused(toy: Toy, stopped: Path):
     with pytest.raises(CheckpointError, match="other settings"):
-        checkpoint.load(tmp_path / "server", toy.with_job(training={"rounds": 9}).job)
+        checkpoint.load(stopped, toy.with_job(training={"rounds": 9}).job)
 
 
-def test_a_damaged_checkpoint_is_named(toy: Toy, tmp_path: Path):
-    with pytest.raises(PowerCut):
-        run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(1))
-    path = next((tmp_path / "server").glob("*.safetensors"))
+def test_a_damaged_checkpoint_is_named(toy: Toy, stopped: Path):
+    path = next(stopped.glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match=r"server\.safetensors: damaged"):
-        checkpoint.load(tmp_path / "server", toy.job)
-    state = next((tmp_path / "red").glob("run-*/round-00001.safetensors"))
+        checkpoint.load(stopped, toy.job)
+    state = next((stopped.parent / "red").glob("run-*/round-00001.safetensors"))
     state.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"round-00001\.safetensors: damaged"):
         load_before(state.parent, 2)
