@@ -58,13 +58,8 @@ test-federation: $(READY) ## tests on real processes: failures, security, the ru
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
-bench-quick: $(READY) ## five methods on a made federation, three seeds: minutes
-	$(BIN)/python -m research.evidence quick --results results/evidence
-
-bench-methods: $(READY) ## all of research/RESULTS.md from scratch: a night on 2 cores; goes on where it stopped
-	$(BIN)/python -m research.evidence tuning methods ablations controls anchors bridges partitions --results results/evidence
-	$(BIN)/python -m research.fedumm --results results/evidence
-	$(BIN)/python -m research.evidence.analyse results/evidence
+bench-quick bench-methods: $(READY)
+	$(MAKE) -C research $@
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py

@@ -131,8 +131,8 @@ def test_bytes_of_a_state_by_hand():
         round=1,
         anchors="a",
         backbone="b",
-        direction={"layer": torch.zeros(3, 2)},
-        magnitude={"layer": torch.zeros(3)},
+        B={"layer": torch.zeros(3, 2)},
+        m={"layer": torch.zeros(3)},
         consensus=torch.eye(4),
         extra={"a": torch.zeros(5)},
     )

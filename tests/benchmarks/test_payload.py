@@ -46,7 +46,7 @@ def test_the_count_is_what_a_round_carries(toy: Toy, tmp_path: Path, way, method
     outcome = run_federation(run.sessions(tmp_path / "fedgram"), run.job, tmp_path / "state")
     state = outcome.server.state
     expected = WAYS[way](outcome.server.spec.shapes, run.job.adapter.rank)
-    tensors = (*state.direction.values(), *state.magnitude.values(), *state.extra.values())
+    tensors = (*state.B.values(), *state.m.values(), *state.extra.values())
     assert sum(t.nbytes for t in tensors) == expected.down
     for site, sent in outcome.server.records[0].payload_bytes.items():
         assert sent - 4 * len(outcome.together[site].slots) ** 2 == expected.up
