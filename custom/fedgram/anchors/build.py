@@ -66,7 +66,10 @@ def build(
     """
     kinds = {folder.name: find_modality(folder.name, declared) for folder in _folders(source, "modality")}
     said = _terms(source, list(kinds), terms)
-    files = {kind: _files_by_concept(source / kind, kinds[kind], said[kind]) for kind in kinds}
+    files = {
+        kind: {folder.name: _files(folder, modality, said[kind]) for folder in _folders(source / kind, "concept")}
+        for kind, modality in kinds.items()
+    }
     slots = []
     for concept in sorted({concept for by_concept in files.values() for concept in by_concept}):
         columns = [by_concept.get(concept, []) for by_concept in files.values()]
@@ -111,10 +114,6 @@ def _terms(source: Path, kinds: Sequence[str], default: Mapping[str, str]) -> di
             expected='a table of each modality with licence = "…" and source = "…"',
             remedy="write it, or give --licence and --source",
         ) from error
-
-
-def _files_by_concept(folder: Path, modality: Modality, terms: Terms) -> dict[str, list[NewFile]]:
-    return {concept.name: _files(concept, modality, terms) for concept in _folders(folder, "concept")}
 
 
 def _files(concept: Path, modality: Modality, terms: Terms) -> list[NewFile]:

@@ -86,9 +86,7 @@ def check(
         for double in twice:
             places = ", ".join(f"{label} {slot}" for label, slot in double.places)
             notes().print(f"the same {double.modality}: {places}", style="red", markup=False)
-        pins = {
-            k: {"sha256": s.manifest_sha256, "concepts": [x.concept for x in s.slots]} for k, s in sets.items()
-        }
+        pins = {label: found.pin() for label, found in sets.items()}
         if job is None or twice:
             typer.echo(json.dumps(pins if heldout else pins["anchors"]))
         else:

@@ -42,11 +42,11 @@ def cached_tokens(
     if not contents:
         return Tokens(torch.zeros(0, 0, tokenizer.width), torch.zeros(0, 0, dtype=torch.bool))
     path = folder / "tokens" / f"{_key(tokenizer, fingerprints)}.safetensors"
-    stored = _load(path)
-    if stored is not None:
+    if (stored := _load(path)) is not None:
         return stored
     tokens = _tokenize(tokenizer, contents)
-    _store(tokens, path)
+    tensors = {"values": tokens.values, "mask": tokens.mask}
+    write_tensors(path, tensors, {"sha256": _digest(tensors)})
     return tokens
 
 
@@ -91,8 +91,3 @@ def _tokenize(tokenizer: Tokenizer, contents: Sequence[Any]) -> Tokens:
             remedy="look at that sample, or choose another encoder",
         )
     return Tokens(values, mask)
-
-
-def _store(tokens: Tokens, path: Path) -> None:
-    tensors = {"values": tokens.values, "mask": tokens.mask}
-    write_tensors(path, tensors, {"sha256": _digest(tensors)})

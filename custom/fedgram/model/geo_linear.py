@@ -65,7 +65,7 @@ class GeoLinear(Linear):
         super().update_layer(adapter_name, *args, **kwargs)
 
     def fix_constants(self, seed: int, name: str) -> None:
-        """A from the seed, the norm constants from W and A, m = ‖W‖_row. Only here is W dequantised."""
+        """Set A from the seed, the norm constants from W and A, and m = ‖W‖_row. Only here is W dequantised."""
         base: Any = self.get_base_layer()
         with align_module_device(base):  # brings in a weight that the GPUs have no room for
             if self.B.is_meta:  # where such a weight has left its adapter
@@ -83,12 +83,12 @@ class GeoLinear(Linear):
 
     @property
     def A(self) -> nn.Parameter:
-        """A: (r, d_in), frozen unless `attach` was told otherwise."""
+        """The factor A: (r, d_in), frozen unless `attach` was told otherwise."""
         return self.lora_A[ADAPTER].weight
 
     @torch.no_grad()
     def set_residual(self, residual: Tensor) -> None:
-        """W ← W₀ + R, R: (d_out, d_in): what a method has put into the base besides the adapter."""
+        """Set W ← W₀ + R, R: (d_out, d_in), with which a method changes the base besides the adapter."""
         base: Any = self.get_base_layer()
         if self.m is not None or not _is_dense(base):
             raise BackboneError(
@@ -100,22 +100,22 @@ class GeoLinear(Linear):
 
     @property
     def residual(self) -> Tensor | None:
-        """R as it was set last, (d_out, d_in); None while there is none."""
+        """The residual R as it was set last, (d_out, d_in); None while there is none."""
         base: Any = self.get_base_layer()
         return None if self.untouched is None else (base.weight - self.untouched).detach()
 
     @property
     def B(self) -> nn.Parameter:
-        """B: (d_out, r)."""
+        """The factor B: (d_out, r)."""
         return self.lora_B[ADAPTER].weight
 
     @property
     def m(self) -> nn.Parameter | None:
-        """m: (d_out,), or None in GeoLoRA."""
+        """The magnitude m: (d_out,), or None in GeoLoRA."""
         return self.lora_magnitude_vector[ADAPTER].weight if ADAPTER in self.lora_magnitude_vector else None
 
     def factors(self) -> tuple[Tensor, Tensor, float, Tensor | None]:
-        """A, B, s and c, the last with a gradient to m."""
+        """The tensors A and B, s, and the scale c, which has a gradient to m."""
         a, b, m, s = self.A, self.B, self.m, self.scaling[ADAPTER]
         if m is None:
             return a, b, s, None
@@ -146,7 +146,7 @@ def _is_dense(base: nn.Module) -> bool:
 
 
 class GeoVariant(LoraVariant):
-    """How PEFT initialises, merges and, on a base that is not dense, runs a `GeoLinear`."""
+    """The operations by which PEFT initialises, merges and, on a base that is not dense, runs a `GeoLinear`."""
 
     @staticmethod
     def init(module: Any, adapter_name: str, *, config: LoraConfig, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -25,7 +25,7 @@ PREFIX = "base_model.model."
 
 
 def geo_config(*, rank: int, alpha: float, targets: str | Sequence[str], dora: bool) -> LoraConfig:
-    """The stock PEFT configuration of such an adapter: no dropout, no bias, s = alpha / rank.
+    """Make the stock PEFT configuration of the adapter: no dropout, no bias, s = alpha / rank.
 
     Args:
         targets: suffixes of module names (``["q_proj", "v_proj"]``), or ``"all-linear"``.
@@ -77,7 +77,7 @@ def attach(
 
 
 def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.Module:
-    """:func:`attach` what a job asks for, with the A that its seed gives."""
+    """Put the adapter of a job on a backbone, as :func:`attach` does, with the A that the job's seed gives."""
     return attach(
         backbone,
         rank=job.adapter.rank,
@@ -91,7 +91,7 @@ def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.M
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """PEFT 0.21 still asks transformers 5 for a property that it renamed."""
+    """Silence a warning: PEFT 0.21 still asks transformers 5 for a property that it renamed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         yield
@@ -112,7 +112,7 @@ def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
 
 
 def spec(model: nn.Module) -> dict[str, tuple[int, int, int]]:
-    """(d_out, r, d_in) by layer name."""
+    """Shapes (d_out, r, d_in) of the adapted layers by name."""
     return {k: (v.out_features, v.r[ADAPTER], v.in_features) for k, v in adapted_layers(model).items()}
 
 
@@ -139,7 +139,7 @@ def get_residual(model: nn.Module) -> dict[str, Tensor]:
 
 
 def set_B(model: nn.Module, B: Mapping[str, Tensor]) -> None:
-    """Set every B.
+    """Set B in every layer.
 
     Raises:
         CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
@@ -153,7 +153,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Undo :func:`state`.
+    """Take over all that trains as :func:`state` gave it.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape; nothing is changed then.
@@ -203,7 +203,7 @@ def drop_residual(model: nn.Module) -> None:
 
 
 def set_m(model: nn.Module, m: Mapping[str, Tensor]) -> None:
-    """Set every m; of a GeoLoRA model, which has none, only an empty mapping.
+    """Set m in every layer; of a GeoLoRA model, which has none, only an empty mapping.
 
     Raises:
         CheckpointError: a layer is missing, unknown or of another shape; nothing is changed then.
@@ -214,7 +214,7 @@ def set_m(model: nn.Module, m: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def detached_m(model: nn.Module) -> Iterator[None]:
-    """Inside, m is a constant: a loss computed here gives B a gradient and m none.
+    """Make m a constant inside: a loss computed here gives B a gradient and m none.
 
     The geometry loss acts on the direction alone. What counts is where the forward ran, so the backward may come
     later, also where `fedgram.model.recompute` runs the forward again.

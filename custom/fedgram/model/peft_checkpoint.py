@@ -69,6 +69,6 @@ def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> N
 
 
 def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
-    """The backbone with a PEFT checkpoint in its weights, by stock PEFT: W + s B A, with m and norm for DoRA."""
+    """Merge a PEFT checkpoint into the backbone's weights by stock PEFT: W + s B A, with m and norm for DoRA."""
     with quiet_peft():
         return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()  # type: ignore[operator]

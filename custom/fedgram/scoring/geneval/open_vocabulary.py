@@ -62,7 +62,8 @@ class OpenVocabularyDetector:
         self._finder, self._reader = _pair(Finder, AutoProcessor, detector, "detector", device)
         self._classifier, self._namer = _pair(Classifier, AutoProcessor, colours, "colours", device)
         # Those that find phrases in a sentence read a sentence back; those that score queries need none.
-        self._reads_sentences = "input_ids" in _parameters(self._reader.post_process_grounded_object_detection)
+        reads_back = inspect.signature(self._reader.post_process_grounded_object_detection).parameters
+        self._reads_sentences = "input_ids" in reads_back
 
     def find(self, image: Image, labels: Sequence[str]) -> list[Detection]:
         """Find the things of these labels; boxes in pixels."""
@@ -123,7 +124,3 @@ def _pair(kind: Any, processor: Any, source: str, where: str, device: str) -> tu
     """Load a frozen model and the processor of its input."""
     reader = load_part(processor, source, where=where, error=BackboneError)
     return load_part(kind, source, where=where, error=BackboneError).eval().to(device), reader
-
-
-def _parameters(function: Any) -> set[str]:
-    return set(inspect.signature(function).parameters)
