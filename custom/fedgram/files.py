@@ -40,7 +40,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise CheckpointError(
             f"cannot be written ({error})",
             where=path,
-            remedy="see to room and rights, then start the same job again: it goes on after the last round saved",
+            remedy="free disk space or mend rights, then run the job again: it goes on after the last round saved",
         ) from error
 
 

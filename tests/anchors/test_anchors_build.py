@@ -123,7 +123,7 @@ def test_licence_and_source_are_required(sources, tmp_path):
 
 def test_a_set_is_never_overwritten(sources, tmp_path):
     make(sources, tmp_path / "set")
-    with pytest.raises(AnchorError, match="is there already"):
+    with pytest.raises(AnchorError, match="already exists"):
         make(sources, tmp_path / "set")
 
 

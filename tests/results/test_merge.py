@@ -132,7 +132,7 @@ def test_half_as_many_bytes(finished: Path, site: Site, tmp_path: Path):
 def test_what_cannot_be_merged(toy: Toy, finished: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match="no result of a run"):
         merge(tmp_path, tmp_path / "merged")
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         merge(finished / "server", finished)
     other = AutoModel.from_pretrained(toy.root / "tiny")
     with torch.no_grad():

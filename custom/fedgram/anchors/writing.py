@@ -51,7 +51,7 @@ def write_anchors(out: Path, name: str, slots: Sequence[NewSlot], kinds: Mapping
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AnchorError(
-            "is there already",
+            "already exists",
             where=out,
             expected="a new folder",
             remedy="an anchor set is never changed: write another one and pin that",

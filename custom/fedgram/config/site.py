@@ -184,7 +184,7 @@ class SiteConfig:
         if (self.modality == UNIFIED) != (self.unified is not None):
             which = "without" if self.unified is None else "with"
             problem = f"modality {self.modality!r} {which} a [unified] table"
-            raise ConfigError(problem, where="unified", expected=f"it at sites of modality {UNIFIED!r} alone")
+            raise ConfigError(problem, where="unified", expected=f"one at {UNIFIED!r} sites, and only there")
         if self.columns.targets and self.task != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
@@ -235,7 +235,7 @@ def read_server_config(path: Path) -> ServerConfig:
     if not path.exists():
         return ServerConfig()
     config = from_dict(ServerConfig, _toml(path), str(path))
-    _require_whole_paths({"state": config.state}, path)
+    _require_absolute_paths({"state": config.state}, path)
     return config
 
 
@@ -264,7 +264,7 @@ def read_site_config(path: Path) -> SiteConfig:
         paths |= {**config.unified.paths(), "data": None}
     elif missing := [name for name in ("data", "tokenizer") if not getattr(config, name)]:
         raise ConfigError(f"missing setting {missing[0]!r}", where=path)
-    _require_whole_paths(paths, path)
+    _require_absolute_paths(paths, path)
     return config
 
 
@@ -281,14 +281,14 @@ def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path:
         )
 
 
-def _require_whole_paths(named: Mapping[str, str | None], path: Path) -> None:
+def _require_absolute_paths(named: Mapping[str, str | None], path: Path) -> None:
     """Refuse relative paths: a job's processes run in a folder of their own, where they would lead elsewhere."""
     for name, value in named.items():
         if value is not None and not value.startswith(("/", "~", "demo:")):
             raise ConfigError(
                 f"{name} is a relative path",
                 where=path,
-                expected="a whole path, from / or ~",
+                expected="an absolute path, from / or ~",
                 remedy="write it as `realpath` prints it: a job runs in a folder of its own",
             )
 

@@ -32,7 +32,7 @@ class UnifiedConfig:
     def __post_init__(self) -> None:
         if self.questions is None and self.captions is None:
             raise ConfigError(
-                "neither questions nor captions", where="unified", expected="whole paths of one of them, or both"
+                "neither questions nor captions", where="unified", expected="the absolute path of one, or both"
             )
         if not 0 <= self.generation_weight < math.inf:
             raise ConfigError(

@@ -41,7 +41,7 @@ class OnlyTheContract(Filter):
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
-            raise UpdateRejected("a reply with other than plain tensors stays here")
+            raise UpdateRejected("a reply that holds anything but plain tensors stays here")
         return FLModelUtils.to_shareable(
             FLModel(params_type=model.params_type, params=params, meta=meta, current_round=model.current_round)
         )

@@ -1,4 +1,4 @@
-"""Did it work? Alignment and retrieval between sites, from nothing but Gram matrices over public anchors.
+"""Alignment and retrieval between sites, measured on nothing but Gram matrices over public anchors.
 
 Raw CKA on the training anchors is the loss itself, so everything here is measured on held-out anchors. A
 held-out anchor's cosines to the training anchors are its anchor coordinates, so that even retrieval across
@@ -24,7 +24,7 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class PairAlignment:
-    """How well two sites' geometries agree on the held-out anchors that both cover.
+    """The agreement of two sites' geometries on the held-out anchors that both cover.
 
     Attributes:
         sites: the two.
@@ -46,7 +46,7 @@ class PairAlignment:
 
 
 def alignments(evaluations: Mapping[str, SiteEvaluation], job: JobConfig) -> list[PairAlignment]:
-    """Every pair of sites that shares at least 4 held-out anchors, in alphabetical order."""
+    """Measure every pair of sites that shares at least 4 held-out anchors, in alphabetical order."""
     found = []
     for a, b in combinations(sorted(evaluations), 2):
         common = sorted(set(evaluations[a].heldout_slots) & set(evaluations[b].heldout_slots))
@@ -87,7 +87,7 @@ def heldout_coordinates(evaluation: SiteEvaluation, slots: Sequence[int]) -> Ten
 def heldout_retrieval(
     query: SiteEvaluation, gallery: SiteEvaluation, concepts: Sequence[str]
 ) -> tuple[float, float]:
-    """P@1 of retrieving a held-out anchor of the same concept at another site, and chance.
+    """Retrieval P@1 of a held-out anchor of the same concept at another site, and chance.
 
     Only queries whose concept the gallery has are counted: no answer could be right for the others.
     """
@@ -99,7 +99,7 @@ def heldout_retrieval(
 
 
 def precision_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[str]) -> tuple[float, float]:
-    """Share of queries whose most similar gallery item has the query's concept, and the share by guessing.
+    """The share of queries whose most similar gallery item has the query's concept, and the share by guessing.
 
     Args:
         similarity: (N, M), queries by gallery.
@@ -125,7 +125,7 @@ def answerable(truth: Sequence[str], offered: Sequence[str]) -> list[int]:
 
 
 def mean_average_precision(similarity: Tensor, truth: Sequence[str], offered: Sequence[str]) -> float:
-    """mAP over the queries whose concept is offered: how early all items of the right concept are found."""
+    """The mAP over queries whose concept is offered: how early all items of the right concept are found."""
     scores = []
     for query in answerable(truth, offered):
         ranked = [offered[int(i)] == truth[query] for i in similarity[query].argsort(descending=True)]

@@ -69,7 +69,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Zero-shot: test samples of a concept that the query site has no labels of, named by a teacher's labels."""
+    """Zero-shot naming of test samples, of a concept without labels at their site, by a teacher's labels."""
 
     query: str
     teacher: str
@@ -80,7 +80,7 @@ class Transfer:
 
 
 def samples_of(site: Site, split: str) -> list[Sample]:
-    """A site's samples of one split, those of concepts that it did not train on included."""
+    """Read a site's samples of one split, those of concepts that it did not train on included."""
     return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
 
 
@@ -119,7 +119,7 @@ def similarities(query: Embedded, gallery: Embedded) -> Tensor:
 
 
 def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
-    """The k most similar gallery samples of each query, best first."""
+    """Find the k most similar gallery samples of each query, best first."""
     best = similarities(query, gallery).topk(min(k, len(gallery.samples)), dim=1)
     return [
         [
@@ -164,7 +164,7 @@ def named_by(query: Embedded, taught: Embedded) -> list[Match]:
 
 
 def compare(query: Embedded, gallery: Embedded) -> Comparison:
-    """Retrieval of the right concept at the other site, in anchor coordinates and by raw cosine."""
+    """Measure retrieval of the right concept at the other site, in anchor coordinates and by raw cosine."""
     relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
     truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     hits, chance = precision_at_1(relative, truth, concepts)
@@ -180,7 +180,7 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
 
 
 def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
-    """How often a teacher names the concepts that the asking site never trained on, among all that it knows."""
+    """Measure how often a teacher rightly names the concepts that the asking site never trained on."""
     known = trained_concepts(taught.site)
     unseen = known - trained_concepts(query.site)
     asked = query[[i for i, s in enumerate(query.samples) if s.concept in unseen]]

@@ -53,7 +53,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
 
 
 def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
-    """Embedded test samples of the sites that have a result, and every pair of them compared."""
+    """Embed the test samples of the sites that have a result, and compare every pair of them."""
     sites = [trained.load(folder).site for folder in folders if (folder / "site.json").is_file()]
     tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
     taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
@@ -88,7 +88,7 @@ def _transfer_table(transfers: Sequence[Transfer], alone: Mapping[tuple[str, str
 
 
 def _figure(tested: Sequence[Embedded], comparisons: Sequence[Comparison]) -> Figure:
-    """Heat maps of P@1, and pictures with what they find at the other sites where a site has images."""
+    """Draw heat maps of P@1, and pictures with what they find at the other sites where a site has images."""
     pictures = [part for part in tested if part.site.modality.name == "image"]
     figure = Figure(figsize=(13, 4 + 4.4 * bool(pictures)), layout="constrained")
     upper, *lower = figure.subfigures(1 + bool(pictures), 1, squeeze=False)[:, 0]

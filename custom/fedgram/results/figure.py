@@ -1,4 +1,4 @@
-"""The picture of a run."""
+"""The picture of a run: losses, alignment and weights over its rounds, and its results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
 
 def short_names(sites: Sequence[str]) -> dict[str, str]:
-    """Names without what all of them begin with (``hosp-``), for narrow places."""
+    """Shorten names by what all of them begin with (``hosp-``), for narrow places."""
     first = {site.partition("-")[0] + "-" for site in sites}
     prefix = first.pop() if len(first) == 1 else ""
     return {site: site.removeprefix(prefix) for site in sites}
@@ -65,12 +65,12 @@ def main_results(facts: dict[str, Any], site: str) -> tuple[str | None, float | 
 
 
 def labelled(metric: str | None) -> str:
-    """A metric's name with an arrow where lower is better."""
+    """Label a metric by its name, with an arrow where lower is better."""
     return "–" if metric is None else f"{metric} ↓" if metric in LOWER_IS_BETTER else metric
 
 
 def _main_metrics(axes: Axes, facts: dict[str, Any]) -> None:
-    """Bars with their values; those of an error, which has no upper limit, are drawn against the larger one."""
+    """Draw bars with their values; an error has no upper limit, so its bars are drawn against the larger one."""
     sites = list(facts["test"])
     names, places, labels = short_names(sites), np.arange(len(sites)), []
     heights = np.full((2, len(sites)), np.nan)

@@ -1,4 +1,4 @@
-"""A result merged into its base: one Hugging Face checkpoint that needs neither PEFT nor fedgram."""
+"""Merging a result into its base: one Hugging Face checkpoint that needs neither PEFT nor fedgram."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
         BackboneError: the base cannot be loaded, or is not the one that the update was trained on.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError("is there already", where=out, expected="a new folder")
+        raise CheckpointError("already exists", where=out, expected="a new folder")
     facts, path = read_facts(result)
     job = from_dict(JobConfig, facts["job"], str(path))
     folders: Mapping[str, str] = facts.get("site_config", {}).get("backbones", {})

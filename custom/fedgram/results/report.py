@@ -1,4 +1,4 @@
-"""What the server writes: the shared adapter, the consensus, every number as JSON, and a report to look at."""
+"""The files of the server: the shared adapter, the consensus, every number as JSON, and a report to look at."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fedgram.training.server import ServerState
 
 
 def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
-    """The model after a round: ``adapter/`` (stock PEFT), ``consensus.safetensors`` and ``metrics.json``.
+    """Write the model after a round: ``adapter/`` (stock PEFT), ``consensus.safetensors``, ``metrics.json``.
 
     With private magnitudes the adapter is a LoRA checkpoint: a DoRA with m = ‖W + sBA‖_row is exactly that. It has
     the layers whose B the method shares, and is missing when there is none. ``extra.safetensors`` holds what the
@@ -56,7 +56,7 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
 
 
 def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
-    """Everything, with the evaluation: the files of :func:`write_server_files`, the report as text and picture."""
+    """Write the files of :func:`write_server_files` with the evaluation, and the report as text and picture."""
     write_server_files(folder, outcome.server, job)
     facts = _facts(outcome.server, job) | {
         "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
@@ -86,7 +86,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
 
 
 def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, Any]) -> None:
-    """The numbers for programs, and the card of the adapter."""
+    """Write the numbers for programs, and the card of the adapter."""
     write_text(folder / "metrics.json", json.dumps(facts, indent=1, allow_nan=False))
     if state.state.B:
         write_server_card(
@@ -95,7 +95,7 @@ def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, An
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
-    """The two tables that answer "did it work?", and whose replies did not count."""
+    """Print the two tables that answer "did it work?", and whose replies did not count."""
     console.print(_sites_table(facts))
     if facts["alignment"]:
         console.print(_pairs_table(facts))
@@ -150,7 +150,7 @@ def _pairs_table(facts: dict[str, Any]) -> Table:
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    """A number for a table; a dash where there is none."""
+    """Format a number for a table; a dash where there is none."""
     return "–" if value is None else format(value, form)
 
 

@@ -1,4 +1,4 @@
-"""What a run is good for: a site's model on contents of its modality, alone or together with another site's."""
+"""The use of a result: a site's model on contents of its modality, alone or together with another site's."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class Trained:
     site: Site
 
     def embed(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
-        """z, (N, d), float32. Cosines mean something within this site only; see :meth:`coordinates`."""
+        """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
         return self.gallery(contents, bridge=bridge).z
 
     def coordinates(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
-        """Anchor coordinates, (N, b): what can be compared with another site's over the slots of both."""
+        """Anchor coordinates, (N, b), comparable with another site's over the slots of both."""
         return self.gallery(contents, bridge=bridge).coordinates(self.site.anchors.slots)
 
     def predict(self, contents: Sequence[Any]) -> list[Prediction]:
-        """The answer of the site's own head to each content."""
+        """Predict by the site's own head, one answer for each content."""
         tokens = self.site.tokens_of(self._read(contents))
         return self.site.task.predictions(local.outputs(self.site, tokens))
 
     def gallery(
         self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, bridge: bool = False
     ) -> Embedded:
-        """Contents to search in.
+        """Embed contents to search in.
 
         Args:
             ids: names them in the answers; by default they are numbered.
@@ -68,7 +68,7 @@ class Trained:
         return crossmodal.embed(self.site, samples, bridge=bridge)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
-        """For each content the k nearest of another modality, in anchor coordinates.
+        """Find for each content the k nearest of another modality, in anchor coordinates.
 
         Args:
             gallery: of another site; a site itself stands for its own test samples.
@@ -76,11 +76,11 @@ class Trained:
         return crossmodal.nearest(self.gallery(contents), _embedded(gallery, "test"), k)
 
     def classify(self, contents: Sequence[Any], teacher: Trained) -> list[Match]:
-        """The concept of each content, by the labels of a site of another modality (its training samples)."""
+        """Name the concept of each content by the labels of a site of another modality (its training samples)."""
         return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
 
     def _read(self, contents: Sequence[Any], bridge: bool = False) -> list[Any]:
-        """Files are read; images of more than 8 bits are seen through the window of the site file."""
+        """Read files; images of more than 8 bits are seen through the window of the site file."""
         if not contents:
             raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
         window, modality = self.site.config.window, self.site.modality
@@ -99,7 +99,7 @@ def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
 
 
 def load(folder: str | Path, site: str | None = None) -> Trained:
-    """A site's model, from its result folder or from a workspace that holds it.
+    """Load a site's model from its result folder, or from a workspace that holds it.
 
     Args:
         folder: ``result`` of a site, or a folder above it.
@@ -114,7 +114,7 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
 
 
 def find_result(folder: Path, site: str | None) -> Path:
-    """The result folder of a site in or below a folder.
+    """Find the result folder of a site in or below a folder.
 
     Raises:
         CheckpointError: there is none, or more than one.

@@ -1,4 +1,4 @@
-"""What a unified site keeps after a run, and the model with it, ready to be asked."""
+"""The result of a unified site, written after a run, and opened as a model that is ready to be asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedgram.sites.unified import UnifiedSite, build_model
 
 @result.save.register
 def save(site: UnifiedSite, folder: Path, metrics: Mapping[str, float]) -> None:
-    """As :func:`fedgram.sites.saved.save`, of a site that has nothing of its own but the update."""
+    """Save a unified site as :func:`fedgram.sites.saved.save` does: it has nothing of its own but the update."""
     result.write_trained(site, folder, {})
     modelcard.write_site_card(
         folder / "adapter",
@@ -31,7 +31,7 @@ def save(site: UnifiedSite, folder: Path, metrics: Mapping[str, float]) -> None:
 
 
 def load(folder: str | Path, site: str | None = None) -> UnifiedModel:
-    """The unified model that a site ended with; the site's data are not needed.
+    """Load the unified model that a site ended with; the site's data are not needed.
 
     Args:
         folder: ``result`` of a site, or a folder above it.

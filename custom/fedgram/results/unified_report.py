@@ -1,4 +1,4 @@
-"""What a federation taught its unified sites: their own test questions and public prompts, before and after.
+"""A comparison of unified models before and after: their sites' own test questions, and public prompts.
 
 For where the results of all sites lie in one place, as after the simulator. Nothing here is sent.
 """
@@ -33,7 +33,7 @@ _NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model makes of the same questions and prompts.
+    """The answers and pictures of one model to the questions and prompts that all models get.
 
     Attributes:
         scores: metrics by site on its own test split.
@@ -71,7 +71,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
 
 
 def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Question]]) -> Shown:
-    """GenEval's pictures are made once, by the first site that has prompts: between sites only data differ."""
+    """Ask a model; GenEval's pictures are made once, by the first site with prompts: sites differ in data only."""
     scores, first = {}, next((site for site in sites if site.prompts), None)
     for site in sites:
         asked = site if site is first else dataclasses.replace(site, prompts=())
@@ -88,7 +88,7 @@ def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Q
 
 
 def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
-    """Test questions of every site: of each that begins otherwise the first one, not the best one."""
+    """Choose test questions of every site: the first, not the best, of those that begin alike."""
     found, begun = [], set()
     for site in sites:
         mine = []
@@ -102,7 +102,7 @@ def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
 
 
 def _prompts(sites: Sequence[UnifiedSite]) -> list[Prompt]:
-    """Spread over the skills of the first site that has prompts."""
+    """Choose prompts spread over the skills of the first site that has prompts."""
     prompts = next((site.prompts for site in sites if site.prompts), [])
     chosen = torch.linspace(0, len(prompts) - 1, _PICTURES).long().tolist() if prompts else []
     return [prompts[i] for i in chosen]
@@ -151,7 +151,7 @@ def _figure(questions: Sequence[Question], prompts: Sequence[Prompt], before: Sh
 
 
 def _folded(text: str) -> str:
-    """In two lines where it is long."""
+    """Fold a text into two lines where it is long."""
     words = text.split()
     return (
         text if len(text) < 20 else f"{' '.join(words[: len(words) // 2])}\n{' '.join(words[len(words) // 2 :])}"

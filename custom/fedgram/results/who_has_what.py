@@ -1,4 +1,4 @@
-"""Who has what: the items of each kind or concept at each site, as a table and as a picture."""
+"""A table and a picture of who has what: the items of each kind or concept at each site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READABLE = 15  # columns beyond which numbers no longer fit into the cells
 
 
 def table(counts: Mapping[str, Counter[str]]) -> Table:
-    """Sites below each other, the most frequent first to the right, sums at both ends."""
+    """Make a table: sites below each other, the most frequent first to the right, sums at both ends."""
     words = _words(counts)
     shown = Table(title="who has what", show_footer=True)
     shown.add_column("site", footer="all")
@@ -29,7 +29,7 @@ def table(counts: Mapping[str, Counter[str]]) -> Table:
 
 
 def draw(counts: Mapping[str, Counter[str]], path: Path, title: str) -> None:
-    """A PNG: a row for each site, a column for each kind or concept; darker for more of what a site has."""
+    """Draw a PNG: a row for each site, a column for each kind or concept; darker for more of what a site has."""
     words = _words(counts)
     numbers = np.array([[own[word] for word in words] for own in counts.values()], dtype=float)
     shares = numbers / np.maximum(numbers.sum(1, keepdims=True), 1)

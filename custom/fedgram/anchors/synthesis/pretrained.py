@@ -105,7 +105,7 @@ def diffusion_pipeline(name: str, prompts: Prompts, steps: int) -> Generator:
         noise = torch.Generator().manual_seed(seed)
         output = pipeline(prompt, num_inference_steps=steps, generator=noise)
         if any(getattr(output, "nsfw_content_detected", None) or ()):
-            raise AnchorError("the pipeline's safety checker blacked an image out", where=prompt)
+            raise AnchorError("the pipeline's safety checker blacked out an image", where=prompt)
         file = io.BytesIO()
         output.images[0].convert("RGB").save(file, "PNG")
         return file.getvalue()
