@@ -1,4 +1,4 @@
-"""What the geometry loss costs on top of a task step, and what alignment is left when it is computed rarely.
+"""The cost of the geometry loss on top of a task step, and the alignment that is left when it is computed rarely.
 
     python benchmarks/geometry_cost.py [--every 1 2 4 8] [--seeds 2] [--steps 40]
 
@@ -72,21 +72,21 @@ def federation(folder: Path) -> tuple[JobConfig, dict[str, SiteConfig]]:
 
 
 def variant(job: JobConfig, every: int, seed: int) -> JobConfig:
-    """``every`` = 0 is training without the geometry loss."""
+    """The job with the geometry loss in every n-th step; 0 is without it."""
     plain = to_dict(job)
     training = plain["training"] | ({"geometry_every": every} if every else {"geometry_weight": 0.0})
     return from_dict(JobConfig, plain | {"seed": seed, "training": training}, "variant")
 
 
 def alignment(job: JobConfig, sites: dict[str, SiteConfig], folder: Path) -> tuple[float, float]:
-    """Mean debiased CKA and P@1 over pairs of sites after a whole run."""
+    """The mean debiased CKA and P@1 over pairs of sites after a whole run."""
     sessions = {name: SiteSession(open_site(name, config, job), folder / name) for name, config in sites.items()}
     pairs = alignments(run_federation(sessions, job, folder / "server").together, job)
     return mean(p.cka for p in pairs), mean(p.retrieval for p in pairs)
 
 
 def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:
-    """Seconds of a step with the loss in every n-th step over seconds without: median of interleaved blocks."""
+    """The time of a step with the loss in every n-th step over that without: median of interleaved blocks."""
     slots = site.job.anchors.slots
     state = GlobalState(
         round=0,
@@ -107,11 +107,6 @@ def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]
     return {
         every: median(a / b for a, b in zip(times, seconds[0], strict=True)) for every, times in seconds.items()
     }
-
-
-def job_slots(site: Site) -> int:
-    """B."""
-    return site.job.anchors.slots
 
 
 def main() -> None:

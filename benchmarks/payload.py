@@ -66,7 +66,7 @@ _UP, _DOWN = WIRE_DTYPE.itemsize, torch.float32.itemsize
 
 @dataclass(frozen=True)
 class Payload:
-    """Bytes of one round and site."""
+    """The bytes of one round and site."""
 
     up: int
     down: int
@@ -77,19 +77,19 @@ class Payload:
 
 
 def low_rank(shapes: Shapes, rank: int) -> Payload:
-    """GeoLoRA, FFA-LoRA, and GeoDoRA with private m: A is rebuilt from a seed and B alone travels."""
+    """The bytes of GeoLoRA, FFA-LoRA, and GeoDoRA with private m: A is rebuilt from a seed and B alone travels."""
     count = rank * sum(d_out for d_out, _, _ in shapes.values())
     return Payload(_UP * count, _DOWN * count)
 
 
 def low_rank_with_m(shapes: Shapes, rank: int) -> Payload:
-    """GeoDoRA with averaged m."""
+    """The bytes of GeoDoRA with averaged m."""
     b, m = low_rank(shapes, rank), _DOWN * sum(d_out for d_out, _, _ in shapes.values())
     return Payload(b.up + m, b.down + m)
 
 
 def lora_with_a(shapes: Shapes, rank: int) -> Payload:
-    """FedAvg on LoRA ("fedit"): A and B travel."""
+    """The bytes of FedAvg on LoRA ("fedit"): A and B travel."""
     count = rank * sum(d_out + d_in for d_out, _, d_in in shapes.values())
     return Payload(_UP * count, _DOWN * count)
 
@@ -102,13 +102,13 @@ WAYS: dict[str, Callable[[Shapes, int], Payload]] = {
 
 
 def full(parameters: int) -> Payload:
-    """Every weight in bf16, there and back."""
+    """The bytes of full fine-tuning: every weight in bf16, there and back."""
     return Payload(_UP * parameters, _UP * parameters)
 
 
 @cache
 def parts(name: str) -> dict[str, tuple[Shapes, int]]:
-    """Adapted layers (at rank 1) and number of weights of what may be trained: tower, head, and both.
+    """The adapted layers (at rank 1) and the number of weights of tower, head, and both.
 
     The tower's weights are those of its layers with embeddings and output; the head's, query tokens and diffusion
     transformer. The frozen encoders and the decoder would not travel in full fine-tuning either.
@@ -135,7 +135,7 @@ def _adapted(model: nn.Module, targets: tuple[str, ...]) -> Shapes:
 
 
 def table(name: str, part: str) -> str:
-    """Markdown: a row a rank and a way, in MB, and how many times less that is than full fine-tuning."""
+    """A table in Markdown: MB by rank and way, and how many times less that is than full fine-tuning."""
     shapes, parameters = parts(name)[part]
     whole = full(parameters)
     lines = [
@@ -155,7 +155,7 @@ def table(name: str, part: str) -> str:
 
 
 def draw(path: Path) -> None:
-    """Bytes of a round, there and back, over ranks; a tenth of full fine-tuning is marked."""
+    """Draw the bytes of a round, there and back, over ranks; a tenth of full fine-tuning is marked."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(MODELS), sharey=True), MODELS, strict=True):
         shapes, parameters = parts(name)["tower and head"]

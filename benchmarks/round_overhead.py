@@ -1,4 +1,4 @@
-"""What a round costs when there is next to nothing to train: FLARE, processes, checks, aggregation, files.
+"""The cost of a round with next to nothing to train: FLARE, processes, checks, aggregation, files.
 
     python benchmarks/round_overhead.py [--rounds 20]
 
@@ -44,7 +44,7 @@ def on_federation(run: toy.Toy, folder: Path) -> Path:
 
 
 def summary(results: Path) -> dict[str, Any]:
-    """Seconds of the rounds, from the server's own record of them."""
+    """The seconds of the rounds, from the server's own record of them."""
     records = json.loads((results / "metrics.json").read_text())["rounds"]
     seconds = [record["seconds"] for record in records[1:]]
     training = [max(metrics["seconds"] for metrics in record["metrics"].values()) for record in records[1:]]
@@ -58,7 +58,7 @@ def summary(results: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run both and print JSON."""
+    """Run the simulator and the federation, and print JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds

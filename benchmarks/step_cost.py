@@ -1,4 +1,4 @@
-"""What a GeoDoRA training step costs against stock PEFT LoRA and stock PEFT DoRA, in time and in peak memory.
+"""The time and peak memory of a GeoDoRA training step against stock PEFT LoRA and stock PEFT DoRA.
 
     python benchmarks/step_cost.py [--device cuda] [--quick]
 
@@ -56,7 +56,7 @@ def build(method: str, width: int, device: str) -> nn.Module:
 
 
 def step(model: nn.Module, x: torch.Tensor, direction: torch.Tensor) -> None:
-    """Forward and backward; gradients stay allocated from one step to the next, as in training."""
+    """Go forward and backward; gradients stay allocated from one step to the next, as in training."""
     model.zero_grad(set_to_none=False)
     x.grad = None
     (model(inputs_embeds=x).last_hidden_state * direction).sum().backward()
@@ -69,7 +69,7 @@ def inputs(width: int, tokens: int, device: str) -> tuple[torch.Tensor, torch.Te
 
 
 def times(width: int, tokens: int, device: str, rounds: int) -> dict[str, float]:
-    """Time of GeoDoRA over that of each stock method: median over rounds."""
+    """The time of GeoDoRA over that of each stock method: median over rounds."""
     models = {method: build(method, width, device) for method in METHODS}
     x, direction = inputs(width, tokens, device)
     seconds: dict[str, list[float]] = {method: [] for method in METHODS}
@@ -89,7 +89,7 @@ def times(width: int, tokens: int, device: str, rounds: int) -> dict[str, float]
 
 
 def peak_bytes(method: str, width: int, tokens: int, device: str) -> int:
-    """Bytes that two steps add, at their peak, to the built model."""
+    """The bytes that two steps add, at their peak, to the built model."""
     model = build(method, width, device)
     x, direction = inputs(width, tokens, device)
     if device == "cuda":
@@ -110,7 +110,7 @@ def resident(field: str) -> int:
 
 
 def memory(width: int, tokens: int, device: str) -> float:
-    """Peak memory of GeoDoRA over that of PEFT LoRA, each in its own process."""
+    """The peak memory of GeoDoRA over that of PEFT LoRA, each in its own process."""
     peaks = []
     for method in ("geo_dora", "peft_lora"):
         command = [sys.executable, __file__, "--device", device, "--peak", f"{method}x{width}x{tokens}"]
@@ -120,6 +120,7 @@ def memory(width: int, tokens: int, device: str) -> float:
 
 
 def main() -> None:
+    """Measure, print a table and JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="width 512 only, few rounds")

@@ -1,4 +1,4 @@
-"""Tokens from the cache against tokenising again.
+"""The time of reading tokens from the cache against tokenising again.
 
     python benchmarks/token_cache.py [--repeats 5]
 
@@ -29,7 +29,7 @@ GOAL = 10
 
 
 def measure(site_file: Path, repeats: int) -> dict[str, float | int | str]:
-    """Seconds without and with the cache, for all samples of a site."""
+    """The seconds without and with the cache, for all samples of a site."""
     config = read_site_config(site_file)
     modality = modalities.load(config.modality)
     samples = read_samples(config, modality)

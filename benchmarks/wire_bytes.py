@@ -1,4 +1,4 @@
-"""Bytes that a site sends in one round: GeoDoRA against FedAvg-LoRA with trained A and against the full model.
+"""The bytes that a site sends in a round: GeoDoRA against FedAvg-LoRA with trained A and the full model.
 
     python benchmarks/wire_bytes.py
 
@@ -49,7 +49,7 @@ BACKBONES: dict[str, PreTrainedConfig] = {
 
 
 def adapted(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """(d_out, d_in) of the linear layers that ``all-linear`` adapts, by name."""
+    """The (d_out, d_in) of the linear layers that ``all-linear`` adapts, by name."""
     return {
         name: (layer.out_features, layer.in_features)
         for name, layer in model.named_modules()
@@ -58,7 +58,7 @@ def adapted(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def update(shapes: dict[str, tuple[int, int]]) -> SiteUpdate:
-    """What a site with these layers sends in a round."""
+    """The reply of a site with these layers."""
     metrics: dict[str, float] = {"loss": 0.5, "task_loss": 0.5, "cka": 0.5, "accuracy": 0.5, "seconds": 0.5}
     delta = {
         f"base_model.model.{k}": torch.zeros(d_out, RANK, dtype=WIRE_DTYPE) for k, (d_out, _) in shapes.items()
@@ -79,13 +79,13 @@ def update(shapes: dict[str, tuple[int, int]]) -> SiteUpdate:
 
 
 def serialised(model: FLModel) -> int:
-    """Bytes of a reply as FLARE serialises it."""
+    """The bytes of a reply as FLARE serialises it."""
     fobs.register(TensorDecomposer)
     return len(fobs.dumps(FLModelUtils.to_shareable(model)))
 
 
 def measure(config: PreTrainedConfig) -> dict[str, float]:
-    """Bytes and ratios for one backbone."""
+    """The bytes and ratios for one backbone."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     shapes = adapted(model)
@@ -104,7 +104,7 @@ def measure(config: PreTrainedConfig) -> dict[str, float]:
 
 
 def rounding() -> float:
-    """Relative Frobenius error of a Gaussian matrix in WIRE_DTYPE."""
+    """The relative Frobenius error of a Gaussian matrix in WIRE_DTYPE."""
     delta = torch.randn(4096, RANK, generator=torch.Generator().manual_seed(0))
     return ((delta.to(WIRE_DTYPE).float() - delta).norm() / delta.norm()).item()
 

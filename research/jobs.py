@@ -1,4 +1,4 @@
-"""The settings of the jobs that the studies run: those that a user would get, so that tables show the same."""
+"""The settings of the jobs that the studies run: those that a user would get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs trials in processes of their own: a few at once, none begun after a while, each result kept at once."""
+"""Trials run in processes of their own: a few at once, none begun after a while, each result kept at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_all(
     workers: int,
     minutes: float,
 ) -> list[Trial]:
-    """Carry trials out; what fails is named and returned, and the others go on.
+    """Carry trials out; those that fail are named and returned, and the others go on.
 
     Args:
         work: makes a row; called in another process, so it must be importable.

@@ -24,13 +24,13 @@ def read(path: Path) -> Rows:
 
 
 def done(path: Path, kind: type[Run]) -> set[Run]:
-    """The runs that have a row."""
+    """The runs that have a row in a table."""
     names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
     return {kind(**{name: row[name] for name in names}) for row in read(path)}
 
 
 def append(path: Path, run: Any, row: Row, *, order: Sequence[str]) -> None:
-    """Add a row, and sort by these columns; the file is replaced at once."""
+    """Add a row to a table, sorted by these columns; the file is replaced at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = {**asdict(run), **{name: round(value, 6) for name, value in row.items()}}
     part = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Runs studies, and goes on where it stopped.
+"""The studies of methods: every run that is missing from the tables of results is carried out.
 
     python -m research.evidence [STUDY …] [--workers 2] [--folder FOLDER] [--results research/results]
 
@@ -23,7 +23,7 @@ FOLDER = Path("~/.cache/fedgram/evidence").expanduser()
 
 
 def main() -> None:
-    """Run what is missing; a run that fails is named, and the others go on."""
+    """Carry out the runs that are missing; a run that fails is named, and the others go on."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("studies", nargs="*", default=["quick"], metavar="STUDY", help=", ".join(STUDIES))
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def carry_out(study: str, folder: Path, results: Path, workers: int, minutes: float) -> list[Experiment]:
-    """Run what is missing of a study; returns what failed."""
+    """Carry out the runs of a study that are missing; returns those that failed."""
     path = results / f"{study}.csv"
     there = done(path, Experiment)
     missing = [experiment for experiment in dict.fromkeys(STUDIES[study]()) if experiment not in there]

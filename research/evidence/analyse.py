@@ -29,7 +29,7 @@ _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def cell(rows: Rows, measure: str) -> str:
-    """Mean ± half of the interval, or a dash; bytes in kB."""
+    """The mean of a measure ± half of its interval, or a dash; bytes in kB."""
     found = [value / 1000 if measure in _BYTES else value for value in values(rows, measure)]
     if not found:
         return "–"
@@ -38,7 +38,7 @@ def cell(rows: Rows, measure: str) -> str:
 
 
 def best_baseline(rows: Rows, measure: str) -> str | None:
-    """The baseline with the highest mean."""
+    """The baseline with the highest mean of a measure."""
     means = {
         method: np.mean(values(own, measure))
         for (method,), own in groups(rows, "method").items()
@@ -48,13 +48,13 @@ def best_baseline(rows: Rows, measure: str) -> str | None:
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """A table in Markdown."""
     rule = ["---", *("---:" for _ in header[1:])]
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *lines))
 
 
 def by_method(rows: Rows, measures: Sequence[str], order: Sequence[str] = ()) -> str:
-    """One line a method; ▲ and ▼: one of ours differs from the best baseline (paired t-test, p < 0.05)."""
+    """A table with a line a method; ▲, ▼: one of ours differs from the best baseline (paired t-test, p < 0.05)."""
     found = {method: own for (method,), own in groups(rows, "method").items()}
     lines = []
     for method in [m for m in order or found if m in found]:
@@ -74,7 +74,7 @@ def by_federation(rows: Rows, table: Callable[[Rows], str]) -> str:
 
 
 def costs() -> str:
-    """Bytes and time, where nothing but the method differs: of several seeds on a shared machine, the fastest."""
+    """A table of bytes and time by method, the same in all else; the time is that of the fastest seed."""
     rows = [row for row in read(RESULTS / "methods.csv") if row["federation"] == "synthetic"]
     found = {method: own for (method,), own in groups(rows, "method").items()}
     lines = []
@@ -92,7 +92,7 @@ def costs() -> str:
 
 
 def difference(rows: Rows, method: str, reference: str, measure: str) -> str:
-    """Mean over the seeds of both, ± half of the 95 % interval where there are two, or a dash.
+    """The mean difference of two methods on the same seeds, ± half of its 95 % interval, or a dash.
 
     A seed is a world of its own here, so methods differ less between seeds than worlds do.
     """
@@ -104,7 +104,7 @@ def difference(rows: Rows, method: str, reference: str, measure: str) -> str:
 
 
 def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
-    """One line a method: its :func:`difference` to another."""
+    """A table with a line a method: its :func:`difference` to one of them."""
     lines = [
         [method, *(difference(rows, method, reference, measure) for measure in measures), str(len(own))]
         for (method,), own in groups(rows, "method").items()
@@ -114,7 +114,7 @@ def by_difference(rows: Rows, measures: Sequence[str], reference: str) -> str:
 
 
 def by_case(study: str, keys: Sequence[str], measures: Sequence[str], plain: Sequence[str] = ()) -> str:
-    """For every combination of some columns what training alone reaches, and how far the others are from it.
+    """A table by some columns: the measures of training alone, and the differences of the other methods to it.
 
     Args:
         plain: measures that are no differences.
@@ -136,7 +136,7 @@ def _plain(value: object) -> str:
 
 
 def ablations() -> str:
-    """Every setting against the default, and training alone."""
+    """A table a federation: every setting against the default, and training alone."""
     rows = [row for row in _with_ablations() if row["method"] in (*OURS, "local") or ":" in row["method"]]
     changed = {row["federation"] for row in rows if ":" in row["method"]}
     shown = [row for row in rows if row["federation"] in changed]
@@ -144,7 +144,7 @@ def ablations() -> str:
 
 
 def rates() -> str:
-    """Methods at several learning rates against training alone at its own, where the world is made."""
+    """A table of methods at several learning rates against training alone at its own, on the made federation."""
     made = [row for row in _with_ablations() if row["federation"] == "synthetic"]
     return by_difference([row for row in made if rate_of(row["method"])], MEASURES, "local")
 
@@ -154,7 +154,7 @@ def _with_ablations() -> Rows:
 
 
 def grouped(study: str, keys: Sequence[str], measures: Sequence[str]) -> str:
-    """One line for every combination of some columns, with the number of its seeds."""
+    """A table with a line for every combination of some columns, and the number of its seeds."""
     lines = [
         [*map(_plain, key), *(cell(rows, measure) for measure in measures), str(len(rows))]
         for key, rows in groups(read(RESULTS / f"{study}.csv"), *keys).items()
@@ -191,7 +191,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def fill(page: str) -> str:
-    """A page with its tables as the rows say.
+    """The text of a page with every table filled from the rows.
 
     Raises:
         KeyError: a block of an unknown name.

@@ -13,7 +13,7 @@ from fedgram.training.local import batches
 
 
 def train(sites: Mapping[str, Site]) -> dict[str, Site]:
-    """One shared update (LoRA, A and B), a linear adapter and a head a site; every step sees a batch of each site.
+    """Train one shared update (LoRA, A and B), and an adapter and a head a site; a step sees a batch of each site.
 
     The optimiser takes as many steps as a site of a federation does, on the sum of the sites' losses, so that
     every site's data are seen as often, and no step waits for a round to be averaged.

@@ -1,4 +1,4 @@
-"""One run: a method on a federation with a seed, and what is measured of it."""
+"""One run: a method on a federation with a seed, and its measures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ORDER = ("split", "federation", "sites", "alpha", "broken", "pairs", "method", "
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is run; its fields are the first columns of a table of results.
+    """A run to be carried out; its fields are the first columns of a table of results.
 
     Attributes:
         federation: one of the modules in :mod:`research.evidence.federations`.
@@ -57,7 +57,7 @@ class Experiment:
 
 
 def run(experiment: Experiment, folder: Path) -> Row:
-    """Train and measure.
+    """Train on a federation and measure: the row of one experiment.
 
     Args:
         folder: of the federations' files, which are written where they are missing.
@@ -126,12 +126,12 @@ def _broken(federation: Federation, home: Path, broken: str, seed: int) -> Feder
 
 
 def victim_of(federation: Federation) -> str:
-    """The site that is spoilt where one is."""
+    """The name of the site that is spoilt in a federation that is broken by one."""
     return next((name for name in federation.sites if kind_of(name) == VICTIM), next(iter(federation.sites)))
 
 
 def _costs(outcome: Outcome, victim: str) -> Row:
-    """Bytes of tensors a site and round, how much of the updates the mean keeps, and who weighs how much."""
+    """The bytes a site and round, the share of the updates that the mean keeps, and the weights of sites."""
     records = outcome.server.records
     sites = sorted({name for record in records for name in record.shares})
     row = {
@@ -149,12 +149,12 @@ def _costs(outcome: Outcome, victim: str) -> Row:
 
 
 def state_bytes(state: GlobalState) -> int:
-    """Bytes of the tensors that the server sends to a site in a round."""
+    """The bytes of the tensors that the server sends to a site in a round."""
     tensors = (*state.B.values(), *state.m.values(), *state.extra.values(), state.consensus)
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def quiet() -> None:
-    """One core a run: several of them run at once, and results do not depend on how many."""
+    """Give a run one core: several of them run at once, and results do not depend on how many."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

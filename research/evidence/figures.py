@@ -39,7 +39,7 @@ MEASURED = ("accuracy", "r@1", "zero-shot")
 
 
 def methods(rows: Rows) -> Any:
-    """Retrieval, zero-shot naming and the own task of every method, by federation."""
+    """A figure of retrieval, zero-shot naming and the own task of every method, by federation."""
     federations = groups(rows, "federation")
     present = {row["method"] for row in rows}
     order = [m for m in (CENTRAL, *BASELINES, *OURS) if m in present]
@@ -56,7 +56,7 @@ def methods(rows: Rows) -> Any:
 
 
 def overall(rows: Rows) -> Any:
-    """How far each method is from training alone, over all federations and seeds."""
+    """A figure of the differences between each method and training alone, over all federations and seeds."""
     found = pooled(rows)
     present = [method for (method,) in groups(found, "method")]
     order = [m for m in (CENTRAL, *BASELINES, *CREDIT, *OURS) if m in present and m != "local"]
@@ -69,18 +69,18 @@ def overall(rows: Rows) -> Any:
 
 
 def anchors(rows: Rows) -> Any:
-    """What more anchors bring, by method."""
+    """A figure of retrieval and alignment by the number of anchors, a curve a method."""
     return _curves(rows, lambda row: int(row["broken"].split()[0]), "training anchors", "method", ("r@1", "cka"))
 
 
 def bridges(rows: Rows) -> Any:
-    """What pairs bring, by the number of anchors."""
+    """A figure of retrieval by the number of pairs, a curve for each number of anchors."""
     named = [{**row, "anchors": row["broken"].replace(" left", "")} for row in rows]
     return _curves(named, lambda row: row["pairs"], "pairs at one site", "anchors", ("bridged r@1", "other r@1"))
 
 
 def partitions(rows: Rows) -> Any:
-    """What skew does to the lead over training alone: a point a seed, a line through the means."""
+    """A figure of the lead over training alone by skew: a point a seed, a line through the means."""
     cases, skews = groups(rows, "sites"), sorted({row["alpha"] for row in rows})
     methods = sorted({row["method"] for row in rows} - {"local"})
     figure, axes = plt.subplots(len(cases), 2, figsize=(9, 0.5 + 2.6 * len(cases)), squeeze=False)
@@ -103,7 +103,7 @@ def partitions(rows: Rows) -> Any:
 
 
 def controls(rows: Rows) -> Any:
-    """What is left of the lead over training alone, and of the spoilt site's share, where something is broken."""
+    """A figure of the lead over training alone, and of the spoilt site's share, where something is broken."""
     cases = [*groups(rows, "federation", "broken")]
     figure, (lead, share) = plt.subplots(1, 2, figsize=(11, 0.8 + 0.35 * len(cases)), sharey=True)
     for place, (federation, broken) in enumerate(cases):
@@ -123,7 +123,7 @@ def controls(rows: Rows) -> Any:
 
 
 def ablations(rows: Rows) -> Any:
-    """What each setting changes of the default, on the same seeds."""
+    """A figure of the differences between each setting and the default, on the same seeds."""
     made = [row for row in rows if row["federation"] == "synthetic" and row["method"] != CENTRAL]
     names = [m for (m,) in groups(made, "method") if m.startswith("geodora:") or m == "geolora"]
     figure, axes = plt.subplots(1, 2, figsize=(11, 0.8 + 0.22 * len(names)), sharey=True)
@@ -135,7 +135,7 @@ def ablations(rows: Rows) -> Any:
 
 
 def credit(rows: Rows) -> Any:
-    """Which part of GeoDoRA its lead over training alone comes from, on every federation."""
+    """A figure of the parts of GeoDoRA from which its lead over training alone comes, by federation."""
     order = [m for m in (*CREDIT, "geodora") if any(row["method"] == m for row in rows)]
     federations = groups(rows, "federation")
     size = (3.2 * len(federations), 5)
@@ -149,14 +149,14 @@ def credit(rows: Rows) -> Any:
 
 
 def rates(rows: Rows) -> Any:
-    """Who takes a larger learning rate: retrieval and own task by its multiple of the jobs' own."""
+    """A figure of retrieval and own task by the multiple of the jobs' own learning rate."""
     found = [(row, rate_of(row["method"])) for row in rows if row["federation"] == "synthetic"]
     named = [{**row, "job": rate[0], "times": rate[1]} for row, rate in found if rate]
     return _curves(named, lambda row: row["times"], "× learning rate", "job", ("r@1", "accuracy"))
 
 
 def rate_of(method: str) -> tuple[str, int] | None:
-    """Job and multiple of the learning rate, where several were tried and nothing else is changed."""
+    """The job and the multiple of its learning rate, where several were tried and nothing else is changed."""
     job, _, change = method.partition(": ")
     if f"{job}: {RATE}5" not in ABLATIONS or (change and not change.removeprefix(RATE).isdigit()):
         return None
@@ -164,7 +164,7 @@ def rate_of(method: str) -> tuple[str, int] | None:
 
 
 def costs(rows: Rows) -> Any:
-    """What a method sends, and what that buys in retrieval."""
+    """A figure of retrieval by the bytes that a method sends."""
     made = [row for row in rows if row["federation"] == "synthetic" and row["method"] != CENTRAL]
     figure, axis = plt.subplots(figsize=(6, 3.6))
     for (name,), own in groups(made, "method").items():
@@ -180,7 +180,7 @@ def costs(rows: Rows) -> Any:
 
 
 def fedumm(rows: Rows) -> Any:
-    """What more clients and more skew cost a unified model at equal compute, and what bytes buy on four sites."""
+    """A figure of a unified model by clients and skew at equal compute, and by bytes on four sites."""
     figure, (answers, pictures, sent) = plt.subplots(1, 3, figsize=(13, 3.4))
     grid = [row for row in rows if (row["method"], row["rank"], row["rounds"]) == ("fedit", 16, 10)]
     named = [{**row, "skew": "central" if row["clients"] == 1 else f"α = {row['alpha']:g}"} for row in grid]
@@ -215,7 +215,7 @@ def _curves(
 
 
 def _lines(axis: Any, rows: Rows, at: Callable[[Mapping[str, Any]], float], by: str, measure: str) -> None:
-    """One line for each value of a column, over where ``at`` puts a row."""
+    """Draw a line for each value of a column, over the places that ``at`` gives the rows."""
     for (name,), own in groups(rows, by).items():
         places = sorted({at(row) for row in own})
         found = [interval(values([row for row in own if at(row) == place], measure)) for place in places]
@@ -231,7 +231,7 @@ def _leads(
     measure: str,
     colour: Callable[[str], str] = lambda _: "tab:red",
 ) -> None:
-    """How far each method is from another on the same seeds, the first on top."""
+    """Draw the difference of each method to one of them on the same seeds, the first on top."""
     for place, method in enumerate(reversed(order)):
         _point(axis, differences(rows, method, reference, measure), place, color=colour(method))
     axis.axvline(0, color="black", linewidth=0.8)

@@ -1,4 +1,4 @@
-"""What is measured after a run, on samples and anchors that no training has seen.
+"""The measures of a run, on samples and anchors that no training has seen.
 
 Everything is averaged over the sites, or over the pairs of sites of different modalities: a run is one row.
 """
@@ -58,7 +58,7 @@ def measure(
 
 
 def accuracies(evaluations: Mapping[str, SiteEvaluation]) -> Row:
-    """Accuracy of the sites' own tasks: their mean, and that of each modality as ``accuracy/<kind>``."""
+    """The accuracy of the sites' own tasks: its mean, and that of each modality as ``accuracy/<kind>``."""
     kinds: dict[str, list[float]] = {}
     for name, evaluation in evaluations.items():
         if "accuracy" in evaluation.metrics:  # a split may be empty
@@ -68,7 +68,7 @@ def accuracies(evaluations: Mapping[str, SiteEvaluation]) -> Row:
 
 
 def alignment(a: SiteEvaluation, b: SiteEvaluation) -> Row:
-    """Debiased CKA and mutual k-NN over the held-out anchors of both, with those of shuffled anchors beside them.
+    """Debiased CKA and mutual k-NN over the held-out anchors of two sites, and of shuffled anchors beside them.
 
     ``…/null`` is the mean over permutations of one side, ``…/above`` the share of permutations that score less.
     """
@@ -94,7 +94,7 @@ def _knn(x: Tensor, y: Tensor) -> float:
 
 
 def retrieval(query: Embedded, gallery: Embedded) -> Row:
-    """Whether a sample of the right concept is found at a site of another modality.
+    """The retrieval of samples of the right concept at a site of another modality.
 
     ``r@k`` among the first k and ``map`` in anchor coordinates, ``raw r@1`` by plain cosines, ``chance`` of r@1.
     Nothing where no query has a concept that is offered.
@@ -110,7 +110,7 @@ def retrieval(query: Embedded, gallery: Embedded) -> Row:
 
 
 def recall(similarity: Tensor, truth: Sequence[str], offered: Sequence[str], rows: Sequence[int], k: int) -> float:
-    """Share of the queries for which the right concept is among the k most similar."""
+    """The share of queries for which the right concept is among the k most similar."""
     best = similarity.topk(min(k, similarity.shape[1]), dim=1).indices
     return mean(any(offered[j] == truth[i] for j in best[i].tolist()) for i in rows)
 
@@ -118,7 +118,7 @@ def recall(similarity: Tensor, truth: Sequence[str], offered: Sequence[str], row
 def zero_shot(
     sites: Mapping[str, Site], embedded: Mapping[str, Embedded], pairs: Sequence[tuple[str, str]]
 ) -> Row:
-    """Samples of concepts whose labels their own site never saw, named by the labels of another modality."""
+    """The naming of samples by another modality's labels, where their own site saw no label of their concept."""
     named = {name: crossmodal.trained_concepts(site) for name, site in sites.items()}
     taught: dict[str, Embedded] = {}
     rows = []
@@ -147,6 +147,6 @@ def truth_alignment(evaluation: SiteEvaluation, latents: np.ndarray) -> float:
 
 
 def _mean(rows: Sequence[Row]) -> Row:
-    """Column by column, over the rows that have it."""
+    """The mean of each column over the rows that have it."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: mean(row[name] for row in rows if name in row) for name in names}

@@ -1,4 +1,4 @@
-"""The methods by the names that tables give them: a job, and what an ablation changes of its settings."""
+"""The methods by the names that tables give them: a job, and the settings that an ablation changes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from research.rows import Rows
 
 @dataclass(frozen=True)
 class Paired:
-    """Two methods on the same seeds.
+    """A comparison of two methods on the same seeds.
 
     Attributes:
         differences: by seed.
@@ -30,7 +30,7 @@ class Paired:
 
 
 def values(rows: Rows, measure: str) -> list[float]:
-    """Of one measure, in the rows that have it."""
+    """The values of one measure, in the rows that have it."""
     return [row[measure] for row in rows if measure in row]
 
 
@@ -43,7 +43,7 @@ def groups(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Rows]:
 
 
 def pooled(rows: Rows) -> Rows:
-    """Rows of the methods that were run on every federation; a seed of one federation is a seed of its own."""
+    """The rows of methods that were run on every federation; a seed of one federation is a seed of its own."""
     federations = groups(rows, "federation").keys()
     return [
         {**row, "seed": (row["federation"], row["seed"])}
@@ -54,14 +54,14 @@ def pooled(rows: Rows) -> Rows:
 
 
 def interval(found: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval over seeds (Student's t); NaN for a single seed."""
+    """The mean over seeds and half the width of its 95 % interval (Student's t); NaN for a single seed."""
     n = len(found)
     half = float(stats.t.ppf(0.975, n - 1)) * float(np.std(found, ddof=1)) / n**0.5 if n > 1 else float("nan")
     return float(np.mean(found)), half
 
 
 def differences(rows: Rows, method: str, baseline: str, measure: str) -> list[float]:
-    """A method minus a baseline, for each of the seeds that both have."""
+    """The differences of a measure between a method and a baseline, for each of the seeds that both have."""
     by_seed = [
         {row["seed"]: row[measure] for row in rows if row["method"] == name and measure in row}
         for name in (method, baseline)
@@ -70,7 +70,7 @@ def differences(rows: Rows, method: str, baseline: str, measure: str) -> list[fl
 
 
 def paired(rows: Rows, method: str, baseline: str, measure: str) -> Paired | None:
-    """A method against a baseline over the seeds that both have; None for fewer than two."""
+    """The paired test of a method against a baseline over the seeds that both have; None for fewer than two."""
     difference = np.array(differences(rows, method, baseline, measure))
     if len(difference) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Which experiments answer which question; every study is one table of results in `research/results`."""
+"""The studies: experiments that answer one question, and fill one table of results in `research/results`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CLOSE = ("local", *(f"{method}{change}" for method in OURS for change in ("", f"
 def grid(
     federations: Sequence[str], methods: Sequence[str], seeds: Sequence[int] = SEEDS, **fixed: object
 ) -> list[Experiment]:
-    """Every method on every federation with every seed."""
+    """The experiments of every method on every federation with every seed."""
     return by_seed(
         [
             Experiment(federation, method, seed, **fixed)  # pyright: ignore[reportArgumentType]
@@ -53,12 +53,12 @@ def grid(
 
 
 def by_seed(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The first seed of everything comes first: a study that is stopped is thin, not lopsided."""
+    """The experiments sorted by seed: a study that is stopped is thin, not lopsided."""
     return sorted(experiments, key=lambda experiment: experiment.seed)
 
 
 def partitions() -> list[Experiment]:
-    """More sites, and sites that see some concepts more than others."""
+    """The experiments with more sites, and with sites that see some concepts more than others."""
     found = []  # four sites have one modality each, and nothing to deal
     for sites, alpha in product((8, 16), (EVEN, 0.5, 0.1)):
         found += grid((MADE,), ("local", "per_modality", "fedit", "geodora"), sites=sites, alpha=alpha)
@@ -66,7 +66,7 @@ def partitions() -> list[Experiment]:
 
 
 def controls() -> list[Experiment]:
-    """What must not work, and what must not break it."""
+    """The experiments with broken federations: those that must not work, and those that must."""
     uniform, printed = "geodora: uniform weights", "geodora: LAP as printed"
     found = []
     for broken in [b for b in get_args(Broken) if b != "nothing"]:  # that is in the other studies
@@ -80,7 +80,7 @@ def controls() -> list[Experiment]:
 
 
 def anchors() -> list[Experiment]:
-    """How many anchors are enough."""
+    """The experiments with few anchors: how many are enough."""
     found = []
     for count in (6, 12, 18, 24):
         found += grid((MADE,), ("local", "geodora: λ=0", "geodora"), broken=f"{count} anchors left")
@@ -88,7 +88,7 @@ def anchors() -> list[Experiment]:
 
 
 def bridges() -> list[Experiment]:
-    """What pairs at one site are worth, beside what anchors are worth."""
+    """The experiments with pairs at one site, and with fewer anchors."""
     found = []
     for left, pairs in product((6, 12, 24), (0, 20, 60, 180)):
         found += grid((MADE,), ("geodora",), broken=f"{left} anchors left", pairs=pairs)

@@ -1,4 +1,4 @@
-"""Runs the study of FedUMM, and goes on where it stopped.
+"""The study of FedUMM: every run that is missing from its table of results is carried out.
 
     python -m research.fedumm [--workers 2] [--minutes 600] [--folder FOLDER] [--results research/results]
 
@@ -25,7 +25,7 @@ ORDER = tuple(field.name for field in fields(Trial))
 
 
 def trials() -> list[Trial]:
-    """Base, ceiling, the paper's grid and the floor; then methods, ranks and rounds on four sites of α = 0.5."""
+    """All trials: base, ceiling, the paper's grid and the floor; then methods, ranks and rounds on four sites."""
     grid = [(1, inf), *product((4, 16, 2, 8), (0.1, inf, 0.5, 1.0))]
     found = []
     for seed in SEEDS:
@@ -40,7 +40,7 @@ def trials() -> list[Trial]:
 
 
 def main() -> None:
-    """Run what is missing; a run that fails is named, and the others go on."""
+    """Carry out the trials that are missing; a trial that fails is named, and the others go on."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--minutes", type=float, default=inf, help="start no run after so many minutes")

@@ -1,4 +1,4 @@
-"""One run of FedUMM on rendered scenes: how sites are dealt, how they train, how all models are tested alike."""
+"""One run of FedUMM on rendered scenes: sites are dealt, they train, and all models are tested alike."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _JUDGED = 4  # sites whose own models are tested, where every site has its own
 
 @dataclass(frozen=True)
 class Trial:
-    """What is run; its fields are the first columns of the table of results.
+    """A run to be carried out; its fields are the first columns of the table of results.
 
     Attributes:
         clients: sites; 1 is central training.
@@ -61,7 +61,7 @@ class Trial:
 
 
 def run(trial: Trial, folder: Path) -> dict[str, float]:
-    """Train and test on scenes that nobody trained on.
+    """Train, and test on scenes that nobody trained on: the row of one trial.
 
     Args:
         folder: of the drawn data; what is there is not drawn again.
@@ -101,7 +101,7 @@ def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
 
 
 def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
-    """Soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
+    """A site's soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
     tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
     return local.evaluate(tested, "test")
 
@@ -147,14 +147,14 @@ def _shares(trial: Trial, folder: Path) -> Mapping[str, Path]:
 
 
 def _test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
-    """Scenes of another seed, the same for every run of this one."""
+    """The test: scenes and prompts of another seed, alike for every run of this one."""
     drawn = _drawn(folder, _PUBLIC + seed, _TEST)
     items = Items(tuple(read_vqa(drawn / "vqa")), tuple(read_captions(drawn / "captions" / TABLE)))
     return items, _evenly(make_prompts(WORLD, _PICTURES, _PUBLIC + seed))
 
 
 def _evenly(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """As many pictures of every skill: a skill with few prompts has several pictures of each."""
+    """The prompts, so often that every skill has as many pictures: several of each prompt of a skill with few."""
     skills: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         skills.setdefault(prompt.tag, []).append(prompt)
@@ -175,6 +175,6 @@ def _drawn(folder: Path, seed: int, count: int) -> Path:
 
 
 def quiet() -> None:
-    """One core a run."""
+    """Give a run one core."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

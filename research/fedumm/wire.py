@@ -1,4 +1,4 @@
-"""Bytes of one reply of the study's unified site as FLARE serialises it, against all weights in bf16.
+"""The bytes of one reply of the study's unified site as FLARE serialises it, against all weights in bf16.
 
 python -m research.fedumm.wire [FOLDER]
 """
@@ -27,7 +27,7 @@ CASES: tuple[tuple[str, int], ...] = (("fedit", 4), ("fedit", 16), ("fedit", 64)
 
 
 def main(folder: Path) -> dict[str, int]:
-    """Bytes by what is sent, of one site after one round."""
+    """The bytes of the replies of one site after one round, by method and rank."""
     quiet()
     found = {}
     for method, rank in CASES:

@@ -1,1 +1,1 @@
-"""Makes the embedded small Janus from rendered scenes: ``python -m research.pretraining FOLDER``."""
+"""Pre-training of the small Janus that comes with the package, on rendered scenes."""

@@ -1,4 +1,4 @@
-"""Make the embedded small Janus again: ``python -m research.pretraining FOLDER``."""
+"""The embedded small Janus, made again: ``python -m research.pretraining FOLDER``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(
     stages: Sequence[language.Stage] = language.STAGES,
     pool: int = 6000,
 ) -> None:
-    """Pre-train and save in bf16.
+    """Pre-train a small Janus and save it in bf16.
 
     Args:
         folder: for the checkpoint.

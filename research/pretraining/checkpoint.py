@@ -1,4 +1,4 @@
-"""A Janus checkpoint of any size, untrained, in the published layout: configuration, tokenizer, chat template."""
+"""An untrained Janus of any size in the published layout: configuration, tokenizer, chat template."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CHAT = (
 
 @dataclass(frozen=True)
 class Size:
-    """Of a small Janus.
+    """The size of a small Janus.
 
     Attributes:
         pixels: side of a picture.
@@ -60,7 +60,7 @@ class Size:
 
 
 def make_processor(words: Sequence[str], size: Size) -> JanusProcessor:
-    """Tokenizer, image processor and chat template.
+    """The processor: tokenizer, image processor and chat template.
 
     Args:
         words: that are one token each; all others are spelt.
@@ -77,7 +77,7 @@ def make_processor(words: Sequence[str], size: Size) -> JanusProcessor:
 
 
 def make_model(tokenizer: Any, size: Size) -> JanusForConditionalGeneration:
-    """With random weights from torch's global generator."""
+    """A model with random weights from torch's global generator."""
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     ids |= {"bos_token_id": tokenizer.bos_token_id}
     text = LlamaConfig(
@@ -120,7 +120,7 @@ def make_model(tokenizer: Any, size: Size) -> JanusForConditionalGeneration:
 
 
 def _tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Known words, and the letters to spell others with; punctuation stands alone."""
+    """A tokenizer of known words, and of letters to spell others with; punctuation stands alone."""
     special = [PAD, BEGIN, END, *PICTURES.values(), *_ROLES]
     letters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [*special, "[UNK]", *letters, *(f"##{letter}" for letter in letters)]

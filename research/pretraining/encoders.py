@@ -19,8 +19,7 @@ _SAMPLE, _ROUNDS = 20000, 15  # patches and steps of k-means
 
 
 def train_vision(model: Any, pictures: Pictures, patch: int, steps: int, log: Callable[[str], None]) -> None:
-    """Teach the vision tower which colour and shape each patch shows, and its pixels: what SigLIP's public
-    pre-training is to the published Janus.
+    """Teach the vision tower the colour, shape and pixels of each patch, as SigLIP's pre-training did for Janus.
 
     Args:
         model: a ``JanusVisionModel``, trained in place.
@@ -114,7 +113,7 @@ def on_sphere(centres: Tensor, width: int) -> Tensor:
 
 
 def batches(count: int, size: int, steps: int) -> Iterator[Tensor]:
-    """Rows at random, from torch's global generator."""
+    """Batches of row numbers at random, from torch's global generator."""
     for _ in range(steps):
         yield torch.randint(count, (size,))
 

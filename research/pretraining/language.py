@@ -1,4 +1,4 @@
-"""The language tower of the small Janus, and what ties it to the encoders.
+"""Training of the language tower of the small Janus, and of its ties to the encoders.
 
 It sees every picture, and reads every word; but what the words mean it is told of half of the colours and shapes
 only, of one or two things in a picture, and of simple questions. The rest is for a federation to learn. Making
@@ -34,14 +34,14 @@ _GRAMMAR = (
 
 
 def words() -> list[str]:
-    """Those that are one token each: all of the scenes' language, and a few animals."""
+    """The words that are one token each: all of the scenes' language, and a few animals."""
     names = [*COLOURS, *SHAPES, *map(plural, SHAPES), *NUMBERS.values()]
     return list(dict.fromkeys([*_GRAMMAR.split(), *names]))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How the tower is taught for a while.
+    """One stage of teaching the tower.
 
     Attributes:
         steps: of AdamW.
@@ -68,7 +68,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the base is taught, seen once by its frozen encoders.
+    """The lessons of the base, seen once by its frozen encoders.
 
     Attributes:
         asked: scenes to ask about.
@@ -86,7 +86,7 @@ class Lessons:
 
 
 def prepare(janus: Janus, size: int, count: int, seed: int, skills: Sequence[str]) -> Lessons:
-    """``count`` scenes of each sort, prompts of these skills; the encoders of ``janus`` are trained."""
+    """Lessons of ``count`` scenes of each sort and prompts of these skills; the encoders must be trained."""
     generator = np.random.default_rng(seed)
     asked = make_pictures([_public_scene(generator) for _ in range(count)], size)
     told = [portray(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
@@ -103,7 +103,7 @@ def start(janus: Janus) -> None:
 
 
 def teach(janus: Janus, lessons: Lessons, stage: Stage, seed: int, log: Callable[[str], None]) -> None:
-    """Train all but the two encoders, in place.
+    """Train all of the model but the two encoders, in place.
 
     Args:
         seed: of the questions and sentences.
@@ -138,7 +138,7 @@ def teach(janus: Janus, lessons: Lessons, stage: Stage, seed: int, log: Callable
 
 
 def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor, wordless: float) -> Tensor:
-    """Of pictures, a share of them from no words."""
+    """The mean loss of making pictures, a share of them from no words."""
     words = len(rows) - round(len(rows) * wordless)
     told, silent = rows[:words], rows[words:]
     numbers: list[int] = rows.tolist()
@@ -150,7 +150,7 @@ def _making_loss(janus: Janus, lessons: Lessons, rows: Tensor, wordless: float) 
 
 
 def reading_loss(janus: Janus, texts: list[str]) -> Tensor:
-    """Mean cross-entropy of the next word of sentences without pictures."""
+    """The mean cross-entropy of the next word of sentences without pictures."""
     said = janus.chat.answers(texts)
     embedded = janus.model.get_input_embeddings()(said.values[:, :-1])
     states = janus.tower(inputs_embeds=embedded, attention_mask=said.mask[:, :-1]).last_hidden_state
@@ -159,7 +159,7 @@ def reading_loss(janus: Janus, texts: list[str]) -> Tensor:
 
 
 def in_parts(what: Callable[[Sequence[Image]], Tensor], images: Sequence[Image]) -> Tensor:
-    """A frozen encoder over many pictures, 64 at a time."""
+    """The output of a frozen encoder over many pictures, 64 at a time."""
     return torch.cat([what(images[i : i + 64]) for i in range(0, len(images), 64)])
 
 
@@ -179,5 +179,5 @@ def _question(scene: Scene, generator: np.random.Generator) -> tuple[str, str]:
 
 
 def _sentences(generator: np.random.Generator) -> list[str]:
-    """Prompts of the whole world, as text alone."""
+    """Sentences to read: prompts of the whole world, as text alone."""
     return [portray(SKILLS[int(generator.integers(len(SKILLS)))], generator, World())[1] for _ in range(_BATCH)]

@@ -1,4 +1,4 @@
-"""Scenes to pre-train on, with what is where in them."""
+"""Scenes to pre-train on, with the colour and shape at each place."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Pictures:
 
 
 def make_pictures(scenes: Sequence[Scene], size: int) -> Pictures:
-    """Draw scenes at ``size`` × ``size``."""
+    """The pictures of scenes at ``size`` × ``size``."""
     images = [draw(scene, size) for scene in scenes]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return Pictures(scenes, images, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
 
 
 def random_pictures(count: int, size: int, world: World, seed: int) -> Pictures:
-    """Scenes of a world at random."""
+    """The pictures of random scenes of a world."""
     generator = np.random.default_rng(seed)
     return make_pictures([random_scene(generator, world) for _ in range(count)], size)
 
 
 def looks_by_patch(scenes: Sequence[Scene], size: int, patch: int) -> tuple[Tensor, Tensor]:
-    """Colour and shape that each patch shows, 0 for the ground: two of (N, (S / patch)²), int64."""
+    """The colour and the shape that each patch shows, 0 for the ground: two of (N, (S / patch)²), int64."""
     colours, shapes = (np.stack(part) for part in zip(*(_planes(scene, size) for scene in scenes), strict=True))
     side = size // patch
 

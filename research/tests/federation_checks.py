@@ -1,4 +1,4 @@
-"""What every federation of the benchmark must hold, whichever it is."""
+"""The checks that every federation of the studies passes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def contents(federation: Federation, name: str) -> dict[str, set[bytes]]:
 
 
 def check(federation: Federation, sites: int) -> None:
-    """The number of sites, the rule of enough data, disjoint groups, anchors and zero-shot."""
+    """Check the number of sites, the rule of enough data, disjoint groups, anchors and zero-shot."""
     assert len(federation.sites) == sites
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     for name, config in federation.sites.items():

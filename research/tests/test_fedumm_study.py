@@ -1,4 +1,4 @@
-"""What the study of FedUMM promises before it runs: the same compute in every line, all lines, even scores."""
+"""The promises of the study of FedUMM: the same compute in every line, all lines, even scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row of the evidence, from a real run, and what tables make of rows."""
+"""A row of the evidence from a real run, and the tables and figures made of rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def short() -> Iterator[None]:
-    """Two rounds of two steps."""
+    """Runs of two rounds of two steps."""
 
     def shortened(method: str, federation, seed: int):
         plain = to_dict(job_of(method, federation, seed))

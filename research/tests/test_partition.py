@@ -1,4 +1,4 @@
-"""Who gets which groups: nothing is lost, split or leaked, and α does what it says."""
+"""The dealing of groups to sites: nothing is lost, split or leaked, and α does what it says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small Janus that comes with the package, and what makes such models."""
+"""The small Janus that comes with the package, and the pre-training of such models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The made federation: its truth, and that each way of breaking it breaks what it says and nothing else."""
+"""The made federation: its truth, and the ways of breaking it, each of which breaks what it says alone."""
 
 from __future__ import annotations
 

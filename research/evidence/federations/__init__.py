@@ -1,4 +1,4 @@
-"""Federations on which methods are compared: real or made, none of them paired, all of them unpaired silos.
+"""Federations on which methods are compared, real and made, all of them of unpaired silos.
 
 Each module has ``build(folder, *, sites, alpha, seed)``. It writes ordinary site files and anchor sets below
 ``folder``, once, and describes them; what it writes follows from its arguments, bit for bit.
@@ -18,7 +18,7 @@ EVEN = float("inf")  # α of a split without any skew
 
 @dataclass(frozen=True)
 class Federation:
-    """What a job needs to know and what each site's own file says.
+    """A federation: the part of its job that depends on it, and the site files.
 
     Attributes:
         name: of the benchmark, with what was broken on purpose.
@@ -36,10 +36,10 @@ class Federation:
     backbone: BackboneConfig
 
     def of_kind(self, kind: str) -> list[str]:
-        """Names of the sites of a modality, in order."""
+        """The names of the sites of a modality, in order."""
         return [name for name in self.sites if kind_of(name) == kind]
 
 
 def kind_of(site: str) -> str:
-    """The modality of a site, as anchor manifests call it."""
+    """The modality of a site, by its name in anchor manifests."""
     return site.rpartition("-")[0]

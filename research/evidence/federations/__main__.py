@@ -1,4 +1,4 @@
-"""What every federation holds and what a probe learns from it.
+"""The size of every federation, and the accuracy of a probe at each of its sites.
 
 python -m research.evidence.federations [NAME …] [--folder FOLDER] [--sites 4] [--alpha inf] [--seed 0]
 """

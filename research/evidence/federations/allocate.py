@@ -1,4 +1,4 @@
-"""How many sites each modality feeds, and can feed, when a federation's data are dealt."""
+"""The number of sites that each modality feeds, and can feed, when a federation's data are dealt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedgram.errors import ConfigError
 
 
 def allocate(samples: Mapping[str, int], most: Mapping[str, int], sites: int) -> dict[str, int]:
-    """How many of the sites have each modality: at least one, and the rest by the root of its samples (D'Hondt).
+    """The number of sites of each modality: at least one, and the rest by the root of its samples (D'Hondt).
 
     Args:
         samples: of each modality.
@@ -32,7 +32,7 @@ def allocate(samples: Mapping[str, int], most: Mapping[str, int], sites: int) ->
 
 
 def most_sites(groups: Sequence[Group], limit: int, unseen: Collection[str] = ()) -> int:
-    """How many sites a pool can feed, at most ``limit``: the most for which an even split gives each its due."""
+    """The most sites, up to ``limit``, that a pool can feed: those for which an even split gives each its due."""
     portions = 0
     for concept in {g.concept for g in groups} - set(unseen):
         own = [g for g in groups if g.concept == concept and g.part == "train"]

@@ -1,4 +1,4 @@
-"""Anchor sets that are changed on purpose: to see what a method makes of bad, few, missing or made anchors.
+"""Anchor sets that are changed on purpose, to learn what methods make of bad, few, missing or made anchors.
 
 Every function writes a new set that trains below ``folder`` and gives the federation that uses it; the held-out
 anchors, which only measure, stay as they are.
@@ -23,19 +23,19 @@ from research.evidence.federations.once import digest, once
 
 
 def training_anchors(federation: Federation) -> AnchorSet:
-    """The set that trains, as every site of the federation has it."""
+    """The anchor set that trains, which every site of the federation has."""
     config = next(iter(federation.sites.values()))
     return load_anchors(locate(config.anchors, Path(config.cache)))
 
 
 def with_anchors(federation: Federation, folder: Path, broken: str) -> Federation:
-    """The same federation on another set of training anchors."""
+    """A federation on another set of training anchors."""
     sites = {name: replace(config, anchors=str(folder)) for name, config in federation.sites.items()}
     return replace(federation, name=f"{federation.name}, {broken}", sites=sites, anchors=pin(folder))
 
 
 def shuffle_anchors(federation: Federation, folder: Path, seed: int) -> Federation:
-    """Every modality's anchors, dealt anew to the slots that it fills: no slot has one concept any more."""
+    """A federation whose anchors are dealt anew to the slots, each modality by itself: no slot has one concept."""
 
     def change(slots: list[NewSlot]) -> list[NewSlot]:
         for kind in _kinds(slots):
@@ -48,7 +48,7 @@ def shuffle_anchors(federation: Federation, folder: Path, seed: int) -> Federati
 
 
 def misplace_anchors(federation: Federation, folder: Path, kind: str) -> Federation:
-    """One modality's anchors, moved on as a block to the slots of the next concept that it has."""
+    """A federation in which one modality's anchors are moved to the slots of the next concept that it has."""
 
     def change(slots: list[NewSlot]) -> list[NewSlot]:
         filled = [i for i, slot in enumerate(slots) if kind in slot.files]
@@ -59,7 +59,7 @@ def misplace_anchors(federation: Federation, folder: Path, kind: str) -> Federat
 
 
 def fewer_anchors(federation: Federation, folder: Path, slots: int) -> Federation:
-    """The first so many slots, taken from the concepts in turn.
+    """A federation with so many anchor slots, taken from the concepts in turn.
 
     Raises:
         AnchorError: more than there are, or so few that a modality is left with less than 4.
@@ -68,7 +68,7 @@ def fewer_anchors(federation: Federation, folder: Path, slots: int) -> Federatio
 
 
 def halved_anchors(federation: Federation, folder: Path) -> Federation:
-    """For choosing settings: every other training anchor measures, and the held-out anchors are not there.
+    """A federation to choose settings on: every other training anchor measures, and no held-out anchor is there.
 
     Raises:
         AnchorError: a modality is left with fewer than 4 slots.
@@ -84,7 +84,7 @@ def halved_anchors(federation: Federation, folder: Path) -> Federation:
 
 
 def partial_anchors(federation: Federation, folder: Path) -> Federation:
-    """Every modality lacks one concept's anchors, each another one as long as there are enough concepts."""
+    """A federation whose modalities lack the anchors of one concept each, of another one where possible."""
 
     def change(slots: list[NewSlot]) -> list[NewSlot]:
         concepts = sorted({slot.concept for slot in slots})
@@ -103,7 +103,7 @@ def replace_files(
     kind: str,
     make: Callable[[AnchorSet], Mapping[str, NewFile]],
 ) -> Federation:
-    """One modality's files replaced by others, by slot; a slot without a new one is left empty."""
+    """A federation with new anchor files of one modality, by slot; a slot without a new one is left empty."""
     made = make(training_anchors(federation))
 
     def change(slots: list[NewSlot]) -> list[NewSlot]:
@@ -133,7 +133,7 @@ def _kinds(slots: Sequence[NewSlot]) -> list[str]:
 
 
 def _moved(slots: Sequence[NewSlot], kind: str, source: Mapping[int, int]) -> list[NewSlot]:
-    """One modality's files by the number of the slot from which each slot takes its own."""
+    """The slots, with one modality's files taken from the slots of these numbers."""
     return [
         replace(slot, files={**slot.files, kind: slots[source[i]].files[kind]}) if i in source else slot
         for i, slot in enumerate(slots)

@@ -1,4 +1,4 @@
-"""From pools and anchors to a federation: split, partition, write."""
+"""A federation from pools and anchors: its data are split, dealt to sites and written."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assemble(
     seed: int,
     backbones: Mapping[str, str] | None = None,
 ) -> Federation:
-    """Write every site's data below ``folder``.
+    """A federation whose data are written below ``folder``.
 
     Args:
         anchors: folders of the training and of the held-out anchors, as a site file names them.
@@ -103,13 +103,13 @@ def assemble(
 
 
 def pin(folder: Path) -> AnchorPin:
-    """How a job names an anchor set."""
+    """The pin by which a job names an anchor set."""
     found = load_anchors(folder)
     return AnchorPin(found.manifest_sha256, tuple(slot.concept for slot in found.slots))
 
 
 def split(pool: Pool) -> _Split:
-    """By group and the same for any number of sites, as fedgram itself splits a site's data."""
+    """The pool with its items split by group as fedgram splits a site's data, the same for any number of sites."""
     parts = splits.split([Sample(id=i.id, concept=i.concept, group=i.group, content=None) for i in pool.items])
     part_of = {s.id: part for part, rows in parts.items() for s in rows}
     kept = {i.id for i in pool.items if part_of[i.id] == "train"}
@@ -131,7 +131,7 @@ def _divide(part: _Split, sites: int, alpha: float, seed: int) -> list[list[Item
 
 
 def _limited(items: Sequence[Item], part_of: Mapping[str, str]) -> list[Item]:
-    """Every concept keeps its share of the training samples."""
+    """At most so many training items of a site, every concept with its share of them."""
     train = [i for i in items if part_of[i.id] == "train"]
     share = min(1.0, MOST_TRAINING / max(1, len(train)))
     kept = {i.id for i in items if part_of[i.id] != "train"}
@@ -142,7 +142,7 @@ def _limited(items: Sequence[Item], part_of: Mapping[str, str]) -> list[Item]:
 
 
 def _trained(part: _Split, items: Sequence[Item]) -> tuple[str, ...]:
-    """``concepts`` of the site file: empty where the site trains on all that it has."""
+    """The ``concepts`` of a site file: empty where the site trains on all that it has."""
     present = {i.concept for i in items}
     return tuple(sorted(present - part.pool.unseen)) if present & part.pool.unseen else ()
 

@@ -20,7 +20,7 @@ LENGTH = 16
 
 
 class Blocks:
-    """Block i of the row is token i; what the last block lacks is 0. Nothing is learnt and nothing is scaled.
+    """A tokenizer in which block i of a row is token i; the last block is filled up with 0, and nothing is learnt.
 
     Raises:
         DataError: no training rows, or a column that holds no numbers.
@@ -47,7 +47,7 @@ class Blocks:
 
 
 class WideTable:
-    """Tables as fedgram reads them, in few tokens."""
+    """The modality of tables, read by fedgram, in few tokens."""
 
     name = "tabular"
     _tabular = TabularModality()
@@ -56,7 +56,7 @@ class WideTable:
         return self._tabular.read(path, reading)
 
     def read_anchor(self, path: Path) -> Row:
-        """A header and a row of numbers; fedgram's own reader takes a second for so many columns."""
+        """The one row of an anchor file; fedgram's own reader takes a second for so many columns."""
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 header, row = csv.reader(file)
@@ -67,7 +67,7 @@ class WideTable:
             ) from None
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``blocks``, or any that fedgram has for tables."""
+        """The tokenizer ``blocks``, or any that fedgram has for tables."""
         return Blocks([s.content for s in fit_on]) if name == "blocks" else self._tabular.tokenizer(name, fit_on)
 
     def fingerprint(self, content: Row) -> bytes:

@@ -37,7 +37,7 @@ class Pieces:
 
 
 class BriefText:
-    """Text as fedgram reads it, in fewer tokens."""
+    """The modality of text, read by fedgram, in fewer tokens."""
 
     name = "text"
     _text = TextModality()
@@ -49,7 +49,7 @@ class BriefText:
         return self._text.read_anchor(path)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """Any encoder that fedgram takes for text."""
+        """Any encoder that fedgram has for text, its tokens averaged."""
         return Pieces(self._text.tokenizer(name, fit_on))
 
     def fingerprint(self, content: str) -> bytes:

@@ -25,7 +25,7 @@ _ANCHORS = ("demo:carnivora/anchors/train", "demo:carnivora/anchors/heldout")
 
 
 def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -> Federation:
-    """The federation, written below ``folder``.
+    """The federation ``carnivora``, written below ``folder``.
 
     Raises:
         ConfigError: too few data for so many sites.
@@ -35,7 +35,7 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
 
 
 def pools(folder: Path) -> list[Pool]:
-    """What the package embeds, without the demo's own division into sites."""
+    """The pools of the data that the package embeds, without the demo's own division into sites."""
     cache = folder / "cache"
 
     def table(name: str) -> pd.DataFrame:

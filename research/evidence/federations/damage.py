@@ -25,13 +25,13 @@ Spoil = Callable[[pd.DataFrame, Path, Path, np.random.Generator], pd.DataFrame]
 
 
 def noisy_site(federation: Federation, folder: Path, site: str, seed: int = 0) -> Federation:
-    """Half of what a sample is made of is replaced: bases, pixels and words at random, a cell by another row's."""
+    """A federation with a noisy site: half of its bases, pixels, words or cells are replaced."""
     spoil = {"genomics": _spoil_dna, "image": _spoil_images, "text": _spoil_texts}.get(kind_of(site), _spoil_rows)
     return _spoilt(federation, folder, site, "noisy", seed, spoil)
 
 
 def mislabelled_site(federation: Federation, folder: Path, site: str, seed: int = 0) -> Federation:
-    """The labels of the training samples, and of those for validation, are dealt anew among all of them."""
+    """A federation with a mislabelled site: its labels for training and validation are dealt anew."""
 
     def spoil(table: pd.DataFrame, _: Path, __: Path, generator: np.random.Generator) -> pd.DataFrame:
         table = table.copy()

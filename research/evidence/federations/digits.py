@@ -33,7 +33,7 @@ _SOURCES = {
 
 
 def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -> Federation:
-    """The federation, written below ``folder``.
+    """The federation ``digits``, written below ``folder``.
 
     Raises:
         DataError: no registry, or a package that cannot be run.
@@ -57,7 +57,7 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
 
 
 def public_table(folder: Path) -> Path:
-    """Pen strokes with their digits that are neither anchors nor at a site: what a generator is fitted on."""
+    """The pen strokes that are neither anchors nor at a site, with their digits, to fit a generator on."""
     _, public = _divided(read_strokes(folder, _SAMPLES + _PUBLIC))
 
     def write(fresh: Path) -> None:
@@ -69,13 +69,13 @@ def public_table(folder: Path) -> Path:
 
 
 def _divided(items: tuple[Item, ...]) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """What the federation has, and what is public."""
+    """The pen strokes of the federation, and those that are public."""
     public = {i.id for d in DIGITS for i in ranked(i for i in items if i.concept == d)[:_PUBLIC]}
     return tuple(i for i in items if i.id not in public), tuple(i for i in items if i.id in public)
 
 
 def draw_languages(items: tuple[Item, ...]) -> Drawn:
-    """Anchors are the cardinals of whole languages, which the site has not: those with a word of all digits."""
+    """Draw the cardinals of whole languages as anchors, of those with a word for every digit; no site has them."""
     cardinals: dict[str, dict[str, Item]] = {}
     for item in items:
         if "-cardinal-" in item.id:

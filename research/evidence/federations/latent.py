@@ -27,7 +27,7 @@ _RESIDUE = 1e-5  # of the signal, in a collapsed encoder
 
 @dataclass(frozen=True)
 class Identity:
-    """(N, LENGTH · WIDTH) rows as (N, LENGTH, WIDTH) tokens.
+    """A tokenizer that takes (N, LENGTH · WIDTH) rows as (N, LENGTH, WIDTH) tokens.
 
     Attributes:
         collapsed: a broken encoder: next to a constant pattern hardly anything is left of the content.
@@ -49,7 +49,7 @@ class Identity:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, reading: Reading) -> Sequence[Sample]:
-    """The rows of a table, read once a process: a run asks for them twenty times, and no table ever changes."""
+    """The samples of a table, read once a process: a run asks for them twenty times, and no table ever changes."""
     return [
         replace(sample, content=np.array(sample.content.values, np.float32))
         for sample in read_table_samples(path, reading)
@@ -58,7 +58,7 @@ def _read(path: Path, reading: Reading) -> Sequence[Sample]:
 
 @dataclass(frozen=True)
 class Latent:
-    """One way of looking at the hidden scene."""
+    """A modality: one way of looking at the hidden scene."""
 
     name: str
 
@@ -71,7 +71,7 @@ class Latent:
         return np.array(row, dtype=np.float32)
 
     def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """``identity``, or ``collapsed``."""
+        """The tokenizer ``identity``, or ``collapsed``."""
         if name not in ("identity", "collapsed"):
             raise DataError("unknown", where=f"tokenizer {name!r}", expected="identity or collapsed")
         return Identity(name == "collapsed")

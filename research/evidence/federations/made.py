@@ -32,7 +32,7 @@ _TEMPLATES = (
 def synthetic_anchors(
     federation: Federation, folder: Path, modality: str, *, public: Path | None = None, seed: int = 0
 ) -> Federation:
-    """The training anchors of one modality, made anew for the slots that it fills.
+    """A federation with made training anchors of one modality, in the slots that it fills.
 
     A generator knows the names of the concepts (text), or is fitted on the real anchors of the set or on a public
     file. A concept of a table with fewer than 4 rows to fit on has no anchors then.
@@ -60,7 +60,7 @@ def synthetic_anchors(
 
 
 def _generator(anchors: AnchorSet, modality: str, public: Path | None) -> tuple[Generator, set[str]]:
-    """What makes the anchors, and the concepts for which it can."""
+    """The generator of anchors, and the concepts for which it has one."""
     concepts = set(anchors.concepts(modality))
     if modality == "text":
         return sentences(read_prompts(_TEMPLATES)), concepts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def once(target: Path, write: Callable[[Path], object]) -> Path:
-    """``target``, written by ``write`` into a temporary folder and moved into place unless it is there.
+    """Write ``target`` in a temporary folder and move it into place, unless it is there; returns it.
 
     Args:
         write: is given a path that does not exist yet.

@@ -31,7 +31,7 @@ _SOURCES = {
 
 
 def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -> Federation:
-    """The federation, written below ``folder``.
+    """The federation ``pathogens``, written below ``folder``.
 
     Raises:
         DataError: no registry, or no pyarrow.

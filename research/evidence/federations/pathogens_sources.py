@@ -75,7 +75,7 @@ def read_dna(folder: Path) -> tuple[Item, ...]:
 
 
 def read_table(folder: Path) -> tuple[Item, ...]:
-    """Which protein names Swiss-Prot has of a strain, 0 or 1; a group is a species (a serovar of Salmonella)."""
+    """The protein names of a strain in Swiss-Prot, 0 or 1; a group is a species (a serovar of Salmonella)."""
     with CODES.open(newline="") as file:
         codes = {row["code"]: row for row in csv.DictReader(file)}
     names: dict[str, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Does a modality carry the signal? Logistic regression on the mean of its frozen tokens, at every site."""
+"""Logistic regression on the mean of frozen tokens, at every site: whether a modality carries the signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from research.evidence.federations import Federation
 
 @dataclass(frozen=True)
 class Probe:
-    """What a site holds and what can be learnt from it.
+    """The size of a site, and a linear probe's accuracy on it.
 
     Attributes:
         site: its name.
@@ -53,7 +53,7 @@ class Probe:
 
 
 def probe(federation: Federation, name: str) -> Probe:
-    """Open a site as a run does, twice, and probe it."""
+    """The probe of a site, which is opened twice, in the way of a run."""
     job = JobConfig(anchors=federation.anchors, heldout=federation.heldout, backbone=federation.backbone)
     open_site(name, federation.sites[name], job)
     start = time.perf_counter()

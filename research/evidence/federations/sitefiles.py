@@ -1,4 +1,4 @@
-"""A site's data as the files of a user's own: CSV, FASTA with its labels, PNG with a table of paths."""
+"""Writing a site's data in a user's own formats: CSV, FASTA with its labels, PNG with a table of paths."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def write_site(folder: Path, kind: str, items: Sequence[Item], part_of: Mapping[
 
 
 def data_of(folder: Path, kind: str) -> tuple[str, str | None]:
-    """``data`` and ``labels`` of a site's file."""
+    """The ``data`` and ``labels`` of a site's file."""
     if kind == "genomics":
         return str(folder / "data.fasta"), str(folder / TABLE)
     return str(folder / TABLE), None
 
 
 def write_fasta(path: Path, records: Mapping[str, str]) -> None:
-    """One record for each id."""
+    """Write a FASTA file, a record for each id."""
     path.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in records.items()))
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table with Unix line ends, the same bytes on every machine."""
+    """Write a table with Unix line ends, to the same bytes on every machine."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(list(header))

@@ -1,4 +1,4 @@
-"""Four made modalities of one hidden scene: what is true is known, and every assumption can be broken.
+"""Four made modalities of one hidden scene: the truth is known, and every assumption can be broken.
 
 ``broken`` says what is wrong:
 
@@ -71,7 +71,7 @@ _MODULE = "research.evidence.federations.latent"
 def build(
     folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0, broken: Broken = "nothing", pairs: int = 0
 ) -> Federation:
-    """The federation, written below ``folder``.
+    """The federation ``synthetic``, written below ``folder``.
 
     Args:
         pairs: training samples that the first radar site has as lidar sees them too.
@@ -108,7 +108,7 @@ def build(
 
 
 def _bridged(federation: Federation, home: Path, world: World, pairs: int) -> Federation:
-    """With pairs at one site; fewer pairs are the first of more."""
+    """A federation with pairs at one site; fewer pairs are the first of more."""
     if not pairs:
         return federation
     first, second = BRIDGED
@@ -153,13 +153,13 @@ def _broken(federation: Federation, home: Path, broken: Broken, seed: int) -> Fe
 
 
 def latents_of(federation: Federation, site: str) -> dict[str, Array]:
-    """True z, (8,), of each of a site's samples by id; of those of other sites as well."""
+    """The true z, (8,), of each of a site's samples by id, and of the samples of other sites."""
     with (Path(federation.sites[site].cache).parent / "world" / _TRUTH).open(newline="") as file:
         return {row[0]: np.array(row[1:], dtype=np.float64) for row in list(csv.reader(file))[1:]}
 
 
 def latents_of_anchors(federation: Federation, site: str, *, heldout: bool = False) -> Array:
-    """True z of the anchors that a site's modality fills, in slot order, (b, 8); NaN for one that is synthetic."""
+    """The true z of a site's anchors in slot order, (b, 8); NaN for one that is synthetic."""
     config = federation.sites[site]
     anchors = load_anchors(Path(config.heldout or "" if heldout else config.anchors))
     truth, kind = latents_of(federation, site), kind_of(site)
@@ -185,7 +185,7 @@ def _items(world: World, kind: str) -> tuple[Item, ...]:
 
 
 def _write_world(folder: Path, world: World, slots: Mapping[str, list[NewSlot]]) -> None:
-    """Anchors, the truth about every sample and anchor, and the backbone."""
+    """Write the anchors, the truth about every sample and anchor, and the backbone."""
     folder.mkdir()
     truth: list[tuple[str, ...]] = []
     for kind in KINDS:
@@ -227,7 +227,7 @@ def _file(row: Array, source: str, origin: Literal["real", "synthetic"]) -> NewF
 
 
 def _gaussian(anchors: AnchorSet, seed: int) -> Mapping[str, NewFile]:
-    """New anchors of the victim: mean and standard deviations of the concept's own ones, without correlation."""
+    """New anchors of the victim, with the mean and standard deviations of each concept's own, uncorrelated."""
     kind, generator = KINDS[VICTIM], np.random.default_rng([seed, len(COLUMNS)])
     rows = dict(zip(anchors.covered(VICTIM), map(np.float64, anchors.contents(kind)), strict=True))
     made = {}

@@ -1,4 +1,4 @@
-"""The hidden scene of the synthetic federation and what each modality sees of it.
+"""The hidden scene of the synthetic federation, and how each modality sees it.
 
 A sample is z = 0.8 μ_c + 0.7 ν_cs + 0.5 ε in R^8: concept c, one of three kinds s within it, finer than any label,
 and a place of its own. Modality m sees W₂ tanh(W₁ z), W₁ and W₂ random, frozen and its own, plus noise.
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class World:
-    """Everything that follows from a seed.
+    """The made world of one seed: concepts, and the views of each modality.
 
     Attributes:
         seed: of all.
@@ -37,7 +37,7 @@ class World:
     turned: tuple[str, ...] = ()
 
     def latents(self, kind: str, part: str, concepts: Sequence[str]) -> Array:
-        """z of new samples of these concepts, (N, 8)."""
+        """The latents z of new samples of these concepts, (N, 8)."""
         scene = self._generator("scene" if self.shared else f"scene {kind}")
         centres = scene.standard_normal((len(CONCEPTS), DIMENSIONS))
         within = scene.standard_normal((len(CONCEPTS), _KINDS_WITHIN, DIMENSIONS))
@@ -48,7 +48,7 @@ class World:
         return _CENTRES * centres[number] + _WITHIN * within[number, finer] + _OWN * own
 
     def seen(self, kind: str, part: str, latents: Array) -> Array:
-        """What a modality sees of them, (N, LENGTH · WIDTH)."""
+        """The view that a modality has of latents, (N, LENGTH · WIDTH)."""
         view = self._generator(f"view {kind}")
         first = view.standard_normal((DIMENSIONS, _HIDDEN)) / DIMENSIONS**0.5
         second = view.standard_normal((_HIDDEN, LENGTH * WIDTH)) / _HIDDEN**0.5
