@@ -111,6 +111,14 @@ def test_every_method_of_every_study_is_a_job(folder: Path):
         assert {e.method for e in experiments()} <= known, study
 
 
+def test_rows_are_of_methods_that_there_are_or_that_the_readme_says_are_gone():
+    known = {CENTRAL, *BASELINES, *OURS, *ABLATIONS}
+    found = {row["method"] for study in STUDIES for row in rows.read(rows.RESULTS / f"{study}.csv")}
+    readme = (rows.RESULTS.parent / "README.md").read_text()
+    assert found >= {*BASELINES, *OURS}
+    assert [method for method in sorted(found - known) if f"`{method}`" not in readme] == []
+
+
 def test_unrelated_geometries_score_like_their_null():
     def site(name: str, seed: int) -> SiteEvaluation:
         z = torch.randn(30, 12, generator=torch.Generator().manual_seed(seed))
@@ -129,7 +137,7 @@ def test_bytes_of_a_state_by_hand():
     """B of 6 numbers, m of 3, another tensor of 5 and a consensus of 4 × 4, each of 4 bytes."""
     state = GlobalState(
         round=1,
-        anchors="a",
+        anchors_sha256="a",
         backbone="b",
         B={"layer": torch.zeros(3, 2)},
         m={"layer": torch.zeros(3)},
