@@ -19,7 +19,8 @@ from fedgram.checks.doctor.visit import Finding
 from fedgram.cli.main import app
 from fedgram.config.site import find_site_config
 from fedgram.errors import ConfigError, DataError
-from fedgram.flare import executors, privacy
+from fedgram.flare import components, privacy
+from fedgram.flare.executors import SiteExecutor
 from fedgram.flare.rejoin import Rejoin
 from kits import (
     CLIENT_CLASSES,
@@ -38,6 +39,7 @@ from kits import (
 from loopback import Federation, read_project
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
+from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
 from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
 from paired_data import bridged
@@ -402,12 +404,13 @@ def test_the_server_needs_its_own_classes(hub: Path):
 
 
 def test_the_named_classes_exist():
-    for path in (*policy.EXECUTORS.values(), policy.ANY_EXECUTOR):
-        assert getattr(executors, path.rpartition(".")[2]).__module__ == executors.__name__
+    assert f"{SiteExecutor.__module__}.{SiteExecutor.__qualname__}" == components.SITE_EXECUTOR
     assert f"{Rejoin.__module__}.{Rejoin.__qualname__}" == server.REJOIN
     assert f"{privacy.OnlyTheContract.__module__}.{privacy.OnlyTheContract.__qualname__}" == policy.GATE
-    for modality, path in policy.EXECUTORS.items():
-        assert getattr(executors, path.rpartition(".")[2])().modality == modality
+    for modality, path in components.EXECUTORS.items():
+        executor = instantiate_class(path, {})
+        assert isinstance(executor, SiteExecutor)
+        assert executor.modality == modality
 
 
 def test_entries_match_as_in_flare():

@@ -11,6 +11,7 @@ import pytest
 import unified_toy
 from fedgram.checks import doctor
 from fedgram.checks.doctor import show
+from fedgram.flare.components import executor_of
 from kits import CLIENT_CLASSES, job_folder, site_kit, write_json, write_policy
 from toy import write_site_file
 
@@ -24,12 +25,10 @@ def kit_and_job(toy: unified_toy.UnifiedToy, folder: Path, port: int) -> tuple[P
     kit, job = site_kit(toy, folder / "kit", port, "one"), job_folder(toy, folder / "job")
     config = dataclasses.replace(toy.sites["one"], cache=str(folder / "cache"), state=str(folder / "state"))
     write_site_file(kit / "local" / "fedgram.toml", config)
-    write_policy(
-        kit / "local", ("fedgram.flare.executors.UnifiedExecutor", CLIENT_CLASSES[1]), allow_log_streaming=False
-    )
+    write_policy(kit / "local", CLIENT_CLASSES, allow_log_streaming=False)
     path = job / "one" / "config" / "config_fed_client.json"
     content = json.loads(path.read_text())
-    content["executors"][0]["executor"] = {"path": "fedgram.flare.executors.UnifiedExecutor", "args": {}}
+    content["executors"][0]["executor"] = executor_of("unified")
     write_json(path, content)
     return kit, job
 

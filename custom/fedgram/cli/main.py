@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedgram.cli import anchors, data, results
+from fedgram.cli import anchors, data, job, results
 from fedgram.cli.console import console, plain_errors
 from fedgram.cli.partition import partition
 from fedgram.errors import FedgramError
@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(anchors.app, name="anchors")
 results.add_to(app)
 app.add_typer(data.app, name="data")
+app.add_typer(job.app, name="job")
 app.command()(partition)
 
 

@@ -29,22 +29,6 @@ METRICS = (
         for skill in ("single_object", "two_object", "counting", "colors", "position", "color_attr")
     ),
 )
-MethodName = Literal[
-    "geo",
-    "local",
-    "fedit",
-    "ffa",
-    "fedsa",
-    "flora",
-    "fedex",
-    "fedprox",
-    "fedproto",
-    "creamfl",
-    "fedcola",
-    "fedhenn",
-    "xflora",
-    "per_modality",
-]
 WeightRule = Literal["precision", "samples", "uniform"]
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
@@ -231,12 +215,13 @@ class MethodConfig:
     """The method: what the sites share, and what they add to their loss; see :mod:`fedgram.methods`.
 
     Attributes:
-        name: ``geo`` is GeoLoRA and GeoDoRA; the others are baselines, which a site's own file must allow.
+        name: ``geo`` is GeoLoRA and GeoDoRA; any other must be allowed by a site's own file: one of
+            :mod:`fedgram.methods`, or ``package.module:Class``.
         strength: the weight of the loss term that the method adds, if it adds one.
         temperature: the temperature of that term, if it is a contrastive one.
     """
 
-    name: MethodName = "geo"
+    name: str = "geo"
     strength: float = 1.0
     temperature: float = 0.1
 

@@ -1,4 +1,4 @@
-"""The parts of a FLARE job folder that fedgram reads or writes: its sites, and the anchors that it is to use."""
+"""The parts of a FLARE job folder that fedgram reads or writes: its sites, its settings, its anchors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from fedgram.errors import ConfigError
 from fedgram.files import write_text
 
-_SERVER = Path("app_server", "config", "config_fed_server.json")
+SERVER = "app_server/config/config_fed_server.json"
+META = "meta.json"
 
 
 def client_names(job: Path) -> list[str]:
@@ -20,10 +21,35 @@ def client_names(job: Path) -> list[str]:
         ConfigError: no job folder there.
     """
     try:
-        deploy_map = json.loads((job / "meta.json").read_text())["deploy_map"]
+        deploy_map = json.loads((job / META).read_text())["deploy_map"]
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"not a job folder ({type(error).__name__})", where=job, expected="meta.json") from None
+        raise ConfigError(f"not a job folder ({type(error).__name__})", where=job, expected=META) from None
     return [site for sites in deploy_map.values() for site in sites if site != "server"]
+
+
+def read_server(job: Path) -> dict[str, Any]:
+    """The server's part of a job of fedgram.
+
+    Raises:
+        ConfigError: not a job folder of fedgram.
+    """
+    try:
+        server = json.loads((job / SERVER).read_text())
+        if not isinstance(settings_in(server), dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"not a job of fedgram ({type(error).__name__})",
+            where=job / SERVER,
+            expected="one workflow, as in jobs/geodora",
+        ) from None
+    return server
+
+
+def settings_in(server: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of fedgram inside the server's part of a job, to be read or changed."""
+    (workflow,) = server["workflows"]
+    return workflow["args"]["job"]
 
 
 def pin_anchors(job: Path, pins: Mapping[str, Mapping[str, Any]]) -> None:
@@ -36,15 +62,7 @@ def pin_anchors(job: Path, pins: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         ConfigError: not a job folder of fedgram.
     """
-    path = job / _SERVER
-    try:
-        server = json.loads(path.read_text())
-        (settings,) = (flow["args"]["job"] for flow in server["workflows"])
-        settings |= {"heldout": None, **pins}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"not a job of fedgram ({type(error).__name__})",
-            where=path,
-            expected="one workflow, as in jobs/geodora",
-        ) from None
-    write_text(path, json.dumps(server, indent=2) + "\n")
+    server = read_server(job)
+    settings = settings_in(server)
+    settings |= {"heldout": None, **pins}
+    write_text(job / SERVER, json.dumps(server, indent=2) + "\n")

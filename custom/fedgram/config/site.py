@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedgram.config.job import MethodName
 from fedgram.config.strict import from_dict
 from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError
@@ -143,7 +142,7 @@ class SiteConfig:
         window: lowest and highest intensity of images of more than 8 bits (CT in Hounsfield units, say).
         heldout: folder of the held-out anchor set.
         concepts: the labels to train on; all when empty.
-        methods: the methods that a job may run here; what each sends is in :mod:`fedgram.methods`.
+        methods: the :mod:`fedgram.methods` that a job may run here; one of another package by its import path.
         bridge: a second modality, where samples of the site have one.
         unified: the data of a site of modality ``unified``.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
@@ -166,7 +165,7 @@ class SiteConfig:
     window: tuple[float, ...] | None = None
     heldout: str | None = None
     concepts: tuple[str, ...] = ()
-    methods: tuple[MethodName, ...] = ("geo",)
+    methods: tuple[str, ...] = ("geo",)
     bridge: BridgeConfig | None = None
     unified: UnifiedConfig | None = None
     backbones: Mapping[str, str] = field(default_factory=dict)
@@ -211,9 +210,11 @@ class ServerConfig:
     Attributes:
         state: folder of the saved rounds, from which an interrupted run goes on; inside the server's workspace
             when absent. `nvflare simulator` empties its workspace, so there only a folder elsewhere outlives it.
+        methods: methods of other packages that a job may run here, by import path; fedgram's own always may.
     """
 
     state: str | None = None
+    methods: tuple[str, ...] = ()
 
 
 def find_site_config(local: Path, name: str) -> SiteConfig:

@@ -23,6 +23,7 @@ from fedgram.flare import rejoin, wire
 from fedgram.flare.progress import Progress
 from fedgram.flare.shield import vetting
 from fedgram.flare.shield.guard import Guard
+from fedgram.methods import require_allowed_at_server
 from fedgram.records import SiteEvaluation, SiteIntroduction
 from fedgram.results import report
 from fedgram.training import checkpoint, contracts
@@ -57,7 +58,9 @@ class GramController(ModelController):
         job = from_dict(JobConfig, self.job, "config_fed_server.json: job")
         self._guard = Guard(self.engine, self.abort_signal, job.metrics)
         workspace = wire.workspace_of(self.fl_ctx)
-        own = read_server_config(Path(workspace.get_site_config_dir(), "fedgram", "server.toml"))
+        path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
+        own = read_server_config(path)
+        require_allowed_at_server(path, own, job)
         states = Path(own.state).expanduser() if own.state else Path(workspace.get_root_dir(), "checkpoints")
         folder = states / job.fingerprint()[:16]
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"

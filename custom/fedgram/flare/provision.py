@@ -13,18 +13,7 @@ from typing import Any
 from nvflare.lighter.constants import CtxKey, ParticipantType
 from nvflare.lighter.spec import Builder, Project, ProvisionContext
 
-SITE_CLASSES = (
-    *(
-        f"fedgram.flare.executors.{kind}Executor"
-        for kind in ("Site", "Image", "Text", "Genomics", "Tabular", "Unified")
-    ),
-    "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent",
-)
-SERVER_CLASSES = (
-    "fedgram.flare.controller.GramController",
-    "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver",
-    "nvflare.app_opt.tracking.mlflow.mlflow_receiver.MLflowReceiver",
-)
+from fedgram.flare.components import SERVER_CLASSES, SITE_CLASSES
 
 # Nobody may run code that a job brings along, or read files and logs at a site from afar: the shell commands of
 # the admin console (cat, grep, tail …) would show a site's own file. A right that is not named is denied.

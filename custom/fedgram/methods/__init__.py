@@ -1,81 +1,169 @@
-"""The methods that a job may run. ``geo`` is fedgram's own; the others are what it is compared with.
+"""The methods that a job may run: fedgram's own and those that it is compared with, one file each.
 
-| name | what is shared | source |
-|---|---|---|
-| ``geo`` | B (and m), Ḡ | Eklund 2026: GeoLoRA, GeoDoRA, every setting of the job |
-| ``local`` | nothing | |
-| ``fedit`` | A and B, each averaged | Zhang et al. 2024 |
-| ``ffa`` | B, A frozen | Sun et al. 2024, FFA-LoRA |
-| ``fedsa`` | A | Guo et al. 2025, FedSA-LoRA |
-| ``flora`` | A and B, their products summed into the base | Wang et al. 2024 |
-| ``fedex`` | as ``fedit``, with the exact residual | Singhal et al. 2025, FedEx-LoRA |
-| ``fedprox`` | as ``fedit``, with a proximal term | Li et al. 2020 |
-| ``fedproto`` | class means | Tan et al. 2022 |
-| ``creamfl`` | representations of the anchors | Yu et al. 2023 |
-| ``fedcola`` | A and B of the attention layers | Sun et al. 2024 |
-| ``fedhenn`` | Ḡ | Makhija et al. 2022 |
-| ``per_modality`` | A and B within a modality | |
-| ``xflora`` | half of the ranks, the rest within a modality | X-FLoRA, 2025 |
-
-FedAdam (Reddi et al. 2021) is ``fedit`` with ``aggregation.server_optimizer = "adam"``. Each file says what it
-kept of the original, and what had to change.
+A file says what it kept of the original, and what had to change. A method of another package is named by its
+import path, ``package.module:Class``, where the site's own file and the server's allow it.
 """
 
 from __future__ import annotations
 
-from fedgram.config.job import JobConfig, MethodName
-from fedgram.config.site import SiteConfig
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedgram.config.job import JobConfig
+from fedgram.config.site import ServerConfig, SiteConfig
 from fedgram.errors import ConfigError
-from fedgram.methods.alone import FedHeNN, Local
-from fedgram.methods.base import Method
-from fedgram.methods.by_modality import ModalityExperts, PerModality
+from fedgram.methods.base import Method, merged
 from fedgram.methods.creamfl import CreamFL
+from fedgram.methods.fedadam import FedAdam
 from fedgram.methods.fedcola import SharedAttention
 from fedgram.methods.fedex import FedExLoRA
+from fedgram.methods.fedhenn import FedHeNN
 from fedgram.methods.fedit import FedIT
 from fedgram.methods.fedproto import FedProto
 from fedgram.methods.fedprox import FedProx
 from fedgram.methods.fedsa import FedSALoRA
 from fedgram.methods.ffa import FFALoRA
 from fedgram.methods.flora import FLoRA
+from fedgram.methods.geo import Geo
+from fedgram.methods.local import Local
+from fedgram.methods.per_modality import PerModality
+from fedgram.methods.xflora import ModalityExperts
 
-__all__ = ["METHODS", "Method", "method_of", "require_allowed"]
+__all__ = [
+    "JOBS",
+    "METHODS",
+    "Method",
+    "find",
+    "job_of",
+    "method_of",
+    "require_allowed",
+    "require_allowed_at_server",
+]
 
-METHODS: dict[MethodName, type[Method]] = {
-    "geo": Method,
-    "local": Local,
-    "fedit": FedIT,
-    "ffa": FFALoRA,
-    "fedsa": FedSALoRA,
-    "flora": FLoRA,
-    "fedex": FedExLoRA,
-    "fedprox": FedProx,
-    "fedproto": FedProto,
-    "creamfl": CreamFL,
-    "fedcola": SharedAttention,
-    "fedhenn": FedHeNN,
-    "xflora": ModalityExperts,
-    "per_modality": PerModality,
-}
+_ALL: tuple[type[Method], ...] = (
+    Geo,
+    Local,
+    FedIT,
+    FFALoRA,
+    FedSALoRA,
+    FLoRA,
+    FedExLoRA,
+    FedProx,
+    FedAdam,
+    FedProto,
+    CreamFL,
+    SharedAttention,
+    FedHeNN,
+    PerModality,
+    ModalityExperts,
+)
+METHODS = {method.name: method for method in _ALL}
+JOBS = {name: method for method in _ALL for name in (method.name, *method.variants)}
+
+
+def find(name: str) -> type[Method]:
+    """Find a method by its name, or at ``package.module:Class``, whose code this imports.
+
+    Raises:
+        ConfigError: neither a known name nor a method that can be imported.
+    """
+    _require_name(name)
+    if name in METHODS:
+        return METHODS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"cannot import {name!r} ({error})",
+            where="method",
+            remedy="install the package here, or correct the name",
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ConfigError(
+            f"{name!r} is {found!r}", where="method", expected="a subclass of fedgram.methods.Method"
+        )
+    if found.sends is not Method.sends and not found.sends_what:
+        raise ConfigError(f"{name!r} has no sends_what", where="method", expected="what it sends, in words")
+    return found
 
 
 def method_of(job: JobConfig) -> Method:
     """The method of a job.
 
     Raises:
-        ConfigError: the job has settings that this method has no meaning for.
+        ConfigError: no such method, or the job has settings that it has no meaning for.
     """
-    return METHODS[job.method.name](job)
+    return find(job.method.name)(job)
+
+
+def job_of(name: str) -> dict[str, Any]:
+    """The settings in which a job differs from one of GeoDoRA: those of a method, or of a variant of one.
+
+    Args:
+        name: one of ``JOBS``, or ``package.module:Class``.
+
+    Raises:
+        ConfigError: neither a known name nor a method that can be imported.
+    """
+    method = JOBS.get(name) or find(name)
+    changes = merged(method.settings, method.variants.get(name, {}))
+    return merged(changes, {"method": {"name": method.name if name in JOBS else name}})
 
 
 def require_allowed(site: str, config: SiteConfig, job: JobConfig) -> None:
-    """Raises ConfigError unless the site's own file allows the job's method."""
-    name = job.method.name
-    if name not in config.methods:
-        what = METHODS[name].sends_what or "B, G and one weight"
-        raise ConfigError(
-            f"the job runs method {name!r}, which sends {what}",
-            where=f"{site}: methods",
-            expected=", ".join(config.methods),
-            remedy=f"if that may leave this site, add {name!r} to methods in its file",
+    """Check that the site's own file allows the job's method, before any code of another package is imported.
+
+    Raises:
+        ConfigError: it does not, or one of the names is not that of a method.
+    """
+    where, remedy = f"{site}: methods", "if that may leave this site, add {!r} to methods in its file"
+    for listed in config.methods:
+        _require_name(listed, where)
+    _require_listed(job.method.name, config.methods, where, remedy)
+
+
+def require_allowed_at_server(path: Path, config: ServerConfig, job: JobConfig) -> None:
+    """Check that the server's own file allows a method of another package, before it is imported.
+
+    Args:
+        path: where that file is, or would be.
+
+    Raises:
+        ConfigError: it does not, or there is no such method.
+    """
+    known = (*METHODS, *config.methods)
+    _require_listed(
+        job.method.name, known, f"{path}: methods", "if its code may run here, add {!r} to methods there"
+    )
+
+
+def _require_listed(name: str, listed: Sequence[str], where: str, remedy: str) -> None:
+    _require_name(name)
+    if name not in listed:
+        harm = (
+            f"sends {METHODS[name].sends_what or 'B, G and one weight'}" if name in METHODS else "is foreign code"
         )
+        raise ConfigError(
+            f"the job runs method {name!r}, which {harm}",
+            where=where,
+            expected=", ".join(listed),
+            remedy=remedy.format(name),
+        )
+
+
+def _require_name(name: str, where: str = "method") -> None:
+    """Refuse a name that is neither of a method here nor an import path; nothing is imported."""
+    module, colon, attribute = name.partition(":")
+    if name in METHODS or (colon and attribute.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+        return
+    close = difflib.get_close_matches(name, METHODS, n=1)
+    raise ConfigError(
+        f"unknown method {name!r}",
+        where=where,
+        expected=f"{', '.join(METHODS)}, or package.module:Class",
+        remedy=f"did you mean {close[0]!r}?" if close else None,
+    )

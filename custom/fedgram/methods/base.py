@@ -1,4 +1,4 @@
-"""What a federated method is: what the sites share, what they add to their loss, what the server makes of it.
+"""A federated method: what the sites share, what they add to their loss, what the server makes of it.
 
 Everything else is the same for every method: sites, tokens, backbone, budget, rounds, checks, transport. So a
 comparison between methods compares the methods.
@@ -16,6 +16,19 @@ from torch import Tensor
 from fedgram.config.job import JobConfig
 from fedgram.errors import ConfigError
 from fedgram.records import AnchorTokens, GlobalState, ModelSpec, SiteUpdate
+
+Settings = Mapping[str, Mapping[str, Any]]  # of a job, by part; see fedgram.config.job
+PLAIN: Settings = {
+    "adapter": {"dora": False},
+    "training": {"geometry_weight": 0.0, "concept_weight": 0.0},
+    "aggregation": {"weights": "samples"},
+}
+
+
+def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
+    """Settings of a job with some of them changed; settings of a part that is not named stay."""
+    changed = {part: {**settings.get(part, {}), **values} for part, values in changes.items()}
+    return {**settings, **changed}
 
 
 @dataclass(frozen=True)
@@ -92,25 +105,40 @@ class SiteView(Protocol):
 
 
 class Method:
-    """The weighted mean of B over all sites: GeoLoRA and GeoDoRA (Eklund 2026), and where the others start from.
+    """A federated method; this one is the weighted mean of B over all sites, from which every other starts.
 
-    A method has no state of its own: what changes is in the server's state and in the site's model.
+    A method has no state of its own: what changes is in the server's state and in the site's model. A new one is
+    a class in a file of its own; everything else that names methods reads it from here.
 
     Args:
         job: the settings.
 
     Attributes:
-        trains_a: whether A of LoRA trains too.
+        name: the name in jobs and site files; a method of another package is named by its import path instead.
+        title: the name in tables.
+        source: the authors and year of the paper.
+        shares: what the sites share, in a phrase for tables.
         sends_what: what leaves a site beyond B, m, G and one weight, in words; empty when nothing does.
+        trains_a: whether A of LoRA trains too.
         by_modality: whether only sites of the same modality are averaged.
+        needs_labels: whether it needs labelled samples, which a site with a unified model does not have.
+        settings: the settings in which a job of this method differs from one of GeoDoRA.
+        variants: further jobs of the method: their settings beyond ``settings``, by name.
 
     Raises:
         ConfigError: settings that the method has no meaning for.
     """
 
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    shares: ClassVar[str] = ""
+    sends_what: ClassVar[str] = ""
     trains_a: ClassVar[bool] = False
     by_modality: ClassVar[bool] = False
-    sends_what: ClassVar[str] = ""
+    needs_labels: ClassVar[bool] = False
+    settings: ClassVar[Settings] = PLAIN
+    variants: ClassVar[Mapping[str, Settings]] = {}
 
     def __init__(self, job: JobConfig):
         if self.trains_a and job.adapter.dora:

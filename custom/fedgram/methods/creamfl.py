@@ -15,15 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from fedgram.methods.alone import Local
-from fedgram.methods.base import Closing, SiteView, TaskLoss
+from fedgram.methods.base import PLAIN, Closing, SiteView, TaskLoss, merged
 from fedgram.methods.fedproto import mean_of_those_known
+from fedgram.methods.local import Local
 from fedgram.records import GlobalState, ModelSpec
 
 
 class CreamFL(Local):
     """Representations of the anchors are averaged: ``public`` (B, d) and ``covered`` (B,), 0 or 1."""
 
+    name = "creamfl"
+    title = "CreamFL"
+    source = "after Yu et al. 2023"
+    shares = "representations of the anchors"
+    needs_labels = True
+    settings = merged(PLAIN, {"method": {"strength": 0.3}})
     sends_what = "the representation of every public anchor, (B, d), float32"
 
     def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:

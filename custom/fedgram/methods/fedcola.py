@@ -18,6 +18,11 @@ _ATTENTION = re.compile(r"(^|[._])attn|attention")
 class SharedAttention(FedIT):
     """A and B of the attention layers are averaged, those of all others stay at the site."""
 
+    name = "fedcola"
+    title = "shared attention"
+    source = "after FedCola, Sun et al. 2024"
+    shares = "A and B of the attention layers"
+
     def shares_b(self, layer: str) -> bool:
         return bool(_ATTENTION.search(layer))
 

@@ -20,6 +20,11 @@ from fedgram.records import GlobalState, ModelSpec, SiteUpdate
 class FedExLoRA(FedIT):
     """A and B are averaged, and the error of that is added to the base."""
 
+    name = "fedex"
+    title = "FedEx-LoRA"
+    source = "Singhal et al. 2025"
+    shares = "A and B, each averaged, with the exact residual"
+
     def start(self, spec: ModelSpec) -> dict[str, Tensor]:
         return super().start(spec) | empty_residual(spec)
 

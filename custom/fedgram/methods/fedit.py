@@ -20,6 +20,10 @@ from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec, below
 class FedIT(Method):
     """A and B are averaged."""
 
+    name = "fedit"
+    title = "FedIT"
+    source = "Zhang et al. 2024"
+    shares = "A and B, each averaged"
     trains_a = True
     sends_what = "the change of A, (r, d_in) a layer, bf16"
 

@@ -15,14 +15,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedgram.methods.alone import Local
 from fedgram.methods.base import Closing, SiteView, TaskLoss
+from fedgram.methods.local import Local
 from fedgram.records import GlobalState, ModelSpec
 
 
 class FedProto(Local):
     """Class means are averaged. :attr:`GlobalState.extra`: ``prototypes`` (C, d) and ``known`` (C,), 0 or 1."""
 
+    name = "fedproto"
+    title = "FedProto"
+    source = "Tan et al. 2022"
+    shares = "class means"
+    needs_labels = True
     sends_what = "the mean representation of the training samples of each concept, (C, d), float32"
 
     def sends(self, spec: ModelSpec) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fedgram.methods.base import SiteView, TaskLoss
+from fedgram.methods.base import PLAIN, SiteView, TaskLoss, merged
 from fedgram.methods.fedit import FedIT, factors_of
 from fedgram.model import lora
 from fedgram.records import GlobalState
@@ -16,6 +16,12 @@ from fedgram.records import GlobalState
 
 class FedProx(FedIT):
     """FedIT with a proximal term."""
+
+    name = "fedprox"
+    title = "FedProx"
+    source = "Li et al. 2020"
+    shares = "A and B, each averaged"
+    settings = merged(PLAIN, {"method": {"strength": 0.1}})
 
     def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
         shared = factors_of(state.extra, "A")

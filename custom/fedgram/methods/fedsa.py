@@ -11,5 +11,10 @@ from fedgram.methods.fedit import FedIT
 class FedSALoRA(FedIT):
     """A alone is averaged."""
 
+    name = "fedsa"
+    title = "FedSA-LoRA"
+    source = "Guo et al. 2025"
+    shares = "A"
+
     def shares_b(self, layer: str) -> bool:
         return False

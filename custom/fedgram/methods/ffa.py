@@ -14,6 +14,11 @@ from fedgram.methods.base import Method
 class FFALoRA(Method):
     """B alone is averaged."""
 
+    name = "ffa"
+    title = "FFA-LoRA"
+    source = "Sun et al. 2024"
+    shares = "B, A frozen"
+
     def __init__(self, job: JobConfig):
         super().__init__(job)
         if job.adapter.dora or job.training.geometry_weight or job.training.concept_weight:

@@ -23,6 +23,10 @@ from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec, SiteUpdate
 class FLoRA(Method):
     """The weighted sum of the products s B A is added to the base."""
 
+    name = "flora"
+    title = "FLoRA"
+    source = "Wang et al. 2024"
+    shares = "A and B, their products summed into the base"
     trains_a = True
     sends_what = "A, (r, d_in), and B, (d_out, r), a layer, bf16"
 

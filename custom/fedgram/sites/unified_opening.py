@@ -29,8 +29,6 @@ from fedgram.sites.unified_data import as_tokens, in_batches, look, read_items, 
 
 log = logging.getLogger("fedgram.site")
 
-_NEED_LABELS = ("creamfl", "fedproto")  # methods over representations of labelled samples
-
 
 def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
     """Read, look and build: every error that can be known before training is raised here.
@@ -39,7 +37,8 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
     require_allowed(name, config, job)
-    if job.method.name in _NEED_LABELS:
+    method = method_of(job)
+    if method.needs_labels:
         raise ConfigError(f"method {job.method.name!r}", where=name, expected="one that needs no labelled samples")
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -47,7 +46,6 @@ def open_unified_site(name: str, config: SiteConfig, job: JobConfig) -> UnifiedS
     file = config.require_unified().prompts
     prompts = read_prompts(locate(file, Path(config.cache).expanduser())) if file is not None else []
     detector = make_detector(config)
-    method = method_of(job)
     model, spec = build_model(config, job, method)
     anchors = _anchors(name, config, config.anchors, job, model.unified)
     heldout = None

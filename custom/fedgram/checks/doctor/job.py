@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from fedgram.checks.doctor.kit import own_file, read_local
-from fedgram.checks.doctor.policy import ANY_EXECUTOR, CONTROLLER, EXECUTORS
 from fedgram.checks.doctor.visit import AnnouncedJob, Finding, Skip, Visit, read_json
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError
+from fedgram.flare.components import CONTROLLER, modality_of
 
 
 def read_job(folder: Path, participant: str) -> AnnouncedJob:
@@ -47,7 +48,7 @@ def _read(folder: Path, participant: str) -> AnnouncedJob:
     return AnnouncedJob(
         settings=from_dict(JobConfig, controllers[0]["job"], "config_fed_server.json: job"),
         classes=tuple(dict.fromkeys(name for name, _ in components)),
-        modality=next((m for m in map(_modality, components) if m is not None), None),
+        modality=next((m for m in starmap(modality_of, components) if m is not None), None),
         custom_code=(app / "custom").exists(),
         gpus=needs.get("num_of_gpus", 0),
         gpu_memory=needs.get("mem_per_gpu_in_GiB", 0),
@@ -79,13 +80,6 @@ def _components(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(config, list):
         for value in config:
             yield from _components(value)
-
-
-def _modality(component: tuple[str, dict[str, Any]]) -> str | None:
-    name, arguments = component
-    if name == ANY_EXECUTOR:
-        return arguments.get("modality")
-    return next((modality for modality, executor in EXECUTORS.items() if executor == name), None)
 
 
 def job(visit: Visit) -> Iterator[Finding]:

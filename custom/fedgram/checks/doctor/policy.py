@@ -9,18 +9,8 @@ from typing import Any
 from fedgram.checks.doctor.kit import own_file, read_local
 from fedgram.checks.doctor.visit import Finding, Visit, needed, read_json
 from fedgram.config.site import UNIFIED
+from fedgram.flare.components import CONTROLLER, TO_TRACKERS, TRACKER, executor_of
 
-EXECUTORS = {
-    "image": "fedgram.flare.executors.ImageExecutor",
-    "text": "fedgram.flare.executors.TextExecutor",
-    "genomics": "fedgram.flare.executors.GenomicsExecutor",
-    "tabular": "fedgram.flare.executors.TabularExecutor",
-    "unified": "fedgram.flare.executors.UnifiedExecutor",
-}
-ANY_EXECUTOR = "fedgram.flare.executors.SiteExecutor"  # names its modality, which may be the site's own
-CONTROLLER = "fedgram.flare.controller.GramController"
-TO_TRACKERS = "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent"
-TRACKER = "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver"
 GATE = "fedgram.flare.privacy.OnlyTheContract"
 
 
@@ -62,7 +52,7 @@ def _required(visit: Visit) -> tuple[str, ...]:
         return (CONTROLLER, TRACKER)
     unified = needed(visit.config, "site file").unified is not None
     name = UNIFIED if unified else needed(visit.modality, "site file").name
-    return (EXECUTORS.get(name, ANY_EXECUTOR), TO_TRACKERS)
+    return (executor_of(name)["path"], TO_TRACKERS)
 
 
 def _allows(entry: str, name: str) -> bool:

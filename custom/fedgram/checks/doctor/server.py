@@ -19,10 +19,16 @@ _PARENT = "nvflare.private.fed.app.server.server_train"
 
 
 def server_file(visit: Visit) -> Iterator[Finding]:
-    """Check ``local/fedgram/server.toml``, and the folder of the saved rounds."""
-    config = read_server_config(visit.kit.folder / "local" / "fedgram" / "server.toml")
+    """Check ``local/fedgram/server.toml``, the folder of the saved rounds, and that the job's method may run."""
+    path = visit.kit.folder / "local" / "fedgram" / "server.toml"
+    config = read_server_config(path)
     states = Path(config.state).expanduser() if config.state else visit.kit.folder / "checkpoints"
     yield from room("saved rounds", states, SPARE)
+    if visit.job is not None:
+        from fedgram.methods import method_of, require_allowed_at_server  # they load transformers
+
+        require_allowed_at_server(path, config, visit.job.settings)
+        method_of(visit.job.settings)
 
 
 def storage(visit: Visit) -> Iterator[Finding]:

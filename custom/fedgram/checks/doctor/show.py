@@ -48,7 +48,10 @@ def print_outbound(visit: Visit, console: Console) -> None:
     extent = extent_of(visit)
     amounts = outbound.amounts(extent) if extent else {}
     table = Table("what", "shape", "when", "here", title=f"what will leave {visit.kit.name}", show_lines=True)
-    for part in outbound.leaves(visit.config.methods if visit.config else ()):
+    from fedgram.methods import find  # the checks at a site have loaded it
+
+    methods = visit.config.methods if visit.config else ()
+    for part in outbound.leaves([name for name in methods if find(name).sends_what]):
         here = ", ".join(_advertised(visit)) if part is outbound.FLARE else ""
         if part in amounts:
             size = amounts[part].bytes

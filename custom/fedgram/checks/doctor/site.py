@@ -17,7 +17,7 @@ from fedgram.config.job import AnchorPin
 from fedgram.config.site import SPLIT, UNIFIED, SiteConfig, find_site_config
 from fedgram.data.splits import PARTS
 from fedgram.errors import ConfigError, DataError
-from fedgram.methods import METHODS, require_allowed
+from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
@@ -35,9 +35,11 @@ _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or
 
 
 def site_file(visit: Visit) -> Iterator[Finding]:
-    """Check that the site's own file is there and right, and its modality can be imported and is the job's."""
+    """Check that the site's own file is there and right, and its modality and methods can be imported."""
     config = find_site_config(visit.kit.folder / "local", visit.kit.name)
     modality = modalities.load("image" if config.unified else config.modality)  # its anchors are pictures
+    for method in config.methods:
+        find(method)
     visit.config, visit.modality = config, modality
     name = UNIFIED if config.unified else modality.name
     expected = visit.job.modality if visit.job else name
@@ -193,7 +195,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     options = (settings.backbone, config.backbones, config.precision, place)
     base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
-    adapted = lora.attach_update(base, settings, train_a=METHODS[settings.method.name].trains_a)
+    adapted = lora.attach_update(base, settings, train_a=method_of(settings).trains_a)
     visit.spec = ModelSpec(shapes=lora.spec(adapted), backbone=digest, width=hidden_width(base))
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)
