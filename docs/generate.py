@@ -195,12 +195,17 @@ def methods() -> str:
     """A row for each method of the registry."""
     from fedgram.methods import METHODS
 
-    rows = []
-    for name, kind in METHODS.items():
-        first = inspect.getdoc(kind).partition("\n")[0].rstrip(".")  # pyright: ignore
-        file = Path(inspect.getfile(kind)).name
-        rows.append((f"`{name}`", plain(first), kind.sends_what or "B, G and one weight", f"`{file}`"))
-    return table(("`method.name`", "what it is", "what it sends", "file"), rows)
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(filter(None, (kind.title, kind.source))),
+            kind.shares,
+            kind.sends_what or "B, G and one weight",
+            f"`{Path(inspect.getfile(kind)).name}`",
+        )
+        for name, kind in METHODS.items()
+    ]
+    return table(("`method.name`", "what it is", "what is shared", "what it sends", "file"), rows)
 
 
 def outbound() -> str:

@@ -7,16 +7,15 @@ from typing import Any
 
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict, to_dict
+from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
 
 from research.evidence.federations import Federation
-from research.jobs import settings
 
 CENTRAL = "central"  # not a job: all data in one place
 
 _ALONE = ("local", "per_modality")  # nothing shared, or nothing across modalities: the first lines of a table
-# FedAdam is FedIT with another optimiser at the server.
-BASELINES = (*_ALONE, *sorted({*METHODS, "fedadam"} - {"geo", *_ALONE}))
+BASELINES = (*_ALONE, *sorted(METHODS.keys() - {"geo", *_ALONE}))
 OURS = ("geolora", "geodora")
 
 RATE = "learning rate × "  # a multiple of the jobs' own

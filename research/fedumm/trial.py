@@ -21,6 +21,7 @@ from fedgram.data.vqa import read_vqa
 from fedgram.demo.fedumm import WORLD
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
 from fedgram.demo.scene_prompts import make_prompts
+from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
 from fedgram.sites.opening import open_any_site
 from fedgram.sites.unified import UnifiedSite
@@ -28,8 +29,6 @@ from fedgram.sites.unified_data import Items, UnifiedData, look
 from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
-
-from research.jobs import settings
 
 STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
 _PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill
