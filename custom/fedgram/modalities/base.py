@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -101,3 +102,14 @@ class Modality(Protocol):
     def fingerprint(self, content: Any) -> bytes:
         """The bytes that identify a content, for the cache key."""
         ...
+
+
+@dataclass(frozen=True)
+class FileModality:
+    """A :class:`Modality` that is put together from functions, so that one can be replaced and the others kept."""
+
+    name: str
+    read: Callable[..., list[Sample]]
+    read_anchor: Callable[..., Any]
+    tokenizer: Callable[..., Tokenizer]
+    fingerprint: Callable[..., bytes]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count, product
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from fedgram import pretrained
-from fedgram.config.site import PLAIN, Reading
 from fedgram.data.sequences import read_sequence, read_sequences
 from fedgram.errors import DataError
-from fedgram.modalities.base import Tokenizer
+from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
 from fedgram.records import Sample, Tokens
 
@@ -78,25 +76,12 @@ def spelling_of(vocabulary: frozenset[str]) -> Callable[[str], str]:
     return lambda sequence: " ".join(sequence[i : i + k] for i in range(max(1, len(sequence) - k + 1)))
 
 
-class GenomicsModality:
-    """DNA, whose contents are strings over the IUPAC alphabet, without gaps."""
-
-    name = "genomics"
-
-    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return read_sequences(path, reading)
-
-    def read_anchor(self, path: Path) -> str:
-        return read_sequence(path)
-
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """Open ``kmer``, or a DNA encoder by hub id or folder."""
-        if name == "kmer":
-            return KmerCounts()
-        return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of)
-
-    def fingerprint(self, content: str) -> bytes:
-        return content.encode()
+def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    """Open ``kmer``, or a DNA encoder by hub id or folder."""
+    if name == "kmer":
+        return KmerCounts()
+    return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of)
 
 
-MODALITY = GenomicsModality()
+# A content is a string over the IUPAC alphabet, without gaps.
+MODALITY = FileModality("genomics", read_sequences, read_sequence, tokenizer, str.encode)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedgram.config.site import PLAIN, Reading
 from fedgram.data.images import read_image, read_images
 from fedgram.data.pixels import Picture, open_image
 from fedgram.errors import DataError
-from fedgram.modalities.base import Tokenizer
+from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.modalities.hf import hash_weights
 from fedgram.records import Sample, Tokens
 
@@ -71,29 +69,15 @@ class EfficientNetLite0:
         return torch.from_numpy(scaled.astype(np.float32)).permute(2, 0, 1)
 
 
-class ImageModality:
-    """Images, whose contents are :class:`~fedgram.data.pixels.Picture`."""
+def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    """Open ``efficientnet-lite0``, ``efficientnet-lite0-map`` (to segment), or a vision encoder."""
+    if name == "efficientnet-lite0":
+        return EfficientNetLite0()
+    if name == "efficientnet-lite0-map":
+        return EfficientNetLite0(pixels=224, grid=7)
+    from fedgram.modalities.vision import PatchEncoder
 
-    name = "image"
-
-    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return read_images(path, reading)
-
-    def read_anchor(self, path: Path) -> Picture:
-        return read_image(path)
-
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """Open ``efficientnet-lite0``, ``efficientnet-lite0-map`` (to segment), or a vision encoder."""
-        if name == "efficientnet-lite0":
-            return EfficientNetLite0()
-        if name == "efficientnet-lite0-map":
-            return EfficientNetLite0(pixels=224, grid=7)
-        from fedgram.modalities.vision import PatchEncoder
-
-        return PatchEncoder(name)
-
-    def fingerprint(self, content: Picture) -> bytes:
-        return content.fingerprint()
+    return PatchEncoder(name)
 
 
-MODALITY = ImageModality()
+MODALITY = FileModality("image", read_images, read_image, tokenizer, Picture.fingerprint)

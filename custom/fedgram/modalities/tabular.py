@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedgram.config.site import PLAIN, Reading
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.errors import DataError
-from fedgram.modalities.base import Tokenizer
+from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.records import Sample, Tokens
 
 
@@ -135,31 +134,20 @@ def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class TabularModality:
-    """Tables, whose contents are :class:`Row`."""
+def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    """Open ``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
+    if name == "numeric":
+        return NumericTokens([sample.content for sample in fit_on])
+    if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):
+        from fedgram.modalities.tabpfn_rows import TabPfnRows
 
-    name = "tabular"
-
-    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return read_table_samples(path, reading)
-
-    def read_anchor(self, path: Path) -> Row:
-        return read_row(path)
-
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """Open ``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
-        if name == "numeric":
-            return NumericTokens([sample.content for sample in fit_on])
-        if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):
-            from fedgram.modalities.tabpfn_rows import TabPfnRows
-
-            return TabPfnRows(name, fit_on)
-        raise DataError(
-            "unknown", where=f"tokenizer {name!r}", expected="numeric, tabpfn, or a file of its weights"
-        )
-
-    def fingerprint(self, content: Row) -> bytes:
-        return repr((content.columns, content.values)).encode()
+        return TabPfnRows(name, fit_on)
+    raise DataError("unknown", where=f"tokenizer {name!r}", expected="numeric, tabpfn, or a file of its weights")
 
 
-MODALITY = TabularModality()
+def fingerprint(content: Row) -> bytes:
+    """The bytes of a row's names and values."""
+    return repr((content.columns, content.values)).encode()
+
+
+MODALITY = FileModality("tabular", read_table_samples, read_row, tokenizer, fingerprint)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from fedgram.config.site import PLAIN, Reading
 from fedgram.data.rows import Row, aligned
 from fedgram.errors import DataError
+from fedgram.modalities import tabular
 from fedgram.modalities.base import Tokenizer
-from fedgram.modalities.tabular import TabularModality
 from fedgram.records import Sample, Tokens
 
 LENGTH = 16
@@ -46,33 +46,22 @@ class Blocks:
         return Tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
 
 
-class WideTable:
-    """The modality of tables, read by fedgram, in few tokens."""
-
-    name = "tabular"
-    _tabular = TabularModality()
-
-    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return self._tabular.read(path, reading)
-
-    def read_anchor(self, path: Path) -> Row:
-        """The one row of an anchor file; fedgram's own reader takes a second for so many columns."""
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                header, row = csv.reader(file)
-            return Row(tuple(header), tuple(map(float, row)), str(path))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"not readable ({type(error).__name__})", where=path, expected="a header and one row of numbers"
-            ) from None
-
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """The tokenizer ``blocks``, or any that fedgram has for tables."""
-        return Blocks([s.content for s in fit_on]) if name == "blocks" else self._tabular.tokenizer(name, fit_on)
-
-    def fingerprint(self, content: Row) -> bytes:
-        return self._tabular.fingerprint(content)
+def read_anchor(path: Path) -> Row:
+    """The one row of an anchor file; fedgram's own reader takes a second for so many columns."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, row = csv.reader(file)
+        return Row(tuple(header), tuple(map(float, row)), str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"not readable ({type(error).__name__})", where=path, expected="a header and one row of numbers"
+        ) from None
 
 
-MODALITY = WideTable()
+def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    """The tokenizer ``blocks``, or any that fedgram has for tables."""
+    return Blocks([s.content for s in fit_on]) if name == "blocks" else tabular.tokenizer(name, fit_on)
+
+
+MODALITY = replace(tabular.MODALITY, read_anchor=read_anchor, tokenizer=tokenizer)
 TABLE = "research.evidence.federations.blocks:MODALITY"  # as a site file calls it

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import torch
-from fedgram.config.site import PLAIN, Reading
+from fedgram.modalities import text
 from fedgram.modalities.base import Tokenizer
-from fedgram.modalities.text import TextModality
 from fedgram.records import Sample, Tokens
 
 LENGTH = 16
@@ -36,25 +35,10 @@ class Pieces:
         return Tokens(sums / sizes.clamp(min=1)[..., None], sizes > 0)
 
 
-class BriefText:
-    """The modality of text, read by fedgram, in fewer tokens."""
-
-    name = "text"
-    _text = TextModality()
-
-    def read(self, path: Path, reading: Reading = PLAIN) -> list[Sample]:
-        return self._text.read(path, reading)
-
-    def read_anchor(self, path: Path) -> str:
-        return self._text.read_anchor(path)
-
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
-        """Any encoder that fedgram has for text, its tokens averaged."""
-        return Pieces(self._text.tokenizer(name, fit_on))
-
-    def fingerprint(self, content: str) -> bytes:
-        return self._text.fingerprint(content)
+def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    """The encoder of that name, in fewer tokens: any that fedgram takes for text."""
+    return Pieces(text.tokenizer(name, fit_on))
 
 
-MODALITY = BriefText()
+MODALITY = replace(text.MODALITY, tokenizer=tokenizer)
 TEXT = "research.evidence.federations.brief:MODALITY"  # as a site file calls it
