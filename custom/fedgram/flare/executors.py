@@ -31,7 +31,7 @@ from fedgram.records import SiteUpdate
 
 
 class SiteExecutor(Executor):
-    """Answers the controller's tasks with what the site's training process computes.
+    """An executor that answers the controller's tasks with what the site's training process computes.
 
     The job only names the modality. Where the data are is read from the site's own file:
     ``local/fedgram/<site>.toml``, else ``local/fedgram.toml``, in the site's workspace.
@@ -49,7 +49,7 @@ class SiteExecutor(Executor):
         self._supervisor: Supervisor | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Tensors must be known to FLARE's serialiser before the first travels; no process outlives the job."""
+        """Register tensors with FLARE's serialiser before the first travels; end the worker with the job."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
         elif event_type == EventType.END_RUN and self._supervisor is not None:
@@ -99,7 +99,7 @@ class SiteExecutor(Executor):
         return self._supervisor
 
     def _stream_metrics(self, reply: FLModel, fl_ctx: FLContext) -> None:
-        """The numbers of a round's reply once more, as live events for the server's trackers."""
+        """Send the numbers of a round's reply once more, as live events for the server's trackers."""
         if "round" not in reply.meta:
             return
         for name, value in reply.meta["metrics"].items():
@@ -112,7 +112,7 @@ def _name(fl_ctx: FLContext) -> str:
 
 
 def _folder(fl_ctx: FLContext) -> Path:
-    """Of what fedgram keeps in the participant's workspace."""
+    """The folder of fedgram in this participant's workspace."""
     return Path(wire.workspace_of(fl_ctx).get_root_dir(), "fedgram")
 
 

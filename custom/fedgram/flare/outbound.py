@@ -1,4 +1,4 @@
-"""What leaves a site and what never does: the contract of the README, as data.
+"""The contract of the README, as data: all that leaves a site, and what never does.
 
 The README's table, the doctor and the tests of what is sent all read it here.
 """

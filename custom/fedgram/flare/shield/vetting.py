@@ -1,4 +1,4 @@
-"""What a message of a site must look like before FLARE's own code sees it, and how large it may be."""
+"""The vetting of a site's messages, by form and size, before FLARE's own code sees them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _sections(payload: Any) -> Iterator[tuple[int, int, Any]]:
 
 
 def check_submission(site: str, reply: Any) -> Shareable:
-    """A site's answer to a task, with nothing in it that FLARE's runner stumbles over.
+    """Check a site's answer to a task: nothing in it may make FLARE's runner stumble.
 
     Raises:
         Exception: of any kind, when it has not the form that FLARE expects.
@@ -114,7 +114,7 @@ def check_submission(site: str, reply: Any) -> Shareable:
 
 
 def check_event(site: str, event: Any, metrics: Collection[str]) -> None:
-    """A live metric of a site: a number under a name of the job, under the site's own name.
+    """Check a live metric of a site: a number under a name of the job, under the site's own name.
 
     FLARE would fire whatever event a site names in the server's process, the one that ends the job included.
 
@@ -137,7 +137,7 @@ def _check_sender(site: str, peer: Any) -> None:
 
 
 def refusal(site: str, job_id: str, task: tuple[str, str], reason: str) -> Shareable:
-    """The error reply that takes the place of a reply of a site that cannot be used.
+    """Make the error reply that takes the place of a reply of a site that cannot be used.
 
     Args:
         task: its name and id.
@@ -151,7 +151,7 @@ def refusal(site: str, job_id: str, task: tuple[str, str], reason: str) -> Share
 
 
 def reason_of(site: str, reply: Shareable) -> str:
-    """Why a reply with an error counts for nothing, in words for the report."""
+    """The reason why a reply with an error counts for nothing, in words for the report."""
     refused = reply.get_header(_REFUSED)
     kind = reply.get_header(wire.ERROR_HEADER, reply.get_return_code())
     return str(refused) if refused else f"{site}: answered with {kind}; its own log says why"
