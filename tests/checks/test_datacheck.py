@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedgram.anchors.build import build
 from fedgram.checks.data import check
 from fedgram.cli.main import app
 from PIL import Image
@@ -15,15 +16,16 @@ from site_data import write_image
 from toy import ROOT
 from typer.testing import CliRunner
 
+TOKENIZERS = {"image": "efficientnet-lite0-map", "text": "minilm", "genomics": "kmer", "tabular": "numeric"}
 COMMON = f"""
-tokenizer = "minilm"
 anchors = "{ROOT / "anchors/carnivora/train"}"
 """
 
 
 def site(folder: Path, settings: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "site.toml").write_text(COMMON + settings)
+    modality = settings.partition('modality = "')[2].partition('"')[0]
+    (folder / "site.toml").write_text(f'tokenizer = "{TOKENIZERS[modality]}"\n{COMMON}{settings}')
     return folder / "site.toml"
 
 
@@ -122,23 +124,46 @@ def test_data_without_concepts(tmp_path: Path):
     assert list(found(path).values()) == ["failure"]  # anchors are needed all the same
 
 
+def table(folder: Path, lines: list[str], anchors: str, settings: str = "") -> Path:
+    """A site with a table and with anchors of its own: a line of each is a row."""
+    for concept in ("Canidae", "Felidae"):
+        path = folder / "public" / "tabular" / concept / "rows.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header, *rows = anchors.split()
+        path.write_text("\n".join([header, *(f"{row}{concept == 'Canidae':d}" for row in rows)]))
+    made = build(folder / "public", folder / "own", name="own", terms={"licence": "CC0", "source": "made"})
+    (folder / "t.csv").write_text("\n".join(lines))
+    columns = f'[columns]\ngroup = "patient"\n{settings}'
+    path = site(folder, f'modality = "tabular"\ndata = "{folder / "t.csv"}"\n{columns}')
+    path.write_text(path.read_text().replace(str(ROOT / "anchors/carnivora/train"), str(made.folder)))
+    return path
+
+
 def test_columns_of_a_table(tmp_path: Path):
     rng = np.random.default_rng(0)
-    lines = ["id,concept,patient,age,empty,same,date,stage,sparse"]
+    lines = ["id,concept,patient,age,same,date,stage,sparse,again,weight,empty"]
     for i in range(60):
         stage = "IV" if i == 59 else "I"
         concept, few = ("Canidae", "Felidae")[i % 2], i if i < 9 else ""
-        lines.append(f"{i},{concept},{i // 2},{rng.integers(90)},,7,day {i},{stage},{few}")
-    (tmp_path / "t.csv").write_text("\n".join(lines))
-    settings = f'modality = "tabular"\ndata = "{tmp_path / "t.csv"}"\n[columns]\ngroup = "patient"\n'
-    path = site(tmp_path, settings)
+        weight = -99 if i % 7 == 0 else rng.integers(40, 90)
+        cells = (i, concept, i // 2, rng.integers(90), 7, f"day {i}", stage, few, i % 2, weight)
+        lines.append(",".join(map(str, cells)) + ",")
+    anchors = "age,same,date,stage,sparse,again,weight{} 1,,,,,,{} 2,,,,,,{}"
+    findings = found(table(tmp_path / "empty", lines, anchors.format(",empty", ",", ",")))
+    assert findings["column empty: no value in any training row"] == "failure"
+    path = table(tmp_path / "good", [line.removesuffix(",empty") for line in lines], anchors.format("", "", ""))
     findings = found(path)
-    assert "columns empty, same: the same in all training rows, or empty" in findings
-    assert "column sparse: more than 50% missing" in findings
-    assert "column date: nearly every row has a category of its own" in findings
     assert set(findings.values()) == {"warning"}
+    for text in (
+        "column same: the same in all training rows",
+        "column sparse: more than 50% missing",
+        "column date: nearly every row has a category of its own",
+        "column again: says the target, one value for each",
+        "column weight: a code such as -99 or 999 among the numbers",
+    ):
+        assert findings[text] == "warning"
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output
-    assert "4 columns of numbers: age, empty, same, sparse" in output
+    assert "5 columns of numbers: age, same, sparse, again, weight" in output
     assert "2 columns of categories: date, stage" in output
 
 

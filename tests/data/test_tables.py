@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -207,3 +208,57 @@ def test_an_anchor_with_a_word_for_a_number(tmp_path: Path):
     tokenizer = modalities.load("tabular").tokenizer("numeric", samples)
     with pytest.raises(DataError, match=r"(?s)anchor\.csv, row 1: column 'age' is not a number.*same units"):
         tokenizer([Row(("age",), ("old",), "anchor.csv, row 1")])
+
+
+def test_the_named_index_of_a_data_frame_is_a_column(tmp_path: Path):
+    frame = pd.DataFrame({"mass": [1.5, 2.0]}, index=pd.Index(["x0", "x1"], name="id"))
+    frame.to_parquet(tmp_path / "named.parquet")
+    assert read_table(tmp_path / "named.parquet").to_dict("list") == {"mass": ["1.5", "2.0"], "id": ["x0", "x1"]}
+    frame.rename_axis(None).to_parquet(tmp_path / "plain.parquet")
+    assert read_table(tmp_path / "plain.parquet").to_dict("list") == {"mass": ["1.5", "2.0"]}
+
+
+def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path):
+    (tmp_path / "site=1").mkdir()
+    pd.DataFrame({"mass": [1]}).to_parquet(tmp_path / "site=1" / "a.parquet")
+    assert list(read_table(tmp_path / "site=1" / "a.parquet").columns) == ["mass"]
+
+
+CELLS = {
+    "whole": ([1.0, None, 3.0], ["1", "", "3"]),
+    "number": ([1.0, None, 3.5], ["1.0", "", "3.5"]),
+    "labels": ([["a", "b"], [], ["c"]], ["a|b", "", "c"]),
+    "object": ([{"a": "ä"}] * 3, ['{"a": "ä"}'] * 3),
+    "bytes": ([b"x", "ä".encode(), None], ["x", "ä", ""]),
+    "truth": ([True, False, True], ["True", "False", "True"]),
+    "accents": (["Ba\u0308r", " b ", ""], ["Bär", "b", ""]),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_of_other_kinds(name: str, tmp_path: Path):
+    values, expected = CELLS[name]
+    pd.DataFrame({"x": values}).to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet")["x"].tolist() == expected
+    if name != "bytes":
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps({"x": value, "y": 0}) + "\n" for value in values))
+        assert read_table(tmp_path / "a.jsonl")["x"].tolist() == expected
+    if name == "number":
+        (tmp_path / "a.csv").write_text("x,y\n1.0,0\n,0\n3.5,0\n")
+        assert read_table(tmp_path / "a.csv")["x"].tolist() == expected
+
+
+def test_json_that_is_no_lines_of_objects(tmp_path: Path):
+    for content, problem in (
+        (f'[{{"id": "{SECRET}"}}]', r"(?s)one JSON array.*lines=True"),
+        (f'{{"id": 1}}\n\n{{"id": "{SECRET}\n', "line 3 is not a JSON object"),
+        (f'{{"id": 1}}\n"{SECRET}"\n', "line 2 is not a JSON object"),
+        (f'{{"a": "{SECRET}", " a": 1}}\n', "columns 1 and 2 have the same name"),
+    ):
+        for name in ("a.jsonl", "a.json"):
+            (tmp_path / name).write_text(content)
+            with pytest.raises(DataError, match=problem) as caught:
+                read_table(tmp_path / name)
+            assert SECRET not in str(caught.value)
+    (tmp_path / "a.jsonl").write_text('\ufeff{"id": NaN, "b": 1}\n')
+    assert read_table(tmp_path / "a.jsonl").to_dict("records") == [{"id": "", "b": "1"}]

@@ -29,8 +29,8 @@ def _fails(modality: str, path, *parts: str) -> None:
         (TEXT.replace("large cat", " "), ["row 2", "'text' is blank"]),
         (TEXT.replace(",cat,2", ",,2"), ["row 2", "'concept' is blank"]),
         ("id,text,concept,group\n", ["no samples"]),
-        ("", ["not a readable table"]),
-        (f"id,text\n{SECRET},1,2,3\n{SECRET},4,5,6,7\n", ["not a readable table"]),
+        ("", ["no samples"]),
+        (f"id,text\n{SECRET},1,2,3\n{SECRET},4,5,6,7\n", ["row 1", "4 cells where the header has 2"]),
     ],
 )
 def test_text(content, parts, tmp_path):
@@ -107,7 +107,7 @@ def test_genomics(fasta, labels, parts, tmp_path):
 
 def test_damaged_gzip(tmp_path):
     (tmp_path / "labels.fasta.gz").write_bytes(gzip.compress(FASTA.encode())[:-12])
-    _fails("genomics", tmp_path / "labels.fasta.gz", "labels.fasta.gz", "not readable")
+    _fails("genomics", tmp_path / "labels.fasta.gz", "labels.fasta.gz", "not a readable sequence file")
 
 
 def test_images(tmp_path):

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from fedgram.config.strict import composed
 from fedgram.errors import AnchorError
 from fedgram.modalities.base import Modality
 
@@ -134,7 +135,7 @@ def _read_slot(slot: Mapping[str, Any]) -> AnchorSlot:
             raise ValueError(f"origin {file.origin!r}, expected real or synthetic")
         if file.made is not None and file.origin == "real":
             raise ValueError("a real file that was made by a generator")
-    return AnchorSlot(slot["id"], slot["concept"], files)
+    return AnchorSlot(slot["id"], composed(slot["concept"]), files)
 
 
 def _require_distinct(anchors: AnchorSet, path: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 from fedgram.anchors import AnchorSet, Origin
 from fedgram.anchors.coverage import find_modality
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
-from fedgram.config.strict import from_dict
+from fedgram.config.strict import composed, from_dict
+from fedgram.data.paths import visible
 from fedgram.data.sequences import read_records
 from fedgram.data.tables import read_table
 from fedgram.errors import AnchorError, ConfigError
@@ -66,10 +67,7 @@ def build(
     """
     kinds = {folder.name: find_modality(folder.name, declared) for folder in _folders(source, "modality")}
     said = _terms(source, list(kinds), terms)
-    files = {
-        kind: {folder.name: _files(folder, modality, said[kind]) for folder in _folders(source / kind, "concept")}
-        for kind, modality in kinds.items()
-    }
+    files = {kind: _files_by_concept(source / kind, modality, said[kind]) for kind, modality in kinds.items()}
     slots = []
     for concept in sorted({concept for by_concept in files.values() for concept in by_concept}):
         columns = [by_concept.get(concept, []) for by_concept in files.values()]
@@ -82,9 +80,9 @@ def build(
 def _folders(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise AnchorError("no such folder", where=folder, expected="<modality>/<concept>/<file> below it")
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [path for path in visible if path.is_dir()]
-    stray = [path for path in visible if not path.is_dir() and path.name != SIDECAR]
+    entries = visible(folder)
+    found = [path for path in entries if path.is_dir()]
+    stray = [path for path in entries if not path.is_dir() and path.name != SIDECAR]
     if stray or not found:
         raise AnchorError(
             f"a file where a {what} folder should be" if stray else f"no {what} folder",
@@ -99,7 +97,7 @@ def _terms(source: Path, kinds: Sequence[str], default: Mapping[str, str]) -> di
     tables: dict[str, Any] = {}
     if path.is_file():
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise AnchorError(f"not a TOML file: {error}", where=path) from None
     unused = sorted(set(tables) - set(kinds))
@@ -116,9 +114,16 @@ def _terms(source: Path, kinds: Sequence[str], default: Mapping[str, str]) -> di
         ) from error
 
 
+def _files_by_concept(folder: Path, modality: Modality, terms: Terms) -> dict[str, list[NewFile]]:
+    files: dict[str, list[NewFile]] = {}
+    for concept in _folders(folder, "concept"):
+        files.setdefault(composed(concept.name), []).extend(_files(concept, modality, terms))
+    return files
+
+
 def _files(concept: Path, modality: Modality, terms: Terms) -> list[NewFile]:
     files = []
-    for path in sorted(p for p in concept.iterdir() if not p.name.startswith(".")):
+    for path in visible(concept):
         if not path.is_file():
             raise AnchorError("a folder inside a concept", where=path, expected="<modality>/<concept>/<file>")
         for part, (suffix, content) in _contents(path, modality).items():

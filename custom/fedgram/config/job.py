@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
-from fedgram.config.strict import to_dict
+from fedgram.config.strict import composed, to_dict
 from fedgram.core.cka import CkaVariant
 from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
@@ -51,6 +51,7 @@ class AnchorPin:
     concepts: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "concepts", tuple(composed(self.concepts)))
         _require(len(self.sha256) == 64, "anchors.sha256", self.sha256, "64 hexadecimal digits")
         _require(self.slots >= 4, "anchors.concepts", self.slots, "at least 4 slots (debiased CKA)")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedgram.config.strict import from_dict
+from fedgram.config.strict import from_dict, with_composed
 from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError
 
@@ -296,6 +296,6 @@ def _require_absolute_paths(named: Mapping[str, str | None], path: Path) -> None
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return with_composed(tomllib.loads(path.read_text(encoding="utf-8-sig")), ("columns", "concepts"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=path) from None

@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedgram.errors import ConfigError
@@ -17,6 +18,22 @@ T = TypeVar("T")
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a configuration into plain dictionaries, lists and numbers, as JSON knows them."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def composed(value: Any) -> Any:
+    """Plain data with composed letters (NFC), as data are read: two ways to code an accent are one name."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, Mapping):
+        return {name: composed(part) for name, part in value.items()}
+    return [composed(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def with_composed(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Settings of which those with the given names are composed; paths, say, stay as the disk has them."""
+    below = {name: part for name, part in settings.items() if isinstance(part, dict)}
+    found = {**settings, **{name: with_composed(part, names) for name, part in below.items()}}
+    return {name: composed(part) if name in names else part for name, part in found.items()}
 
 
 def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from fedgram.config.site import PLAIN, Reading
+from fedgram.config.strict import composed
+from fedgram.data.dicom import read_dicom
 from fedgram.data.labels import SPLITS, label_rows
-from fedgram.data.paths import SUFFIXES, find_file
-from fedgram.data.pixels import Picture, is_dicom, is_image, open_image, read_dicom
+from fedgram.data.paths import SUFFIXES, find_file, stem, visible
+from fedgram.data.pixels import Picture, is_dicom, is_image, open_image
 from fedgram.data.tables import read_table, require_column, require_filled
 from fedgram.errors import DataError
 from fedgram.records import Sample
@@ -55,10 +58,10 @@ def _from_folders(path: Path, reading: Reading) -> list[Sample]:
     return [
         Sample(
             id=name,
-            concept=folder.name,
+            concept=composed(folder.name),
             group=group,
             content=picture,
-            target=folder.name,
+            target=composed(folder.name),
             split=split,
             source=str(picture.path),
         )
@@ -72,8 +75,8 @@ def _with_masks(path: Path, reading: Reading) -> list[Sample]:
         raise DataError("no samples", where=path, expected=f"two folders, {_IMAGES} and {_MASKS}")
     samples = []
     for name, group, picture in _pictures(path / _IMAGES, path / _IMAGES, reading):
-        stem = picture.path.relative_to(path / _IMAGES).with_suffix("").as_posix()
-        mask = find_file(path / _MASKS, stem, str(picture.path), "its mask's place")
+        place = picture.path.relative_to(path / _IMAGES)
+        mask = find_file(path / _MASKS, str(place.with_name(stem(place))), str(picture.path), "its mask's place")
         samples.append(
             Sample(
                 id=name, concept="", group=group, content=picture, target=mask, split="", source=str(picture.path)
@@ -104,7 +107,16 @@ def read_image(path: Path) -> Picture:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """The folders of a folder that holds no images itself."""
+    found = visible(path)
+    stray = [file for file in found if file.is_file() and is_image(file)]
+    if stray:
+        raise DataError(
+            "an image outside of the concepts' folders",
+            where=stray[0],
+            remedy="put it into the folder of its concept",
+        )
+    return [folder for folder in found if folder.is_dir()]
 
 
 def _pictures(folder: Path, top: Path, reading: Reading) -> list[tuple[str, str, Picture]]:
@@ -115,24 +127,29 @@ def _pictures(folder: Path, top: Path, reading: Reading) -> list[tuple[str, str,
     """
     found = []
     for file in _image_files(folder):
-        picture, name = Picture(file, reading.window), file.relative_to(top).as_posix()
+        picture, name = Picture(file, reading.window), composed(file.relative_to(top).as_posix())
         between = file.relative_to(folder).parts[:-1]
-        found.append((name, between[0] if between else _patient(file) or name, picture))
+        found.append((name, composed(between[0]) if between else _patient(file) or name, picture))
     return found
 
 
 def _patient(file: Path) -> str:
-    return str(read_dicom(file, pixels=False).get("PatientID") or "") if is_dicom(file) else ""
+    return composed(str(read_dicom(file, pixels=False).get("PatientID") or "")) if is_dicom(file) else ""
 
 
 def _image_files(folder: Path) -> list[Path]:
-    visible = (
-        p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    files = sorted(p for p in visible if p.is_file())
+    files = sorted(_files(folder))
     for file in files:
         if not is_image(file):
             raise DataError("not an image", where=file, expected=", ".join(SUFFIXES), remedy="take it out")
     if not files:
         raise DataError("empty class folder", where=folder, remedy="add images or remove the folder")
     return files
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in visible(folder):
+        if path.is_dir():
+            yield from _files(path)
+        elif path.is_file():
+            yield path

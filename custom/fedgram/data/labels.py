@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedgram.config.site import Columns, Reading
+from fedgram.data.numbers import parse_numbers, with_points
 from fedgram.data.paths import find_file
 from fedgram.data.tables import require_column, require_filled, require_rows, require_unique, row
 from fedgram.errors import DataError
@@ -19,7 +20,10 @@ SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_TRUTHS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_TRUTHS = {
+    **dict.fromkeys(("0", "0.0", "false", "no"), False),
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+}
 _SEPARATORS = re.compile("[|;]")
 
 
@@ -88,7 +92,7 @@ def _targets(table: pd.DataFrame, path: Path, reading: Reading, files: Path) -> 
         return [tuple(sorted({part.strip() for part in _SEPARATORS.split(cell)} - {""})) for cell in column]
     cells = require_filled(column, path)
     if reading.task == "regression":
-        return _numbers(cells, path)
+        return _numbers(cells, table, path)
     if reading.task == "segmentation":
         what = f"column {reading.target!r}"
         return [find_file(files, cell, row(path, i), what) for i, cell in enumerate(cells)]
@@ -110,12 +114,15 @@ def _one_column_each(table: pd.DataFrame, path: Path, names: tuple[str, ...]) ->
     return [tuple(sorted(labels)) for labels in present]
 
 
-def _numbers(cells: pd.Series, path: Path) -> list[Target]:
-    numbers = np.asarray(pd.to_numeric(cells, errors="coerce"), dtype=np.float64)
+def _numbers(cells: pd.Series, table: pd.DataFrame, path: Path) -> list[Target]:
+    name = str(cells.name)
+    others = [table[other].tolist() for other in table.columns if other != name]
+    (plain,) = with_points([cells.tolist()], [name], path, others)
+    numbers = parse_numbers(plain)
     require_rows(
         np.isfinite(numbers).tolist(),
         path,
-        f"column {cells.name!r} is not a number",
+        f"column {name!r} is not a number",
         expected="a number, with a decimal point",
         remedy="correct the cell or remove the row",
     )

@@ -1,20 +1,21 @@
-"""One image file as 8-bit RGB: PNG, JPEG, TIFF, DICOM; and one mask file as classes."""
+"""One image file as 8-bit RGB: PNG, JPEG, TIFF, BMP, GIF, WebP, DICOM; and one mask file as classes."""
 
 from __future__ import annotations
 
-import importlib.util
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fedgram.data.paths import SUFFIXES
+from fedgram.data.dicom import is_dicom_content, read_scan, volume
+from fedgram.data.paths import DICOM, SUFFIXES
 from fedgram.errors import DataError
 
-_DICOM = (".dcm", ".dicom")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_PHOTOMETRIC = 262  # the TIFF tag that says whether zero is black or white
 
 
 @dataclass(frozen=True)
@@ -30,48 +31,93 @@ class Picture:
     window: tuple[float, ...] | None = None
 
     def fingerprint(self) -> bytes:
-        """Identifies what is seen."""
-        return self.path.read_bytes() + (repr(self.window).encode() if self.window else b"")
+        """Bytes that identify what is seen: with the way of reading, where it is no longer what it was."""
+        window = repr(self.window).encode() if self.window else b""
+        return self.path.read_bytes() + window + (b"reading 2" if _is_read_anew(self.path) else b"")
 
 
 def is_image(path: Path) -> bool:
-    """By suffix; a file without one is a DICOM file if it says so (archives write them like that)."""
-    if path.suffix:
-        return path.suffix.lower() in SUFFIXES
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """Whether a file is an image, by its suffix; or by its content, as DICOM files have any name."""
+    return path.suffix.lower() in SUFFIXES or is_dicom_content(path)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether :func:`is_image` takes it for DICOM."""
-    return not path.suffix or path.suffix.lower() in _DICOM
+    """Whether a file is to be read as DICOM."""
+    return path.suffix.lower() in DICOM or is_dicom_content(path)
+
+
+def _is_read_anew(path: Path) -> bool:
+    """Whether tokens of before version 0.2 are of other pixels: DICOM padding and windows, hidden colours."""
+    if is_dicom(path):
+        return True
+    with _opened(path, "image", "an image") as image:
+        return image.has_transparency_data
 
 
 def open_image(picture: Picture) -> Image.Image:
-    """An 8-bit RGB image.
+    """An 8-bit RGB image; what is transparent is white.
 
     Raises:
-        DataError: not an image, damaged, a volume, or of more than 8 bits a channel without a window.
+        DataError: not an image, damaged, a volume, too large, or of more than 8 bits a channel: greys need a
+            window, colours are refused.
     """
-    if is_dicom(picture.path):
-        return _to_8_bits(*_dicom(picture))
+    if picture.path.is_file() and is_dicom(picture.path):
+        scan = read_scan(picture.path, picture.window)
+        shown = _to_8_bits(sum(scan.window) - scan.values if scan.inverted else scan.values, scan.window)
+        shown[scan.padding] = 0
+        return Image.fromarray(shown).convert("RGB")
+    with _opened(picture.path, "image", "PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM") as image:
+        return _rgb(image, picture)
+
+
+@contextmanager
+def _opened(path: Path, what: str, expected: str) -> Iterator[Image.Image]:
+    """A file as Pillow opens it; what Pillow raises inside is a DataError."""
     try:
-        with Image.open(picture.path) as image:
-            return _rgb(image, picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        Image.init()
+        with Image.open(path, formats=_FORMATS) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # phones add a preview
+                raise volume(path, frames)
+            yield image
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(
-            f"unreadable image ({type(error).__name__})",
-            where=picture.path,
-            expected="PNG, JPEG, TIFF or DICOM",
+            f"{what} of more pixels than Pillow opens",
+            where=path,
+            expected=f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels",
+            remedy="it is too large: scale it down, or cut it into tiles",
+        ) from None
+    except Exception as error:  # damaged files lead Pillow anywhere
+        raise DataError(
+            f"unreadable {what} ({type(error).__name__})",
+            where=path,
+            expected=expected,
             remedy="repair the file or take it out of the folder",
         ) from None
 
 
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether a channel has 16 bits of which Pillow keeps the upper 8; asked before the pixels are loaded."""
+    return image.mode[0] not in "IF" and ";16" in str(getattr(image, "tile", ""))
+
+
 def _rgb(image: Image.Image, picture: Picture) -> Image.Image:
-    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-        raise _volume(picture.path, image.n_frames)  # pyright: ignore[reportAttributeAccessIssue]
+    if _is_deep_colour(image):
+        raise DataError(
+            f"pixel format {image.mode} of 16 bits a channel",
+            where=picture.path,
+            expected="8 bits a channel, or one channel and a window",
+            remedy="write colours with 8 bits a channel, and greys without transparency",
+        )
+    white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    upright = ImageOps.exif_transpose(image)
     if image.mode[0] not in "IF":
-        return ImageOps.exif_transpose(image).convert("RGB")
+        if upright.has_transparency_data:  # what is hidden has a colour, too
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return upright.convert("RGB")
     if picture.window is None:  # conversion would clip at 255: which window is right is for the site to say
         raise DataError(
             f"pixel format {image.mode}",
@@ -79,106 +125,36 @@ def _rgb(image: Image.Image, picture: Picture) -> Image.Image:
             expected="8 bits a channel, or a window",
             remedy="say `window = [lowest, highest]` in the site file; anchors need 8 bits",
         )
-    return _to_8_bits(np.asarray(image, dtype=np.float64), picture.window)
+    values = np.asarray(upright, dtype=np.float64)
+    values = sum(picture.window) - values if white_is_zero else values
+    return Image.fromarray(_to_8_bits(values, picture.window)).convert("RGB")
 
 
-def _to_8_bits(values: np.ndarray, window: tuple[float, ...]) -> Image.Image:
+def _to_8_bits(values: np.ndarray, window: tuple[float, ...]) -> np.ndarray:
     """Intensities (H, W) or colours (H, W, 3), the window stretched over 0 … 255."""
     low, high = window
-    scaled = (np.clip(values, low, high) - low) / max(high - low, 1e-9) * 255
-    return Image.fromarray(scaled.round().astype(np.uint8)).convert("RGB")
-
-
-def _dicom(picture: Picture) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Intensities, dark to bright, and the window: the site's, the file's own, or all of the range."""
-    dataset = read_dicom(picture.path)
-    if "PixelData" not in dataset:
-        raise DataError("no image in it", where=picture.path, remedy="take it out: a report or a plan, say")
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        if frames > 1:
-            raise _volume(picture.path, frames)
-        values, window = _intensities(dataset)
-    except (AttributeError, LookupError, ValueError, RuntimeError, struct.error) as error:
-        raise DataError(
-            f"no readable pixels ({type(error).__name__})",
-            where=picture.path,
-            expected="one image, uncompressed, RLE, JPEG or JPEG 2000",
-            remedy="pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress the file",
-        ) from None
-    if values.ndim == 2:
-        window = picture.window or window
-    values = values.astype(np.float64)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":  # the lowest value is white
-        values = sum(window) - values
-    return values, window
-
-
-def _intensities(dataset: Any) -> tuple[np.ndarray, tuple[float, float]]:
-    """Intensities (H, W) in the file's units, or colours (H, W, 3), with the range that the file wants shown."""
-    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
-    from pydicom.pixels.utils import pixel_array
-
-    pixels = pixel_array(dataset)
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        bits = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return apply_color_lut(pixels, dataset), (0.0, 2.0**bits - 1)
-    if pixels.ndim == 3:
-        return pixels, (0.0, 2.0 ** int(dataset.BitsStored) - 1)
-    values = apply_modality_lut(pixels, dataset)
-    if "VOILUTSequence" in dataset:
-        bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        return apply_voi_lut(np.rint(values).astype(np.int32), dataset), (0.0, 2.0**bits - 1)
-    if "WindowCenter" in dataset:
-        center, width = (float(np.atleast_1d(dataset[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-        return values, (center - width / 2, center + width / 2)
-    return values, (float(values.min()), float(values.max()))
-
-
-def read_dicom(path: Path, pixels: bool = True) -> Any:
-    """A DICOM data set.
-
-    Raises:
-        DataError: pydicom is not installed, or the file is not DICOM.
-    """
-    if importlib.util.find_spec("pydicom") is None:
-        raise DataError("pydicom is not installed", where=path, remedy="pip install 'fedgram[formats]'")
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        return dcmread(path, stop_before_pixels=not pixels)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(
-            f"unreadable DICOM ({type(error).__name__})", where=path, remedy="repair the file or take it out"
-        ) from None
-
-
-def _volume(path: Path, frames: int) -> DataError:
-    return DataError(
-        f"{frames} frames in one file", where=path, expected="one image", remedy="write each slice as a file"
-    )
+    scaled = (np.clip(np.nan_to_num(values, nan=low), low, high) - low) / max(high - low, 1e-9) * 255
+    return scaled.round().astype(np.uint8)
 
 
 def open_mask(path: Path) -> np.ndarray:
     """Class of every pixel, (H, W), uint8.
 
     Raises:
-        DataError: not an image, lossy, or not one number below 256 a pixel.
+        DataError: not an image, lossy, partly transparent, or not one number below 256 a pixel.
     """
-    try:
-        with Image.open(path) as image:
-            lossy, mode = image.format == "JPEG", image.mode
-            values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"unreadable mask ({type(error).__name__})", where=path, expected="a PNG or TIFF file"
-        ) from None
+    with _opened(path, "mask", "a PNG or TIFF file") as image:
+        lossy, mode, deep = image.format in ("JPEG", "MPO"), image.mode, _is_deep_colour(image)
+        values = np.asarray(image)
     if lossy:
         raise DataError("a JPEG file", where=path, expected="PNG or TIFF: JPEG blurs the classes")
-    if mode in ("RGB", "RGBA") and (values[..., :3] == values[..., :1]).all():
+    if mode in ("LA", "RGBA"):
+        if (values[..., -1] < 255).any():
+            raise DataError("transparent pixels in a mask", where=path, remedy="give each pixel its class, opaque")
+        values = values[..., :-1]
+    if values.ndim == 3 and not deep and (values == values[..., :1]).all():
         values = values[..., 0]
-    if values.ndim != 2 or values.min() < 0 or values.max() > 255:
+    if values.ndim != 2 or values.min() < 0 or values.max() > 255 or (values % 1).any():
         raise DataError(
             f"pixel format {mode}", where=path, expected="one class from 0 to 255 a pixel, not colours"
         )

@@ -13,11 +13,14 @@ import pandas as pd
 from fedgram.config.site import PLAIN, Reading
 from fedgram.data import tables
 from fedgram.data.labels import label_columns, label_rows
+from fedgram.data.numbers import parse_numbers, with_points
 from fedgram.errors import DataError
 from fedgram.records import Sample
 
-_MISSING = ("", "na", "nan", "n/a", "null", "none", "<na>")
-_UNNAMED = "Unnamed: "  # how pandas calls the column of row numbers that it writes itself
+_SPREADSHEET = ("#n/a", "#na", "#null!", "#num!", "#div/0!")
+_UCI, _SAS = "?", "."
+MISSING = frozenset(("", "na", "nan", "-nan", "n/a", "null", "none", "<na>", *_SPREADSHEET, _UCI, _SAS))
+_BROKEN = ("#ref!", "#name?", "#value!")  # formulas that a spreadsheet could not compute
 
 Cell = float | str
 
@@ -100,31 +103,42 @@ def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -
     Raises:
         DataError: no feature column, text where a number is due, or a row without any value.
     """
-    columns = tuple(c for c in table.columns if not c.startswith(_UNNAMED))
+    columns = tuple(c for c in table.columns if not c.startswith(tables.UNNAMED))
     for name in categories:
         tables.require_column(table, name, path, "categories")
     if not columns:
         raise DataError("no feature columns", where=path, expected="columns besides id, concept, group and target")
-    cells = [_cells(pd.Series(table[c]), path, c in categories) for c in columns]
-    rows = [Row(columns, values, tables.row(path, i)) for i, values in enumerate(zip(*cells, strict=True))]
+    cells: dict[str, Sequence[str]] = {
+        name: ["" if cell.lower() in MISSING else cell for cell in table[name]] for name in columns
+    }
+    measured = [name for name in columns if name not in categories]
+    plain = with_points([cells[name] for name in measured], measured, path)
+    cells.update(zip(measured, plain, strict=True))
+    numbers = parse_numbers([cell for column in cells.values() for cell in column]).reshape(len(columns), -1)
+    read = [_cells(n, cells[n], found, n in categories, path) for n, found in zip(columns, numbers, strict=True)]
+    rows = [Row(columns, values, tables.row(path, i)) for i, values in enumerate(zip(*read, strict=True))]
     for row in rows:
         if all(map(is_missing, row.values)):
             raise DataError("no value at all", where=row.source, remedy="remove the row")
     return rows
 
 
-def _cells(column: pd.Series, path: Path, codes: bool) -> list[Cell]:
+def _cells(name: str, cells: Sequence[str], numbers: np.ndarray, codes: bool, path: Path) -> list[Cell]:
     """Numbers if most cells are, else categories."""
-    missing = column.str.lower().isin(_MISSING).to_numpy()
-    numbers = np.asarray(pd.to_numeric(column.where(~missing), errors="coerce"), dtype=np.float64)
     finite = np.isfinite(numbers)
-    if codes or 2 * finite.sum() < (~missing).sum():
-        names = [category(float(n)) if f else c for c, n, f in zip(column, numbers, finite, strict=True)]
-        return [math.nan if absent else name for name, absent in zip(names, missing, strict=True)]
+    if codes or 2 * finite.sum() < sum(map(bool, cells)):
+        tables.require_rows(
+            [cell.lower() not in _BROKEN for cell in cells],
+            path,
+            f"column {name!r} has a formula that failed",
+            remedy="mend the formula and export again, or empty the cell",
+        )
+        names = [category(float(n)) if f else c for c, n, f in zip(cells, numbers, finite, strict=True)]
+        return [name if cell else math.nan for name, cell in zip(names, cells, strict=True)]
     tables.require_rows(
-        (missing | finite).tolist(),
+        [not cell or bool(fine) for cell, fine in zip(cells, finite, strict=True)],
         path,
-        f"column {column.name!r} is not a number",
+        f"column {name!r} is not a number",
         expected="a number, or blank or NA when missing; most cells of this column are numbers",
         remedy="correct the cell; or name the column under `drop` or `categories` of [columns]",
     )

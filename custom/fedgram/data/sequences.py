@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from fedgram.config.site import PLAIN, Reading
+from fedgram.data.decoding import decode_file
 from fedgram.data.labels import label_rows
-from fedgram.data.tables import open_text, read_table, require_column, require_filled, require_unique
+from fedgram.data.tables import read_table, require_column, require_filled, require_unique
 from fedgram.errors import DataError
 from fedgram.records import Sample
 
@@ -28,14 +28,8 @@ def read_records(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise DataError("no such file", where=path, remedy="correct the path in the site file")
-    fastq = Path(path.name.removesuffix(".gz")).suffix.lower() in _FASTQ
-    try:
-        with open_text(path) as file:
-            text = file.read()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(
-            f"not readable ({type(error).__name__})", where=path, expected="FASTA or FASTQ text"
-        ) from None
+    fastq = _without_gz(path).suffix.lower() in _FASTQ
+    text = decode_file(path, "sequence file", latin=True)  # only headers can hold other letters than ASCII
     records = (_fastq if fastq else _fasta)(path, text)
     parsed = [_parse(path, number, *record) for number, record in enumerate(records, 1)]
     require_unique([name for name, _ in parsed], path, "record")
@@ -48,13 +42,13 @@ def _fasta(path: Path, text: str) -> Iterator[tuple[str, str]]:
     if before.strip() or not records:
         raise DataError("not a FASTA file", where=path, expected="records that begin with '>'")
     for record in records:
-        header, *lines = record.splitlines() or [""]
+        header, *lines = record.split("\n")
         yield header, "".join(lines)
 
 
 def _fastq(path: Path, text: str) -> Iterator[tuple[str, str]]:
     """Header and sequence of each record; the qualities are not used."""
-    lines = text.splitlines()
+    lines = [line for line in text.split("\n") if line.strip()]
     for start in range(0, max(len(lines), 1), 4):
         header, sequence, plus, qualities = (*lines[start : start + 4], "", "", "", "")[:4]
         if header[:1] != "@" or plus[:1] != "+" or len(sequence) != len(qualities):
@@ -98,7 +92,9 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
     for number, name in enumerate(sequences, 1):
         if name not in labelled:
             raise DataError(
-                f"no label for record {number}", where=labels, expected=f"a row for each record of {path.name}"
+                f"no label for record {number}",
+                where=labels,
+                expected=f"a row for each record of {path.name}, with the first word of its header as id",
             )
     for number, name in enumerate(labelled, 1):
         if name not in sequences:
@@ -110,9 +106,13 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
 
 def _beside(path: Path) -> Path:
     """The table of the same stem; the CSV when there is none, so that the error names it."""
-    stem = path.with_name(path.name.removesuffix(".gz"))
+    stem = _without_gz(path)
     tables = [stem.with_suffix(suffix) for suffix in _TABLES]
     return next((table for table in tables if table.is_file()), tables[0])
+
+
+def _without_gz(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
 
 
 def read_sequence(path: Path) -> str:

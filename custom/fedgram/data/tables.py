@@ -2,81 +2,140 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import json
-import zlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 
+from fedgram.config.strict import composed
+from fedgram.data.decoding import decode_file
+from fedgram.data.delimited import read_delimited
 from fedgram.errors import DataError
 
+UNNAMED = "Unnamed: "  # how pandas calls the column of row numbers that it writes itself
+_PARQUET, _JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
+_INDEX = re.compile(r"__index_level_\d+__")  # how Parquet calls an index without a name
+_WHOLE = re.compile(r"-?\d{1,15}\.0")
 _TYPE = "UTF-8 CSV or TSV with a header line, .parquet, or .jsonl with one object a line"
+
+Columns = list[tuple[str, list[str]]]
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table as strings, stripped; blank cells are ``""``.
+    """A table as strings, stripped and with composed letters (NFC); blank cells are ``""``.
 
-    The suffix says what it is: ``.parquet``, ``.jsonl``, ``.tsv``; all else is CSV, with commas or semicolons.
-    Text formats may be gzipped.
+    The suffix says what it is: ``.parquet``, ``.jsonl``; all else is text with separators
+    (:mod:`fedgram.data.delimited`). Text may be gzipped. Whole numbers that a blank cell made decimal (``17.0``)
+    are whole again, and lists are cells with ``|`` between the parts.
 
     Raises:
-        DataError: no such file, not a table, or no rows.
+        DataError: no such file, not a table, a name that is missing or there twice, or no rows.
     """
     if not path.is_file():
         raise DataError("no such file", where=path, remedy="correct the path in the site file")
-    kind = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if kind in (".parquet", ".pq") and importlib.util.find_spec("pyarrow") is None:
-        raise DataError("pyarrow is not installed", where=path, remedy="pip install 'fedgram[formats]'")
-    try:
-        table = _read(path, kind)
-    except (ValueError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
-        # The parser's own message may quote a row, so only its kind is told.
-        raise DataError(
-            f"not a readable table ({type(error).__name__})", where=path, expected=_TYPE, remedy="export it again"
-        ) from None
-    if table.empty:
+    kind = Path(re.sub(r"(?i)\.gz$", "", path.name)).suffix.lower()
+    if kind in _PARQUET:
+        columns = _read_parquet(path)
+    elif kind in _JSON:
+        columns = _read_json(decode_file(path, "table"), path)
+    else:
+        header, *rows = read_delimited(decode_file(path, "table"), path) or [[]]
+        columns = [(name, list(cells)) for name, cells in zip(header, zip(*rows, strict=True), strict=False)]
+    if not columns or not columns[0][1]:
         raise DataError("no samples", where=path, expected="at least one row below the header")
-    return pd.DataFrame({str(name): table[name].str.strip() for name in table.columns})
+    named = _named(columns, path)
+    return pd.DataFrame({name: _without_zeros(cells) for name, cells in named}, dtype=object)
 
 
-def _read(path: Path, kind: str) -> pd.DataFrame:
-    if kind in (".parquet", ".pq"):
-        table = pd.read_parquet(path, dtype_backend="numpy_nullable")
-        return pd.DataFrame({name: table[name].astype("string").fillna("").astype(str) for name in table.columns})
-    if kind in (".jsonl", ".ndjson"):
-        with open_text(path) as file:
-            rows = [json.loads(line) for line in file if line.strip()]
-        return pd.DataFrame([{k: _cell(v) for k, v in row.items()} for row in rows]).fillna("").astype(str)
-    separator = "\t" if kind in (".tsv", ".tab") else _separator(path)
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+def _read_parquet(path: Path) -> Columns:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DataError("pyarrow is not installed", where=path, remedy="pip install 'fedgram[formats]'")
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            table = file.read()
+        columns = zip(table.column_names, table.columns, strict=True)
+        return [(name, [*map(_cell, cells.to_pylist())]) for name, cells in columns if not _INDEX.fullmatch(name)]
+    except (ArrowException, ValueError, TypeError, OSError) as error:  # its message may quote a cell
+        raise _no_table(path, type(error).__name__) from None
+
+
+def _read_json(text: str, path: Path) -> Columns:
+    if text.lstrip().startswith("["):
+        raise _no_table(path, "one JSON array", "pandas writes lines by to_json(orient='records', lines=True)")
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            row = json.loads(line) if line.strip() else {}
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise _no_table(path, f"line {number} is not a JSON object")
+        if row:
+            rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [(name, [_cell(row.get(name)) for row in rows]) for name in names]
+
+
+def _no_table(path: Path, reason: str, remedy: str = "export it again") -> DataError:
+    return DataError(f"not a readable table ({reason})", where=path, expected=_TYPE, remedy=remedy)
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+    """A value as a cell of a text table would have it; objects inside cells stay JSON."""
+    if value is None or value != value:  # NaN
+        return ""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, list) and not any(isinstance(part, dict | list) for part in value):
+        return "|".join(map(_cell, value))
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return composed(str(value)).strip()
 
 
-def _separator(path: Path) -> str:
-    """Spreadsheets write semicolons where the comma is the decimal sign."""
-    with open_text(path) as file:
-        header = file.readline()
-    return ";" if header.count(";") > header.count(",") else ","
+def _named(columns: Columns, path: Path) -> Columns:
+    """Columns with distinct names; one without a name is row numbers if it is the first, else it must be empty.
+
+    A header is not quoted in messages: where it is missing, it is a row.
+    """
+    named: dict[str, tuple[int, list[str]]] = {}
+    for number, (written, cells) in enumerate(columns, 1):
+        name = composed(str(written)).strip()
+        if not name and not any(cells):
+            continue
+        name = name or (f"{UNNAMED}0" if number == 1 else "")
+        if not name:
+            raise DataError(f"column {number} has cells and no name", where=path, remedy="name it, or take it out")
+        if name in named:
+            raise DataError(
+                f"columns {named[name][0]} and {number} have the same name",
+                where=path,
+                expected="a name of its own for each column: a label must not be there as a feature, too",
+                remedy="rename one of them, or take it out",
+            )
+        named[name] = number, cells
+    return [(name, cells) for name, (_, cells) in named.items()]
 
 
-def open_text(path: Path) -> TextIO:
-    """A text file, gzipped where its name ends in ``.gz``."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+def _without_zeros(cells: list[str]) -> list[str]:
+    if any(cells) and all(not cell or _WHOLE.fullmatch(cell) for cell in cells):
+        return [cell.removesuffix(".0") for cell in cells]
+    return cells
 
 
 def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> pd.Series:
     """A column of a table.
 
     Args:
+        table: that should have it.
+        name: of the column.
+        path: of the table, for messages.
         setting: that names the column in the site file.
 
     Raises:
@@ -100,7 +159,7 @@ def require_filled(column: pd.Series, path: Path) -> pd.Series:
 
 
 def require_rows(
-    good: Sequence[bool], path: Path, problem: str, *, expected: str | None = None, remedy: str | None = None
+    good: Iterable[bool], path: Path, problem: str, *, expected: str | None = None, remedy: str | None = None
 ) -> None:
     """Raises DataError unless all rows are good: the first that is not by its number, and how many more."""
     wrong = [index for index, fine in enumerate(good) if not fine]

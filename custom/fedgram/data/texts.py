@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedgram.config.site import PLAIN, Reading
+from fedgram.data.decoding import decode_file
 from fedgram.data.labels import label_rows
 from fedgram.data.tables import read_table, require_column, require_filled
 from fedgram.errors import DataError
@@ -28,12 +29,9 @@ def read_text(path: Path) -> str:
     """The text of one anchor file.
 
     Raises:
-        DataError: it is not UTF-8, or empty.
+        DataError: it is no text, or empty.
     """
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"not readable ({type(error).__name__})", where=path, expected="UTF-8 text") from None
+    text = decode_file(path, "text").strip()
     if not text:
         raise DataError("empty", where=path, expected="the text of one anchor")
     return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedgram import modalities
-from fedgram.checks.data import content, labels
+from fedgram.checks.data import content, exports, labels, opening
 from fedgram.checks.finding import Finding, any_failed, from_error
 from fedgram.config.site import SiteConfig, read_site_config
 from fedgram.errors import FedgramError
@@ -16,6 +16,7 @@ from fedgram.model.tasks import make_task
 from fedgram.records import Sample
 from fedgram.sites.pairs import Pair, read_pairs
 from fedgram.sites.samples import read_samples, split_samples
+from fedgram.sites.single import find_anchors
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def check(site_file: Path) -> Understood:
     modality = modalities.load(config.modality)
     parts = split_samples(site_file.stem, read_samples(config, modality), config.concepts)
     pairs = read_pairs(site_file.stem, config, parts)
-    findings = [*_findings(config, modality, parts), *_about_pairs(config, pairs)]
+    findings = [*_findings(site_file.stem, config, modality, parts), *_about_pairs(config, pairs)]
     return Understood(config, modality, parts, pairs, findings)
 
 
@@ -62,28 +63,40 @@ def _about_pairs(config: SiteConfig, pairs: Mapping[str, Sequence[Pair]]) -> Ite
     if config.bridge is None:
         return
     seconds = {part: [pair.sample for pair in found] for part, found in pairs.items()}
+    modality = modalities.load(config.bridge.modality)
     unreadable = [*content.unreadable(seconds)]
     yield from unreadable
     if not unreadable:
-        yield from content.duplicates(modalities.load(config.bridge.modality), seconds)
+        yield from content.duplicates(modality, seconds)
+        yield from opening.refused(config.bridge.tokenizer, modality, seconds)
+    yield from exports.suspicions(config.bridge.reading, seconds)
     if len(pairs["test"]) < labels.FEW:
         text = f"{len(pairs['test'])} test pairs: pair_recall says little"
         yield Finding("warning", text, "add pairs or groups; ids must be spelled alike in both modalities")
 
 
-def _findings(config: SiteConfig, modality: Modality, parts: Mapping[str, Sequence[Sample]]) -> Iterator[Finding]:
-    unreadable = [*content.unreadable(parts)]
-    yield from unreadable
-    if not unreadable:
-        try:
+def _findings(
+    name: str, config: SiteConfig, modality: Modality, parts: Mapping[str, Sequence[Sample]]
+) -> Iterator[Finding]:
+    failures = [*content.unreadable(parts), *content.empty_columns(config.tokenizer, parts)]
+    yield from failures
+    anchors = []
+    try:
+        folders = [folder for folder in (config.anchors, config.heldout) if folder is not None]
+        anchors = [find_anchors(name, config, folder, None, modality.name) for folder in folders]
+        if not failures:
             make_task(config, parts["train"])
-        except FedgramError as error:
-            yield from_error(error)
+    except FedgramError as error:
+        yield from_error(error)
+    if not failures:
         yield from content.duplicates(modality, parts)
+        yield from opening.refused(config.tokenizer, modality, parts, anchors)
     yield from labels.groups(config, parts)
     yield from labels.few(parts)
     yield from labels.untested(parts)
     yield from labels.unmeasured(parts)
     yield from labels.unbalanced(config, parts)
-    yield from labels.without_anchors(config, modality, parts)
+    if anchors:
+        yield from labels.without_anchors(modality, anchors[0], parts)
     yield from content.columns(parts)
+    yield from exports.suspicions(config.reading, parts)

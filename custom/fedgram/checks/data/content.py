@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fedgram.checks.finding import Finding, from_error
+from fedgram.checks.finding import Finding, Level, from_error
 from fedgram.data.pixels import Picture, open_image, open_mask
 from fedgram.data.rows import Cell, Row, category, is_missing
 from fedgram.errors import DataError
@@ -16,6 +16,7 @@ from fedgram.records import Sample
 
 Parts = Mapping[str, Sequence[Sample]]
 _SHOWN = 3
+_NAMES = 12  # of columns in one line
 _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
 
@@ -72,9 +73,18 @@ def _places(found: Sequence[Sequence[tuple[str, Sample]]]) -> str:
     return "; ".join(shown[:_SHOWN]) + ("; …" if len(shown) > _SHOWN else "")
 
 
+def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
+    """Columns of a table without a value in any training row, which the tokenizer ``numeric`` refuses."""
+    rows = _rows(parts)["train"]
+    columns = rows[0].columns if rows else ()
+    empty = [name for i, name in enumerate(columns) if all(is_missing(row.values[i]) for row in rows)]
+    level = "failure" if tokenizer == "numeric" else "warning"
+    return [*_about(empty, "no value in any training row", "drop it under [columns]", level)]
+
+
 def columns(parts: Parts) -> Iterator[Finding]:
     """Columns of a table that say nothing, or nothing that holds for others."""
-    rows = {part: [s.content for s in samples if isinstance(s.content, Row)] for part, samples in parts.items()}
+    rows = _rows(parts)
     if not rows["train"]:
         return
     constant, sparse, unique, unseen = [], [], [], []
@@ -82,21 +92,31 @@ def columns(parts: Parts) -> Iterator[Finding]:
         cells: dict[str, list[Cell]] = {part: [row.values[number] for row in rows[part]] for part in rows}
         present = [cell for cell in cells["train"] if not is_missing(cell)]
         named = {category(cell) for cell in present}
-        if len(named) < 2:
+        if len(named) == 1:
             constant.append(name)
-        elif len(present) < _SPARSE * len(cells["train"]):
+        elif 0 < len(present) < _SPARSE * len(cells["train"]):
             sparse.append(name)
         if any(isinstance(cell, str) for cell in present):
             if len(named) > max(_MANY * len(present), 2):
                 unique.append(name)
             elif {category(c) for part in cells for c in cells[part] if not is_missing(c)} - named:
                 unseen.append(name)
-    yield from _about(constant, "the same in all training rows, or empty", "drop it under [columns]")
+    yield from _about(constant, "the same in all training rows", "drop it under [columns]")
     yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
     yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
     yield from _about(unseen, "categories that no training row has", "merge rare ones; these count as unknown")
 
 
-def _about(names: Sequence[str], text: str, remedy: str) -> Iterator[Finding]:
+def _rows(parts: Parts) -> dict[str, list[Row]]:
+    return {part: [s.content for s in samples if isinstance(s.content, Row)] for part, samples in parts.items()}
+
+
+def _about(names: Sequence[str], text: str, remedy: str, level: Level = "warning") -> Iterator[Finding]:
     if names:
-        yield Finding("warning", f"column{'s' * (len(names) > 1)} {', '.join(names)}: {text}", remedy)
+        yield Finding(level, f"column{'s' * (len(names) > 1)} {folded(names)}: {text}", remedy)
+
+
+def folded(names: Sequence[str]) -> str:
+    """Names in a line: of many, the first and how many more."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from fedgram.anchors import load_anchors
-from fedgram.checks.finding import Finding, from_error
+from fedgram.anchors import AnchorSet
+from fedgram.checks.finding import Finding
 from fedgram.config.site import SiteConfig
-from fedgram.demo.files import locate
-from fedgram.errors import FedgramError
 from fedgram.modalities.base import Modality
 from fedgram.records import Sample
 from fedgram.sites.samples import concepts_of
@@ -81,13 +78,9 @@ def groups(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
         )
 
 
-def without_anchors(config: SiteConfig, modality: Modality, parts: Parts) -> Iterator[Finding]:
+def without_anchors(modality: Modality, anchors: AnchorSet, parts: Parts) -> Iterator[Finding]:
     """Concepts that no anchor of this modality has."""
-    try:
-        anchored = load_anchors(locate(config.anchors, Path(config.cache).expanduser())).concepts(modality.name)
-    except FedgramError as error:
-        yield from_error(error)
-        return
+    anchored = anchors.concepts(modality.name)
     concepts = concepts_of(parts["train"])
     if not concepts:
         yield Finding(

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fedgram.checks.data import Understood
+from fedgram.checks.data.content import folded
 from fedgram.checks.data.labels import counts
 from fedgram.checks.finding import Finding
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.rows import Row, is_missing
 from fedgram.data.splits import PARTS
+from fedgram.errors import DataError
 from fedgram.model.tasks.segmentation import pixel_counts
 from fedgram.records import Sample
 
@@ -85,8 +87,8 @@ def _features(found: Understood) -> str:
     missing = sum(is_missing(cell) for row in rows for cell in row.values)
     share = missing / (len(rows) * len(rows[0].columns))
     return (
-        f"{len(numbers)} columns of numbers: {', '.join(numbers) or '–'}\n"
-        f"{len(texts)} columns of categories: {', '.join(texts) or '–'}\n{share:.1%} of the cells are missing"
+        f"{len(numbers)} columns of numbers: {folded(numbers) or '–'}\n"
+        f"{len(texts)} columns of categories: {folded(texts) or '–'}\n{share:.1%} of the cells are missing"
     )
 
 
@@ -109,7 +111,9 @@ def _content(sample: Sample) -> str:
         cells = zip(content.columns, content.values, strict=True)
         return ", ".join(f"{name} {value}" for name, value in cells if not is_missing(value))[:_LETTERS] + "…"
     if isinstance(content, Picture):
-        width, height = open_image(content).size
-        return f"{content.path.name}, {width} × {height}"
+        try:
+            return "{}, {} × {}".format(content.path.name, *open_image(content).size)
+        except DataError as error:
+            return f"{content.path.name}, {error.problem}"
     text = str(content)
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}… ({len(text)} letters)"
