@@ -40,7 +40,7 @@ lint: $(READY) ## ruff and basedpyright
 
 test: $(READY) ## lint and types beside the tests: what CI runs
 	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & \
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 20; tests=$$?; \
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20; tests=$$?; \
 	wait $$!; lint=$$?; cat $(VENV)/lint.log; exit $$((tests || lint))
 
 docs: $(READY) ## build the documentation into results/docs

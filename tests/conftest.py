@@ -22,7 +22,7 @@ settings.register_profile("explore", max_examples=1000, deadline=None, database=
 settings.load_profile("repeat")
 
 # These go first, so that no worker begins a long one when the others are done.
-LONG = ("integration/test_simulator.py", "methods/test_methods.py")
+LONG = ("integration/test_simulator.py", "methods/test_every_method.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -148,7 +148,10 @@ def test_a_gram_that_is_not_finite_is_not_taken_for_collapse():
     assert cka(torch.full((4, 4), float("nan")), torch.eye(4), "paper").isnan()
 
 
-@pytest.mark.parametrize(("x", "y"), [((4, 4), (5, 5)), ((4, 5), (4, 5)), ((4,), (4,)), ((2, 4, 4), (2, 4, 4))])
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [((4, 4), (5, 5)), ((5, 5), (4, 4)), ((4, 5), (4, 5)), ((4,), (4,)), ((5, 4), (5, 4)), ((4, 4, 4), (4, 4, 4))],
+)
 def test_refuses_other_shapes(x, y):
     with pytest.raises(FedgramError) as error:
         cka(torch.ones(x), torch.ones(y))

@@ -99,6 +99,8 @@ IMPOSSIBLE = torch.full((3, 3), -(0.5**0.5)).fill_diagonal_(1.0)
     [
         (torch.ones(3), "shape (3,) is not square"),
         (torch.ones(2, 3), "shape (2, 3) is not square"),
+        (torch.ones(3, 2), "shape (3, 2) is not square"),
+        (torch.ones(2, 2, 2), "shape (2, 2, 2) is not square"),
         (torch.ones(0, 0), "shape (0, 0) is not square, or empty"),
         (_with(0, 1, float("nan")), "not finite"),
         (_with(2, 2, float("inf")), "not finite"),
@@ -119,6 +121,10 @@ def test_check_gram_names_the_fault(gram, fault):
 )
 def test_check_gram_up_to_the_tolerance(change):
     assert check_gram(change, tolerance=0.1) is None
+
+
+def test_check_gram_allows_each_anchor_a_tolerance_for_the_eigenvalues():
+    assert check_gram(IMPOSSIBLE, tolerance=0.2) is None  # −0.414 > −3 · 0.2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
