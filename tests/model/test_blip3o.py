@@ -491,7 +491,7 @@ def test_both_losses_train_the_tower_and_one_the_head(folder, seen):
     def reached(loss: Tensor) -> tuple[bool, bool]:
         model.zero_grad()
         loss.backward()
-        parts = (layer.direction.grad for layer in lora.adapted_layers(model.tower).values())
+        parts = (layer.B.grad for layer in lora.adapted_layers(model.tower).values())
         tower = any(grad is not None and bool(grad.any()) for grad in parts)
         return tower, model.head.queries.grad is not None and bool(model.head.queries.grad.any())
 

@@ -60,11 +60,11 @@ class PictureHead(nn.Module):
         inner: int,
     ):
         super().__init__()
-        parts = _diffusers()
+        projection, transformer, self._turns = _diffusers()
         self.channels, self._head_width = channels, hidden // heads
         self.queries = nn.Parameter(torch.zeros(queries, width))
-        self.caption_projection = parts.PixArtAlphaTextProjection(in_features=width, hidden_size=hidden)
-        self.transformer = parts.LuminaNextDiT2DModel(
+        self.caption_projection = projection(in_features=width, hidden_size=hidden)
+        self.transformer = transformer(
             sample_size=1,  # only written down: any size is read
             patch_size=1,
             in_channels=channels,
@@ -89,7 +89,7 @@ class PictureHead(nn.Module):
                 remedy="the features of another encoder may still be in a cache",
             )
         # Made anew: a buffer of complex numbers would lose its imaginary part when a model is cast.
-        turns = _diffusers().get_2d_rotary_pos_embed_lumina(self._head_width, side, side).to(x.device)
+        turns = self._turns(self._head_width, side, side).to(x.device)
         velocity = self.transformer(
             hidden_states=x.to(dtype).transpose(1, 2).unflatten(2, (side, side)),
             timestep=times,
@@ -144,22 +144,13 @@ def _own_name(published: str) -> str:
     return published if published.startswith("caption_projection.") else f"transformer.{published}"
 
 
-class _Parts:
-    """Classes taken from diffusers, which is installed only where pictures are generated."""
-
-    def __init__(self) -> None:
+def _diffusers() -> tuple[Any, Any, Any]:
+    """Import from diffusers, which is installed only where pictures are generated."""
+    try:
         from diffusers.models.embeddings import PixArtAlphaTextProjection, get_2d_rotary_pos_embed_lumina
         from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
-
-        self.PixArtAlphaTextProjection: Any = PixArtAlphaTextProjection
-        self.LuminaNextDiT2DModel: Any = LuminaNextDiT2DModel
-        self.get_2d_rotary_pos_embed_lumina: Any = get_2d_rotary_pos_embed_lumina
-
-
-def _diffusers() -> _Parts:
-    try:
-        return _Parts()
     except ImportError as problem:
         raise BackboneError(
             "diffusers is not installed", where="BLIP3o", remedy="pip install 'fedgram[diffusion]'"
         ) from problem
+    return PixArtAlphaTextProjection, LuminaNextDiT2DModel, get_2d_rotary_pos_embed_lumina
