@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedgram.config.strict import from_dict, with_composed
+from fedgram.config.targets import TaskName, require_task, targets_of
 from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError
 
@@ -20,8 +21,6 @@ Precision = Literal["fp32", "bf16", "int8", "nf4"]
 SPLIT = "split"  # the device that is all GPUs
 UNIFIED = "unified"  # the modality of a site with a unified model
 _PATHS = ("data", "anchors", "heldout", "labels", "cache", "state")
-
-TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class SiteConfig:
     anchors: str
     data: str = ""
     tokenizer: str = ""
-    task: TaskName = "classification"
+    task: str = "classification"
     class_weights: Literal["equal", "balanced"] = "equal"
     labels: str | None = None
     columns: Columns = field(default_factory=Columns)
@@ -180,11 +179,12 @@ class SiteConfig:
         if self.threads < 0:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
         _require_window(self.window, "window")
+        require_task(self.task)
         if (self.modality == UNIFIED) != (self.unified is not None):
             which = "without" if self.unified is None else "with"
             problem = f"modality {self.modality!r} {which} a [unified] table"
             raise ConfigError(problem, where="unified", expected=f"one at {UNIFIED!r} sites, and only there")
-        if self.columns.targets and self.task != "multilabel":
+        if self.columns.targets and targets_of(self.task) != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 
     def require_unified(self) -> UnifiedConfig:
@@ -200,7 +200,7 @@ class SiteConfig:
     @property
     def reading(self) -> Reading:
         """The way in which the site's files are to be read."""
-        return Reading(self.columns, self.task, self.labels, self.window)
+        return Reading(self.columns, targets_of(self.task), self.labels, self.window)
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def _splits(found: Understood) -> Table:
     labels = counts(found.parts)
     for label in sorted({label for part in labels.values() for label in part}):
         table.add_row(label, *(str(labels[part][label]) for part in PARTS))
-    if found.config.task == "regression":
+    if found.config.reading.task == "regression":
         table.add_row(found.config.reading.target, *(_spread(found.parts[part]) for part in PARTS))
-    if found.config.task == "segmentation" and not found.failed:
+    if found.config.reading.task == "segmentation" and not found.failed:
         pixels = [pixel_counts(found.parts[part]) for part in PARTS]
         for value in sorted({value for part in pixels for value in part}):
             shares = (part.get(value, 0) / (sum(part.values()) or 1) for part in pixels)

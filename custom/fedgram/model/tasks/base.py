@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedgram.errors import ConfigError
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.site_model import masked_mean
 from fedgram.records import Sample
@@ -30,7 +31,24 @@ class Prediction:
 
 
 class Task(Protocol):
-    """A task over token representations, with its targets in one tensor of a row per sample."""
+    """A task over token representations, with its targets in one tensor of a row per sample.
+
+    A task is a frozen dataclass, whose fields are what it knows from the training samples. One of another package
+    has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers.
+    """
+
+    @classmethod
+    def fit(cls, train: Sequence[Sample], balanced: bool) -> Task:
+        """Make the task for a site's training samples.
+
+        Args:
+            balanced: whether every class is to count the same in the loss.
+
+        Raises:
+            ConfigError: fewer classes than it needs.
+            DataError: targets that it cannot learn from.
+        """
+        ...
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         """Make the local head, which maps hidden (N, L, d) and mask (N, L) to the output.
@@ -57,6 +75,12 @@ class Task(Protocol):
     def predictions(self, output: Tensor) -> list[Prediction]:
         """Put the head's output into the words of the data."""
         ...
+
+
+def require_classes(count: int, least: int) -> None:
+    """Raise ConfigError where there are fewer classes than a task needs."""
+    if count < least:
+        raise ConfigError(f"{count} class{'es' * (count != 1)}", where="target", expected=f"at least {least}")
 
 
 class PooledHead(nn.Linear):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fedgram.model.tasks.metrics as metrics
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
-from fedgram.model.tasks.base import Prediction, pooled_head
+from fedgram.model.tasks.base import Prediction, pooled_head, require_classes
 from fedgram.records import Sample
 
 _LARGEST_WEIGHT = 100.0  # of a rare label against the rest: a handful of samples must not drown all others
@@ -29,6 +29,12 @@ class Classification:
 
     classes: tuple[str, ...]
     weights: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, train: Sequence[Sample], balanced: bool) -> Classification:
+        labels, classes = _labels(train)
+        require_classes(len(classes), 2)
+        return cls(classes, class_weights(labels, classes) if balanced else ())
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         return pooled_head(width, len(self.classes), generator)
@@ -72,6 +78,12 @@ class MultiLabel:
     classes: tuple[str, ...]
     weights: tuple[float, ...] = ()
 
+    @classmethod
+    def fit(cls, train: Sequence[Sample], balanced: bool) -> MultiLabel:
+        labels, classes = _labels(train)
+        require_classes(len(classes), 1)
+        return cls(classes, label_weights(labels, classes) if balanced else ())
+
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         return pooled_head(width, len(self.classes), generator)
 
@@ -99,6 +111,12 @@ class MultiLabel:
         rows = output.float().sigmoid().tolist()
         scores = [dict(zip(self.classes, row, strict=True)) for row in rows]
         return [Prediction(tuple(c for c in self.classes if row[c] > 0.5), row) for row in scores]
+
+
+def _labels(train: Sequence[Sample]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The labels of each sample, and the classes among them, sorted."""
+    labels = [sample.labels for sample in train]
+    return labels, tuple(sorted({label for present in labels for label in present}))
 
 
 def index_of(label: str, classes: Sequence[str], sample: Sample) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +27,14 @@ class Regression:
 
     mean: float
     std: float
+
+    @classmethod
+    def fit(cls, train: Sequence[Sample], balanced: bool) -> Regression:
+        numbers = np.array([number_of(sample) for sample in train])
+        if numbers.size == 0 or np.ptp(numbers) == 0:
+            problem = "the same number for all training samples"
+            raise DataError(problem, where="target", remedy="name another column")
+        return cls(float(numbers.mean()), float(numbers.std()))
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         return pooled_head(width, 1, generator)

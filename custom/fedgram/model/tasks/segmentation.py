@@ -16,7 +16,7 @@ import fedgram.model.tasks.metrics as metrics
 from fedgram.data.pixels import open_mask
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer, Tokenizer
-from fedgram.model.tasks.base import Prediction, start_small
+from fedgram.model.tasks.base import Prediction, require_classes, start_small
 from fedgram.records import Sample
 
 _FINE = 4  # every token predicts a piece of 4 × 4 of the mask: encoders have 7 to 16 patches a side
@@ -69,6 +69,13 @@ class Segmentation:
 
     classes: tuple[int, ...]
     weights: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, train: Sequence[Sample], balanced: bool) -> Segmentation:
+        counts = pixel_counts(train)
+        require_classes(len(counts), 2)
+        classes, total = tuple(counts), sum(counts.values())
+        return cls(classes, tuple(total / (len(classes) * counts[c]) for c in classes) if balanced else ())
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         return PatchHead(width, length, len(self.classes), generator)
