@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import fedgram
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from fedgram.config.site import SiteConfig
+from fedgram.config.site import Reading, SiteConfig
 from fedgram.errors import ConfigError, DataError
 from fedgram.model.tasks import make_task
 from fedgram.records import Sample
@@ -20,6 +21,7 @@ from fedgram.training.loop import run_federation
 from toy import ROOT, Toy
 
 TASK = "my_task:Counts"
+COUNTS = {"oak": 12, "pine": 6, "rye": 2, "moss": 1}
 SITE = SiteConfig(modality="text", data="", tokenizer="", anchors="")
 
 
@@ -31,24 +33,24 @@ def installed(monkeypatch: pytest.MonkeyPatch):
 
 
 def samples(*targets: float | None) -> list[Sample]:
-    return [
-        Sample(id=str(i), concept="", group=str(i), content=None, target=t) for i, t in enumerate(targets)
-    ]
+    return [Sample(id=str(i), concept="", group=str(i), content=None, target=t) for i, t in enumerate(targets)]
 
 
-def counting(toy: Toy, folder: Path) -> Toy:
-    """The toy federation, whose red site counts: more of an oak than of a moss."""
-    table = pd.read_csv(toy.sites["red"].data, dtype={"id": str})
-    means = table["concept"].map({"oak": 12, "pine": 6, "rye": 2, "moss": 1})
-    table["target"] = np.random.default_rng(0).poisson(means)
-    table.to_csv(folder / "red.csv", index=False)
-    columns = dataclasses.replace(toy.sites["red"].columns, drop=("target",))
-    red = dataclasses.replace(toy.sites["red"], data=str(folder / "red.csv"), task=TASK, columns=columns)
-    return dataclasses.replace(toy, sites={**toy.sites, "red": red})
+def test_a_site_trains_it_beside_sites_with_others_and_its_result_is_opened_again(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    signal = importlib.import_module("toy_modalities").Signal
+    read = signal.read
 
+    def with_counts(self: Any, path: Path, reading: Reading) -> list[Sample]:
+        if reading.task != "regression":
+            return read(self, path, reading)
+        return [dataclasses.replace(s, target=float(COUNTS[s.concept])) for s in read(self, path, reading)]
 
-def test_a_site_trains_it_beside_sites_with_others_and_its_result_is_opened_again(toy: Toy, tmp_path: Path):
-    federation = counting(toy, tmp_path).with_job(training={"rounds": 2}, baseline=False)
+    monkeypatch.setattr(signal, "read", with_counts)
+    red = dataclasses.replace(toy.sites["red"], task=TASK)
+    federation = dataclasses.replace(toy, sites={**toy.sites, "red": red})
+    federation = federation.with_job(training={"rounds": 2}, baseline=False)
     outcome = run_federation(federation.sessions(tmp_path), federation.job, tmp_path / "server")
     assert set(outcome.together["red"].metrics) >= {"mae"}
     assert "accuracy" in outcome.together["green"].metrics

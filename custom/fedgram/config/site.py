@@ -181,8 +181,7 @@ class SiteConfig:
         _require_window(self.window, "window")
         require_task(self.task)
         if (self.modality == UNIFIED) != (self.unified is not None):
-            which = "without" if self.unified is None else "with"
-            problem = f"modality {self.modality!r} {which} a [unified] table"
+            problem = f"modality {self.modality!r} with{'out' * (self.unified is None)} a [unified] table"
             raise ConfigError(problem, where="unified", expected=f"one at {UNIFIED!r} sites, and only there")
         if self.columns.targets and targets_of(self.task) != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
