@@ -200,12 +200,13 @@ def methods() -> str:
             f"`{name}`",
             ", ".join(filter(None, (kind.title, kind.source))),
             kind.shares,
-            kind.sends_what or "B, G and one weight",
+            kind.sends_what or "nothing",
             f"`{Path(inspect.getfile(kind)).name}`",
         )
         for name, kind in METHODS.items()
     ]
-    return table(("`method.name`", "what it is", "what is shared", "what it sends", "file"), rows)
+    head = ("`method.name`", "what it is", "what is shared", "sent beside B, G and one weight", "file")
+    return table(head, rows)
 
 
 def outbound() -> str:

@@ -5,12 +5,12 @@
 Each site has one kind of data and its own model around the shared base. Between them travel B and Gram matrices.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
 import fedgram
 from fedgram.config.job import JobConfig
+from fedgram.config.jobfolder import read_server, settings_in
 from fedgram.config.site import find_site_config
 from fedgram.config.strict import from_dict
 from fedgram.sites.single import open_site
@@ -23,8 +23,7 @@ SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 
 def read_job(folder: Path, rounds: int) -> JobConfig:
     """What a job folder computes, with fewer rounds."""
-    server = json.loads((folder / "app_server/config/config_fed_server.json").read_text())
-    settings = server["workflows"][0]["args"]["job"]
+    settings = settings_in(read_server(folder))
     settings["training"]["rounds"] = rounds
     return from_dict(JobConfig, settings, str(folder))
 

@@ -134,7 +134,7 @@ class SiteConfig:
         anchors: folder of the anchor set for training.
         data: folder or file with the site's data (``demo:…`` names the embedded demo).
         tokenizer: name, hub id or folder of the frozen encoder. A unified site has neither: see ``unified``.
-        task: the task that the site's head learns; it may differ from site to site.
+        task: ``classification``, ``multilabel``, ``regression``, ``segmentation`` or ``package.module:Class``.
         class_weights: whether every class counts the same in the loss (``balanced``), or every sample.
         labels: table of labels, where it is neither ``data`` itself nor beside it.
         columns: the names of the table's columns.
