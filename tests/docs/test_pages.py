@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
@@ -44,7 +43,7 @@ def heading(line: str) -> str:
 def imported(page: Path) -> Iterator[tuple[str, str]]:
     """What the Python on a page takes from fedgram: module and name."""
     for block in re.findall(r"^```python\n(.*?)^```$", TEXT[page], re.MULTILINE | re.DOTALL):
-        for node in ast.walk(ast.parse(textwrap.dedent(block))):
+        for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fedgram"):
                 yield from ((node.module or "", alias.name) for alias in node.names)
 
