@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +231,158 @@ def test_what_is_no_mask(tmp_path: Path):
     (tmp_path / "d.png").write_text("no picture")
     with pytest.raises(DataError, match=r"d\.png: unreadable mask"):
         open_mask(tmp_path / "d.png")
+
+
+def png16(path: Path, colour: int, channels: int) -> Path:
+    """A PNG of 2 × 2 pixels with 16 bits a channel, which Pillow does not write."""
+    rows = b"".join(b"\0" + bytes([1, 2] * 2 * channels) for _ in range(2))
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 2, 2, 16, colour, 0, 0, 0), b"IDAT" + zlib.compress(rows), b"IEND")
+    framed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    return path
+
+
+def tiff16(path: Path, values: np.ndarray, photometric: int) -> Path:
+    """An uncompressed TIFF of 16 bits a channel, (H, W) or (H, W, 3)."""
+    height, width, *channels = values.shape
+    samples = channels[0] if channels else 1
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, photometric), (273, 200), (277, samples)]
+    tags += [(278, height), (279, values.nbytes)]
+    entries = b"".join(
+        struct.pack("<HHII", 258, 3, 3, 180)
+        if tag == 258 and samples == 3
+        else struct.pack("<HHIHH", tag, 3, 1, value, 0)
+        for tag, value in tags
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    head = head.ljust(180, b"\0") + struct.pack("<HHH", 16, 16, 16)
+    path.write_bytes(head.ljust(200, b"\0") + values.astype("<u2").tobytes())
+    return path
+
+
+def test_colours_of_16_bits_are_not_cut_to_8(tmp_path: Path):
+    colours = np.full((2, 2, 3), 258, dtype=np.uint16)
+    for path in (
+        png16(tmp_path / "rgb.png", 2, 3),
+        png16(tmp_path / "grey_alpha.png", 4, 2),
+        png16(tmp_path / "rgb_alpha.png", 6, 4),
+        tiff16(tmp_path / "rgb.tif", colours, 2),
+    ):
+        for window in (None, (0.0, 1000.0)):
+            with pytest.raises(DataError, match=rf"(?s){path.name}: pixel format .* of 16 bits.*8 bits a channel"):
+                open_image(Picture(path, window))
+        with pytest.raises(DataError, match=rf"{path.name}: (pixel format|transparent)"):
+            open_mask(path)
+    assert pixels(png16(tmp_path / "grey.png", 0, 1), (0, 1020)).tolist() == [[64, 64], [64, 64]]  # 258 of 1020
+
+
+def test_a_tiff_in_which_zero_is_white(tmp_path: Path):
+    values = np.array([[0, 500], [1000, 2000]])
+    assert pixels(tiff16(tmp_path / "b.tif", values, 1), (0, 1000)).tolist() == [[0, 128], [255, 255]]
+    assert pixels(tiff16(tmp_path / "w.tif", values, 0), (0, 1000)).tolist() == [[255, 128], [0, 0]]
+
+
+def test_what_is_transparent_is_white(tmp_path: Path):
+    hidden = np.array(
+        [[[200, 10, 10, 255], [200, 10, 10, 0]], [[200, 10, 10, 128], [0, 0, 0, 255]]], dtype=np.uint8
+    )
+    image = Image.fromarray(hidden)
+    image.save(tmp_path / "rgba.png")
+    image.save(tmp_path / "rgba.webp", lossless=True, exact=True)
+    for name in ("rgba.png", "rgba.webp"):
+        shown = np.asarray(open_image(Picture(tmp_path / name)))
+        assert shown[0].tolist() == [[200, 10, 10], [255, 255, 255]]
+        assert np.abs(shown[1, 0].astype(int) - [227, 132, 132]).max() <= 1
+        assert shown[1, 1].tolist() == [0, 0, 0]
+    Image.fromarray(hidden[..., [0, 3]], "LA").save(tmp_path / "la.png")
+    assert pixels(tmp_path / "la.png")[0].tolist() == [200, 255]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([9, 9, 9, 7, 7, 7])
+    palette.putpixel((1, 0), 1)
+    for name in ("p.png", "p.gif"):
+        palette.save(tmp_path / name, transparency=1)
+        assert pixels(tmp_path / name).tolist() == [[9, 255]]
+
+
+def test_opaque_images_are_as_they_are(tmp_path: Path):
+    colours = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    for name, image in {
+        "rgb.png": Image.fromarray(colours),
+        "rgb.bmp": Image.fromarray(colours),
+        "rgba.png": Image.fromarray(colours).convert("RGBA"),
+        "rgb.webp": Image.fromarray(colours),
+    }.items():
+        image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+        assert (np.asarray(open_image(Picture(tmp_path / name))) == colours).all()
+        assert (Picture(tmp_path / name).fingerprint() == (tmp_path / name).read_bytes()) == (name != "rgba.png")
+
+
+def test_a_moving_picture_is_no_image(tmp_path: Path):
+    frames = [Image.new("L", (4, 4), 99 * i) for i in range(3)]
+    for name in ("a.gif", "a.png", "a.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        for opened in (lambda path: open_image(Picture(path)), open_mask):
+            with pytest.raises(DataError, match=rf"{name}: 3 frames in one file"):
+                opened(tmp_path / name)
+
+
+def test_an_image_larger_than_pillow_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("1", (40, 40)).save(tmp_path / "a.png")
+    for limit in (1000, 100):  # Pillow warns above the limit and refuses above twice the limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(
+            DataError, match=rf"(?s)a\.png: image of more pixels.*{2 * limit}.*too large: scale it down"
+        ):
+            open_image(Picture(tmp_path / "a.png"))
+
+
+def test_only_formats_of_images_are_opened(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(DataError, match=r"a\.png: unreadable image"):  # PostScript is a program
+        open_image(Picture(tmp_path / "a.png"))
+
+
+def test_values_that_are_no_numbers_are_black(tmp_path: Path):
+    Image.fromarray(np.array([[np.nan, 1.0]], dtype=np.float32)).save(tmp_path / "a.tif")
+    assert pixels(tmp_path / "a.tif", (-1, 1)).tolist() == [[0, 255]]
+
+
+def test_concepts_and_groups_have_composed_letters(tmp_path: Path):
+    write_image(tmp_path / "Ba\u0308r" / "Ja\u0308n" / "a\u0308.png", 0)
+    (sample,) = read(tmp_path)
+    assert (sample.id, sample.concept, sample.group, sample.target) == ("Bär/Jän/ä.png", "Bär", "Jän", "Bär")
+    assert open_image(sample.content).size == (28, 28)
+
+
+def test_what_systems_leave_in_folders(tmp_path: Path):
+    for name in ("x/a.png", "__MACOSX/x/._a.png"):
+        write_image(tmp_path / name, 0)
+    for name in ("x/Thumbs.db", "x/.DS_Store", "desktop.ini", "labels.csv"):
+        (tmp_path / name).write_bytes(b"\0" * 200)
+    assert [s.id for s in read(tmp_path)] == ["x/a.png"]
+    write_image(tmp_path / "b.png", 0)
+    with pytest.raises(DataError, match=r"b\.png: an image outside of the concepts' folders"):
+        read(tmp_path)
+
+
+def test_masks_of_dicom_files_named_by_their_uid(tmp_path: Path):
+    for name in ("1.2.840.113", "1.2.840.114"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        shutil.copy(CT, tmp_path / "images" / name)
+        write_image(tmp_path / "masks" / f"{name}.png", 0)
+    assert [Path(str(s.target)).name for s in read(tmp_path, "segmentation")] == [
+        "1.2.840.113.png",
+        "1.2.840.114.png",
+    ]
+
+
+def test_masks_with_transparency(tmp_path: Path):
+    classes = np.array([[0, 3]], dtype=np.uint8)
+    for alpha in (255, 0):
+        opacity = np.array([[255, alpha]], dtype=np.uint8)
+        Image.fromarray(np.stack([classes, opacity], -1), "LA").save(tmp_path / f"la{alpha}.png")
+        Image.fromarray(np.stack([classes] * 3 + [opacity], -1)).save(tmp_path / f"rgba{alpha}.png")
+    for name in ("la", "rgba"):
+        assert open_mask(tmp_path / f"{name}255.png").tolist() == classes.tolist()
+        with pytest.raises(DataError, match=rf"{name}0\.png: transparent pixels in a mask"):
+            open_mask(tmp_path / f"{name}0.png")

@@ -74,6 +74,7 @@ def read_scan(path: Path, window: tuple[float, ...] | None = None) -> Scan:
         raise DataError("no image in it", where=path, remedy="take it out: a report, a plan or a directory, say")
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
+        dataset.NumberOfFrames = frames
         scan = _scan(dataset, window) if frames == 1 else None
     except Exception as error:  # as above; every part of the file is somebody's own software
         raise DataError(
