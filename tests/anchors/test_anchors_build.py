@@ -208,3 +208,21 @@ def test_check_refuses_what_is_no_set(tmp_path):
     refused = CliRunner().invoke(app, ["anchors", "check", str(tmp_path)])
     assert refused.exit_code == 1
     assert "no anchor manifest" in refused.stderr
+
+
+def test_a_concept_has_one_name_however_its_accents_are_coded(tmp_path):
+    terms = (
+        '\ufeff[text]\nlicence = "CC0-1.0"\nsource = "here"\n[genomics]\nlicence = "CC0-1.0"\nsource = "here"\n'
+    )
+    put(tmp_path, "sources/sources.toml", terms)
+    for i, name in enumerate(("Bär", "Ba\u0308r")):
+        put(tmp_path, f"sources/text/{name}/{i}.txt", f"\ufeffbear {i}\n")
+        put(tmp_path, f"sources/text/{name}/Thumbs.db", b"\0")
+    put(tmp_path, "sources/genomics/Ba\u0308r/a.fa", ">a\nACGTACGT\n")
+    put(tmp_path, "sources/__MACOSX/._text", b"\0")
+    anchors = build(tmp_path / "sources", tmp_path / "set", name="mine", terms={})
+    assert [slot.id for slot in anchors.slots] == ["Bär-1", "Bär-2"]
+    assert sorted(anchors.contents(known_modalities([anchors])["text"])) == ["bear 0", "bear 1"]
+    manifest = (tmp_path / "set/manifest.json").read_text()
+    (tmp_path / "set/manifest.json").write_text(manifest.replace('"concept": "Bär"', '"concept": "Ba\u0308r"'))
+    assert load_anchors(tmp_path / "set").concepts("text") == ["Bär", "Bär"]

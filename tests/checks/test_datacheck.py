@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom.data
 import pytest
 from fedgram.anchors.build import build
 from fedgram.checks.data import check
@@ -222,3 +223,118 @@ def test_tables_without_pairs_end_with_1(tmp_path: Path):
     done = CliRunner().invoke(app, ["data", "check", str(paired(tmp_path, ["x", "y"]))])
     assert done.exit_code == 1
     assert "no pairs" in done.output
+
+
+def failures(path: Path) -> list[str]:
+    """The failures, with which the command ends with 1."""
+    assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1
+    return [text for text, level in found(path).items() if level == "failure"]
+
+
+def measured(names: str = "age,weight", each: int = 30) -> list[str]:
+    rng = np.random.default_rng(0)
+    cells = rng.integers(1, 90, (2 * each, len(names.split(","))))
+    rows = [
+        f"{i},{('Canidae', 'Felidae')[i % 2]},{i // 2}," + ",".join(map(str, row)) for i, row in enumerate(cells)
+    ]
+    return [f"id,concept,patient,{names}", *rows]
+
+
+def test_columns_that_the_anchors_lack(tmp_path: Path):
+    path = table(tmp_path, measured("age,height"), "age,weight 1,2 3,4")
+    (first, *_) = failures(path)
+    assert re.search(r"own, slot Canidae-1: column 'height' is missing", first)
+    path = table(tmp_path / "words", measured(), "age,weight 1,2 3,x")
+    assert [re.sub(".*slot", "", text) for text in failures(path)] == [
+        " Canidae-2: column 'weight' is not a number",
+        " Felidae-2: column 'weight' is not a number",
+    ]
+
+
+def test_a_record_without_bases(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    names = [f"{c}{i}" for c in ("Canidae", "Felidae") for i in range(30)]
+    records = [f">{name}\n{''.join(rng.choice(list('ACGT'), 60))}\n" for name in names]
+    records[7] = f">{names[7]}\nNNNNACGTANNN\n"
+    (tmp_path / "r.fasta").write_text("".join(records))
+    rows = [f"{name},{name[:7]},{name[:-1]}" for name in names]
+    (tmp_path / "r.csv").write_text("\n".join(["id,concept,group", *rows]))
+    path = site(tmp_path, f'modality = "genomics"\ndata = "{tmp_path / "r.fasta"}"\n')
+    (failure,) = failures(path)
+    assert failure.endswith("r.csv, row 8: no run of 6 unambiguous bases in a sequence")
+
+
+def test_an_unknown_encoder_and_too_few_anchors(tmp_path: Path):
+    path = table(tmp_path, measured(), "age,weight 1,2 3,4")
+    path.write_text(path.read_text().replace('"numeric"', '"nothing"'))
+    assert failures(path) == ["tokenizer 'nothing': unknown"]
+    path = table(tmp_path / "few", measured(), "age,weight 1,2")
+    (failure,) = failures(path)
+    assert "2 slots for modality 'tabular'" in failure
+
+
+def test_many_columns_are_shown_folded(tmp_path: Path):
+    names = ",".join(f"gene{i}" for i in range(40))
+    path = table(tmp_path, measured(names), f"{names} {','.join('1' * 40)} {','.join('2' * 40)}")
+    output = CliRunner().invoke(app, ["data", "check", str(path)]).output
+    assert "40 columns of numbers: gene0, " in output
+    assert "gene11 and 28 more" in " ".join(output.split())
+    assert "gene12" not in output
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            [f"x{i},a FELIDAE {i},felidae,x{i // 2}" for i in range(40)],
+            "Felidae and felidae differ only in their spelling",
+        ),
+        ([f"x{i},unknown {i},NA,x{i // 2}" for i in range(40)], "NA as the name of a class or group: 40 samples"),
+        ([f"x{i},text,Canidae,NA" for i in range(40)], "NA as the name of a class or group: 40 samples"),
+        (
+            [f"x{i},a BÃ¤r {i},Canidae,x{i // 2}" for i in range(40)],
+            "40 texts have letters that were read in a wrong",
+        ),
+        (
+            [f"x{i},a B\ufffdr {i},Canidae,x{i // 2}" for i in range(40)],
+            "40 texts have letters that were read in a wrong",
+        ),
+        ([f"x{i},some text {i},Canidae,1.2{i}E+12" for i in range(40)], "40 ids or groups like 1.23E+12"),
+    ],
+)
+def test_marks_that_programs_leave(rows: list[str], text: str, tmp_path: Path):
+    levels = [level for finding, level in found(texts(tmp_path, [*good_rows(), *rows])).items() if text in finding]
+    assert levels == ["warning"]
+
+
+def test_labels_with_commas(tmp_path: Path):
+    rows = [f"{row},{('a', 'b', 'a;b')[i % 3]}" for i, row in enumerate(good_rows())]
+    path, notes = texts(tmp_path, rows, 'task = "multilabel"\n'), tmp_path / "notes.csv"
+    notes.write_text(notes.read_text().replace("group\n", "group,target\n"))
+    assert not any("commas" in text for text in found(path))
+    notes.write_text(notes.read_text().replace(",a;b\n", ',"a,b"\n'))
+    assert any("labels with commas" in text for text in found(path))
+
+
+def test_ct_without_a_window(tmp_path: Path):
+    scan = next(Path(pydicom.data.__file__).parent.glob("test_files/CT_small.dcm"))
+    for i, concept in enumerate(("Canidae", "Felidae") * 10):
+        name = tmp_path / "scans" / concept / f"p{i // 2}" / f"1.2.{i}"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        dataset = pydicom.dcmread(scan)
+        dataset.RescaleIntercept = -1000 - i
+        dataset.save_as(name)
+    for window, warned in (("", True), ("window = [-160, 240]\n", False)):
+        path = site(tmp_path, f'modality = "image"\ndata = "{tmp_path / "scans"}"\n{window}')
+        assert any("CT without a window" in text for text in found(path)) == warned
+
+
+def test_an_unreadable_image_in_the_preview(tmp_path: Path):
+    for i in range(40):
+        write_image(tmp_path / "x" / ("Canidae", "Felidae")[i % 2] / f"p{i // 2}" / f"{i}.png", i)
+    for path in (tmp_path / "x" / "Canidae").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    path = site(tmp_path, f'modality = "image"\ndata = "{tmp_path / "x"}"\n')
+    result = CliRunner().invoke(app, ["data", "check", str(path)])
+    assert result.exit_code == 1
+    assert "17 more images or masks cannot be used" in result.output

@@ -176,3 +176,15 @@ def test_the_server_file_is_optional_and_strict(tmp_path: Path):
     (tmp_path / "server.toml").write_text('state = "data"')
     with pytest.raises(ConfigError, match="state is a relative path"):
         read_server_config(tmp_path / "server.toml")
+
+
+def test_site_files_as_editors_leave_them(tmp_path: Path):
+    accents = (
+        'concepts = ["Ba\u0308r"]\ndata = "/Ba\u0308r"\n[columns]\ngroup = "Fa\u0308lle"\ndrop = ["u\u0308"]\n'
+    )
+    required = 'modality = "text"\ntokenizer = "b"\nanchors = "/a"\n'
+    (tmp_path / "site.toml").write_bytes(f"\ufeff{required}{accents}".replace("\n", "\r\n").encode())
+    config = read_site_config(tmp_path / "site.toml")
+    assert (config.concepts, config.columns.group, config.columns.drop) == (("Bär",), "Fälle", ("ü",))
+    assert config.data == "/Ba\u0308r"  # as the disk has it
+    assert build(anchors={"sha256": "0" * 64, "concepts": ["Ba\u0308r"] * 4}).anchors.concepts == ("Bär",) * 4
