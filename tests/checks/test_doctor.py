@@ -619,6 +619,21 @@ def test_a_method_that_the_site_does_not_allow(red: Path, job: Path):
     assert_one(examine(red, job), "backbone", "failure", text, remedy)
 
 
+def test_a_misspelt_method_in_the_site_file(red: Path):
+    edit_site(red, methods=["geo", "creamfi"])
+    found = examine(red)
+    assert_one(found, "site file", "failure", "unknown method 'creamfi'", "did you mean 'creamfl'?")
+
+
+def test_a_method_of_another_package_needs_the_servers_leave(hub: Path, job: Path):
+    edit_settings(job, method={"name": "nowhere:Mine"})
+    text, remedy = "runs method 'nowhere:Mine', which is foreign code", "add 'nowhere:Mine' to methods there"
+    assert_one(examine(hub, job), "server file", "failure", text, remedy)
+    (hub / "local/fedgram").mkdir(exist_ok=True)
+    (hub / "local/fedgram/server.toml").write_text('methods = ["nowhere:Mine"]')
+    assert_one(examine(hub, job), "server file", "failure", "cannot import 'nowhere:Mine'", "install the package")
+
+
 class Encoder:
     """A tokenizer with one fault."""
 
