@@ -89,7 +89,7 @@ def measure(config: PreTrainedConfig) -> dict[str, float]:
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     shapes = adapted(model)
-    sent = serialised(wire.encode_update(update(shapes)))
+    sent = serialised(wire.encode_reply(update(shapes)))
     tensors = 2 * RANK * sum(d_out for d_out, _ in shapes.values()) + 4 * ANCHORS**2
     lora = 2 * RANK * sum(d_out + d_in for d_out, d_in in shapes.values())
     full = 2 * sum(p.numel() for p in model.parameters())

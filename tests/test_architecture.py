@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,29 @@ CUSTOM = Path(__file__).resolve().parents[1] / "custom"
 PACKAGE = CUSTOM / "fedgram"
 FILES = sorted(CUSTOM.rglob("*.py"))
 
-# Low to high; a module may use its own layer and those below. Configuration takes the names of its options from
-# core, and core takes no configuration. Modules not listed here stand where their imports put them.
-ORDER = (
-    {"errors", "types"},
+# Low to high; a module may use its own layer and those below. The package itself is above nothing: its
+# `__init__` imports none of it before it is asked to (see the test).
+LAYERS = (
+    {"errors"},
+    {"records", "files", "pretrained"},
     {"core"},
-    {"config", "sitefile"},
-    {"model", "reading", "modalities", "anchors"},
+    {"config"},
+    {"data"},
+    {"modalities", "demo"},
+    {"anchors", "model", "scoring"},
+    {"methods"},
+    {"sites"},
     {"training"},
+    {"results"},
     {"flare"},
+    {"checks"},
+    {"cli", "__main__"},
 )
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+# What is still to be put right: the test fails when a line is no longer needed.
+CLIMBS = {("sites.unified_opening", "results"), ("sites.unified_rounds", "training")}
+TWICE = {"Trained"}
+RECORDS = ("fedgram.records", "fedgram.data.items", "fedgram.training.server", "fedgram.training.outcome")
 HEAVY = ("nvflare", "transformers", "peft")
 
 
@@ -47,9 +61,9 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def layer(module: str) -> int | None:
-    part = [*module.split("."), ""][1]
-    return next((height for height, parts in enumerate(ORDER) if part in parts), None)
+def layer(module: str) -> str:
+    """The name in LAYERS that a module stands under; "" for the package itself."""
+    return [*module.split("."), ""][1]
 
 
 def modules() -> dict[str, set[str]]:
@@ -71,23 +85,47 @@ def every_file():
     return pytest.mark.parametrize("path", [pytest.param(path, id=module_name(path)) for path in FILES])
 
 
-def test_imports_point_one_way():
-    """errors, types ← core ← config ← model, modalities, anchors ← training ← flare, also through others."""
-    graph = modules()
-    upwards = [
-        f"{user} reaches {used}"
-        for user in graph
-        if layer(user) is not None
-        for used in reached_from(user, graph)
-        if (layer(used) or 0) > layer(user)
-    ]
-    assert upwards == []
+def test_every_module_is_in_a_layer():
+    assert {layer(module) for module in modules()} == {"", *HEIGHT}
 
 
-def test_every_layer_is_there():
-    """A renamed layer would pass the test above for nothing."""
-    found = {layer(module) for module in modules()}
-    assert found >= set(range(len(ORDER)))
+def test_no_import_climbs():
+    """Not through others either, as each of them stays at its height or below."""
+    climbs = {
+        (user.removeprefix("fedgram."), layer(used))
+        for user, imported in modules().items()
+        for used in imported
+        if layer(user) and layer(used) and HEIGHT[layer(used)] > HEIGHT[layer(user)]
+    }
+    assert climbs == CLIMBS
+
+
+def test_the_package_imports_none_of_itself_before_it_is_asked():
+    """Else every import of fedgram would reach every layer."""
+    assert modules()["fedgram"] == set()
+
+
+def classes() -> list[tuple[str, ast.ClassDef]]:
+    """Every class of the package, with the module that has it."""
+    found = []
+    for path in FILES:
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found += [(module_name(path), node) for node in tree if isinstance(node, ast.ClassDef)]
+    return found
+
+
+def test_no_two_classes_have_one_name():
+    count = Counter(node.name for _, node in classes() if not node.name.startswith("_"))
+    assert {name for name, times in count.items() if times > 1} == TWICE
+
+
+def test_records_are_built_with_keywords():
+    """From three fields on: by position, two of one type could change places."""
+    for module, node in classes():
+        kinds = [ast.unparse(decorator) for decorator in node.decorator_list]
+        fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+        if module in RECORDS and any("dataclass" in kind for kind in kinds) and len(fields) >= 3:
+            assert "dataclass(frozen=True, kw_only=True)" in kinds, f"{module}.{node.name}"
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -245,5 +245,5 @@ class RoundRecord:
     mean_update_norm: float
     update_norms: Mapping[str, float]
     seconds: float
-    restarts: Mapping[str, int] = field(default_factory=dict)
-    samples: Mapping[str, int] = field(default_factory=dict)
+    restarts: Mapping[str, int]
+    samples: Mapping[str, int]

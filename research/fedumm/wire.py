@@ -43,7 +43,7 @@ def main(folder: Path) -> dict[str, int]:
         with tempfile.TemporaryDirectory() as temporary:
             outcome = run_federation({name: SiteSession(site, Path(temporary))}, job, Path(temporary, "server"))
         update = local.local_round(site, outcome.server.state)
-        found[f"{method}, r = {rank}"] = serialised(wire.encode_update(update))
+        found[f"{method}, r = {rank}"] = serialised(wire.encode_reply(update))
     return found
 
 

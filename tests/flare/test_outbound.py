@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from fedgram.flare import outbound, wire
+from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.training.codec import names_of
 from fedgram.training.server import agree
 from nvflare.app_common.abstract.fl_model import FLModel
 from toy import ROOT, Toy
 
+REPLIES = (SiteIntroduction, SiteUpdate, SiteEvaluation)
 FIELDS = [field for part in outbound.LEAVES for field in part.fields]
 
 
@@ -30,9 +33,9 @@ def messages(toy: Toy, tmp_path: Path) -> dict[str, FLModel]:
     state, _ = agree(introductions, toy.job)
     red = sessions["red"]
     return {
-        "introduction": wire.encode_introduction(introductions[0]),
-        "update": wire.encode_update(red.train(state.run, state.state)),
-        "evaluation": wire.encode_evaluation(red.evaluate(state.run, state.state)),
+        "introduction": wire.encode_reply(introductions[0]),
+        "update": wire.encode_reply(red.train(state.run, state.state)),
+        "evaluation": wire.encode_reply(red.evaluate(state.run, state.state)),
     }
 
 
@@ -54,6 +57,12 @@ def test_every_field_of_the_contract_is_sent(messages: dict[str, FLModel]):
         assert any(name == field or (field.endswith("/") and name.startswith(field)) for name in sent), field
 
 
+def test_the_contract_lists_the_fields_of_the_records():
+    """All but the sender's name, which FLARE itself gives."""
+    packed = {name for kind in REPLIES for part in names_of(kind) for name in part}
+    assert packed - {"site"} == {*FIELDS, *outbound.EXTRA.fields} - {wire.ERROR_HEADER}
+
+
 def test_no_field_is_listed_twice():
     assert len(set(FIELDS)) == len(FIELDS)
 
@@ -71,7 +80,7 @@ def test_the_announced_bytes_are_those_that_are_sent(toy: Toy, tmp_path: Path, m
     )
     sessions = job.sessions(tmp_path)
     state, _ = agree([session.introduce() for session in sessions.values()], job.job)
-    update = wire.encode_update(sessions["blue"].train(state.run, state.state))
+    update = wire.encode_reply(sessions["blue"].train(state.run, state.state))
     sent = {name: tensor.numel() * tensor.element_size() for name, tensor in (update.params or {}).items()}
     amounts = outbound.amounts(extent)
     for part in (outbound.DELTA, outbound.MAGNITUDE, outbound.GRAM):

@@ -42,7 +42,7 @@ def passed(context: FLContext) -> Pass:
 
 @pytest.fixture(scope="module")
 def introduction(toy: Toy) -> FLModel:
-    return wire.encode_introduction(local.introduce(toy.open("red")))
+    return wire.encode_reply(local.introduce(toy.open("red")))
 
 
 def test_a_listed_reply_passes_unchanged_and_nothing_beside_it(introduction: FLModel, passed: Pass):
@@ -81,7 +81,11 @@ def _view(model: FLModel) -> None:
     model.params["gram"] = model.params["gram"].T[1:]
 
 
-@pytest.mark.parametrize("add", [_embeddings, _note, _longer_name, _longer_note, _parameter, _view])
+def _in_the_spec(model: FLModel) -> None:
+    model.meta["spec/patients"] = 7
+
+
+@pytest.mark.parametrize("add", [_embeddings, _note, _longer_name, _longer_note, _in_the_spec, _parameter, _view])
 def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None]):
     model = FLModel(
         params_type=introduction.params_type, params=dict(introduction.params), meta=dict(introduction.meta)

@@ -30,6 +30,8 @@ def test_a_round_says_who_counted_who_did_not_and_how_long_it_takes():
         mean_update_norm=1.0,
         update_norms={},
         seconds=3.0,
+        restarts={},
+        samples={},
     )
     progress.rejected("c", "c: NaN")
     progress.round_done(record)

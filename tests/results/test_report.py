@@ -41,6 +41,8 @@ def state() -> ServerState:
         mean_update_norm=1.0,
         update_norms={"x": 1.0, "y": 1.0},
         seconds=2.0,
+        restarts={},
+        samples={},
     )
     return ServerState(
         run="run",

@@ -130,8 +130,8 @@ def test_what_leaves_has_the_same_names_and_shapes(bridge: Toy, state: GlobalSta
     described = []
     for site in sites:
         introduction, update = local.introduce(site), local.local_round(site, state)
-        messages = wire.encode_introduction(introduction), wire.encode_update(update)
-        messages += (wire.encode_evaluation(local.evaluation(site)),)
+        messages = wire.encode_reply(introduction), wire.encode_reply(update)
+        messages += (wire.encode_reply(local.evaluation(site)),)
         described.append([describe(message) for message in messages])
     assert described[0] == described[1]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fedgram.errors import RoundFailed, UpdateRejected
-from fedgram.records import SiteIntroduction, SiteUpdate
+from fedgram.records import ModelSpec, SiteIntroduction, SiteUpdate
 from fedgram.training import contracts, local
 from fedgram.training.server import Round, ServerState, agree
 from toy import Toy
@@ -62,6 +62,7 @@ def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[Sit
         ({"version": "0.0.0"}, "fedgram 0.0.0"),
         ({"anchors_sha256": "0" * 64}, "anchor set 000000000000"),
         ({"slots": (0, 1)}, "Gram of shape"),
+        ({"spec": ModelSpec(shapes={"q": (3, 0, 4)}, backbone="b" * 64, width=4)}, "layer shapes"),
     ],
 )
 def test_a_bad_introduction_is_left_out(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import types
 import unicodedata
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedgram.errors import ConfigError
@@ -17,7 +17,16 @@ T = TypeVar("T")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a configuration into plain dictionaries, lists and numbers, as JSON knows them."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain(config)
+
+
+def plain(value: Any) -> Any:
+    """The same value without dataclasses, tuples and mappings of other kinds: what JSON gives back as it is."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def composed(value: Any) -> Any:
@@ -59,7 +68,7 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
                 expected=", ".join(hints),
                 remedy=f"did you mean {close[0]!r}?" if close else None,
             )
-    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
+    values = {name: convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
     fields = dataclasses.fields(kind)  # pyright: ignore
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in values]
@@ -68,8 +77,12 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
     return kind(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check one plain value against a type hint; nested dataclasses are built, lists become tuples."""
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """One plain value, checked against a type hint; nested dataclasses are built, lists become tuples.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
@@ -82,11 +95,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{value!r}", where=where, expected=" | ".join(map(str, get_args(hint))))
         return value
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
-    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {str(key): _convert(get_args(hint)[1], item, where) for key, item in value.items()}
+        kinds = get_args(hint) if get_args(hint)[1:] != (Ellipsis,) else get_args(hint)[:1] * len(value)
+        if len(kinds) == len(value):
+            return tuple(convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    if named and origin is not None and issubclass(origin, Mapping):
+        return {key: convert(get_args(hint)[1], item, where) for key, item in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # a whole number that no float holds
+            return float(value)
     if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise ConfigError(f"{value!r}", where=where, expected=getattr(hint, "__name__", str(hint)))

@@ -24,7 +24,7 @@ from fedgram.flare.progress import Progress
 from fedgram.flare.shield import vetting
 from fedgram.flare.shield.guard import Guard
 from fedgram.methods import require_allowed_at_server
-from fedgram.records import SiteEvaluation, SiteIntroduction
+from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.results import report
 from fedgram.training import checkpoint, contracts
 from fedgram.training.outcome import Outcome
@@ -82,7 +82,7 @@ class GramController(ModelController):
         replies: dict[str, SiteIntroduction] = {}
 
         def receive(site: str, model: FLModel) -> None:
-            replies[site] = wire.decode_introduction(site, model)
+            replies[site] = wire.decode_reply(SiteIntroduction, site, model)
             progress.introduced(replies[site])
 
         task = wire.encode_task(job)
@@ -100,7 +100,7 @@ class GramController(ModelController):
         current = Round(state, job, sites)
 
         def receive(site: str, model: FLModel) -> None:
-            update = wire.decode_update(site, model)
+            update = wire.decode_reply(SiteUpdate, site, model)
             current.add(update)
             progress.replied(update)
 
@@ -119,7 +119,7 @@ class GramController(ModelController):
         replies: dict[str, SiteEvaluation] = {}
 
         def receive(site: str, model: FLModel) -> None:
-            reply = wire.decode_evaluation(site, model)
+            reply = wire.decode_reply(SiteEvaluation, site, model)
             contracts.check_evaluation(reply, job)
             replies[site] = reply
 

@@ -82,15 +82,15 @@ class SiteExecutor(Executor):
             return site.ask(request, *arguments, stopped=lambda: abort_signal.triggered)
 
         if task_name == wire.INTRODUCE:
-            return wire.encode_introduction(ask("introduce"))
+            return wire.encode_reply(ask("introduce"))
         if task_name == wire.ALONE:
-            return wire.encode_evaluation(ask("alone"))
+            return wire.encode_reply(ask("alone"))
         run, state = wire.decode_state(task)
         if task_name == wire.EVALUATE:
-            return wire.encode_evaluation(ask("evaluate", run, state))
+            return wire.encode_reply(ask("evaluate", run, state))
         before = site.restarts
         update: SiteUpdate = ask("train", run, state)
-        return wire.encode_update(replace(update, restarts=site.restarts - before))
+        return wire.encode_reply(replace(update, restarts=site.restarts - before))
 
     def _supervise(self, task: FLModel, fl_ctx: FLContext) -> Supervisor:
         local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())

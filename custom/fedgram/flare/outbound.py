@@ -64,7 +64,7 @@ IDENTITY = Part(
     shape="names and numbers",
     when="round 0; anchor hash and round every round",
     why="all sites must train the same model on the same anchors",
-    fields=("shapes", "width", "modality", "backbone", "version", "anchors_sha256", "round"),
+    fields=("spec/shapes", "spec/width", "spec/backbone", "modality", "version", "anchors_sha256", "round"),
 )
 ERROR = Part(
     what="kind of an error (`DataError`), never its text",

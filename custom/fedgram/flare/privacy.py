@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from nvflare.apis.filter import Filter
@@ -16,6 +15,7 @@ from torch import Tensor
 from fedgram.config.site import find_site_config
 from fedgram.errors import UpdateRejected
 from fedgram.flare import outbound, wire
+from fedgram.training.codec import is_listed
 
 
 class OnlyTheContract(Filter):
@@ -37,7 +37,7 @@ class OnlyTheContract(Filter):
         local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
         methods = find_site_config(local, str(fl_ctx.get_identity_name())).methods
         fields = [field for part in outbound.leaves(methods) for field in part.fields]
-        unlisted = sorted(name for name in (*params, *meta) if not _is_listed(name, fields))
+        unlisted = sorted(name for name in (*params, *meta) if not is_listed(name, fields))
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
@@ -45,7 +45,3 @@ class OnlyTheContract(Filter):
         return FLModelUtils.to_shareable(
             FLModel(params_type=model.params_type, params=params, meta=meta, current_round=model.current_round)
         )
-
-
-def _is_listed(name: str, fields: Sequence[str]) -> bool:
-    return any(name.startswith(field) if field.endswith("/") else name == field for field in fields)

@@ -20,6 +20,8 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     if reply.version != __version__:
         _reject(reply.site, f"fedgram {reply.version}", f"fedgram {__version__}, as at the server")
     _check_anchors(reply.site, reply.anchors_sha256, job)
+    if any(min(shape) < 1 for shape in reply.spec.shapes.values()):
+        _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
 
 

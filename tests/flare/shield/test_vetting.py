@@ -85,16 +85,16 @@ def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
     update, evaluation = red.train(state.run, state.state), red.evaluate(state.run, state.state)
     messages = {
         vetting.reply_limit(toy.job): [
-            wire.encode_introduction(red.introduce()),
-            wire.encode_evaluation(evaluation),
+            wire.encode_reply(red.introduce()),
+            wire.encode_reply(evaluation),
         ],
-        vetting.reply_limit(toy.job, state.spec): [wire.encode_update(update)],
+        vetting.reply_limit(toy.job, state.spec): [wire.encode_reply(update)],
     }
     for limit, models in messages.items():
         for model in models:
             sent = sum(len(save({name: tensor})) for name, tensor in model.params.items())
             assert sent < limit - 2 * 2**20
-    tensors = sum(t.numel() * t.element_size() for t in wire.encode_update(update).params.values())
+    tensors = sum(t.numel() * t.element_size() for t in wire.encode_reply(update).params.values())
     slack = vetting.reply_limit(toy.job, state.spec) - vetting._SLACK
     assert 2 * tensors <= slack <= 3 * tensors  # the toy has few anchors that a site does not cover
 
