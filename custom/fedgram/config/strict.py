@@ -98,8 +98,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         kinds = get_args(hint) if get_args(hint)[1:] != (Ellipsis,) else get_args(hint)[:1] * len(value)
         if len(kinds) == len(value):
             return tuple(convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
-    named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-    if named and origin is not None and issubclass(origin, Mapping):
+    if origin is Mapping and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: convert(get_args(hint)[1], item, where) for key, item in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError):  # a whole number that no float holds
