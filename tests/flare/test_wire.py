@@ -78,6 +78,8 @@ def test_a_reply_round_trip(records: dict, kind: str):
 @settings(max_examples=10)
 @given(st.sampled_from((SiteIntroduction, SiteUpdate, SiteEvaluation)).flatmap(some_records.records))
 def test_any_reply_survives_flare(reply: Any):
+    if isinstance(reply, SiteUpdate):
+        reply = dataclasses.replace(reply, round=abs(reply.round))  # FLARE counts rounds as well
     assert_same(reply, wire.decode_reply(type(reply), reply.site, travelled(wire.encode_reply(reply))))
 
 

@@ -14,13 +14,14 @@ from fedgram.files import write_tensors
 from fedgram.records import GlobalState, ModelSpec
 from fedgram.training import checkpoint
 from fedgram.training.server import ServerState
-from hypothesis import given
+from hypothesis import given, settings
 from safetensors import safe_open
 from safetensors.torch import load_file
 from some_records import assert_same, records
 from toy import Toy
 
 
+@settings(max_examples=10)
 @given(state=records(ServerState))
 def test_a_saved_state_comes_back_to_the_bit(toy: Toy, state: ServerState):
     with TemporaryDirectory() as folder:
