@@ -164,7 +164,7 @@ def default_of(field: dataclasses.Field[Any]) -> str:
         return "required" if field.default_factory is dataclasses.MISSING else ""
     if field.default in (None, "", ()):
         return "none"
-    value = json.dumps(field.default)
+    value = field.default if isinstance(field.default, str) else json.dumps(field.default)
     return f"`{value}`" if len(value) < 40 else "all"
 
 
@@ -225,16 +225,15 @@ def stays() -> str:
 
 
 def layers() -> str:
-    """The layers of the package, from the test that guards them."""
-    tree = ast.parse((ROOT / "tests/test_architecture.py").read_text())
+    """The layers of the package from the highest, as bars, from the test that guards them."""
+    tree = ast.parse((ROOT / "tests/test_architecture.py").read_text(encoding="utf-8"))
     (order,) = (
         node.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ORDER"
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("LAYERS", "ORDER")
     )
-    boxes = [f'    L{i}["{" · ".join(sorted(names))}"]' for i, names in enumerate(ast.literal_eval(order))]
-    arrows = [f"    L{i + 1} --> L{i}" for i in range(len(boxes) - 1)]
-    return "\n".join(["```mermaid", "flowchart TD", *reversed(boxes), *reversed(arrows), "```"])
+    bars = [" · ".join(sorted(names)) for names in reversed(ast.literal_eval(order))]
+    return "\n".join(['<div class="layers">', *(f"<div>{bar}</div>" for bar in bars), "</div>"])
 
 
 def commands() -> str:
