@@ -21,7 +21,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The same value without dataclasses, tuples and mappings of other kinds: what JSON gives back as it is."""
+    """A value without dataclasses, tuples and mappings of other kinds: what JSON gives back as it is."""
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

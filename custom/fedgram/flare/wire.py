@@ -1,4 +1,4 @@
-"""fedgram's records as FLModel, the message of FLARE, and back.
+"""The records of fedgram as FLModel, the message of FLARE, and back.
 
 Decoding trusts nothing: whatever is missing or of the wrong kind is an UpdateRejected that names the site.
 Only plain, contiguous CPU tensors are sent: FLARE 2.9.0 ends the server's job process on anything else.
@@ -46,7 +46,7 @@ def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None)
 
 
 def decode_state(model: FLModel) -> tuple[str, GlobalState]:
-    """Run and global state in a task.
+    """The run and the global state in a task.
 
     Raises:
         ConfigError: the server's fedgram says it in another way than this one.
@@ -60,14 +60,14 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
 
 
 def encode_reply(reply: Reply) -> FLModel:
-    """What a site answers: exactly the contract's list and nothing else; FLARE itself says whose it is."""
+    """A site's answer: exactly the contract's list and nothing else; FLARE itself says whose it is."""
     tensors, facts = pack(reply)
     del facts["site"]
     return _message(tensors, facts)
 
 
 def decode_reply(kind: type[R], site: str, model: FLModel) -> R:
-    """What a site has answered, at the server.
+    """A site's answer, read at the server.
 
     Args:
         kind: of record that answers the task.

@@ -1,4 +1,4 @@
-"""What a reply must look like before it counts (the contract of what leaves a site, seen from the server)."""
+"""The checks that a reply must pass before it counts: what leaves a site, seen from the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntrodu
 
 
 def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
-    """Raises UpdateRejected unless the site runs this version on this anchor set with a valid Gram."""
+    """Raise UpdateRejected unless the site runs this version on this anchor set with a valid Gram."""
     if reply.version != __version__:
         _reject(reply.site, f"fedgram {reply.version}", f"fedgram {__version__}, as at the server")
     _check_anchors(reply.site, reply.anchors_sha256, job)
@@ -28,7 +28,7 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
 def check_update(
     reply: SiteUpdate, state: GlobalState, job: JobConfig, sends: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raises UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order.
+    """Raise UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order.
 
     Args:
         sends: shapes of what the method sends besides B and m.
@@ -52,7 +52,7 @@ def check_update(
 
 
 def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
-    """Raises UpdateRejected unless the evaluation has finite metrics and a valid Gram over known slots."""
+    """Raise UpdateRejected unless the evaluation has finite metrics and a valid Gram over known slots."""
     heldout = job.heldout.slots if job.heldout else 0
     slots = (*reply.slots, *(job.anchors.slots + slot for slot in reply.heldout_slots))
     _check_geometry(reply.site, reply.gram, slots, job.anchors.slots + heldout)
@@ -60,12 +60,12 @@ def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
 
 
 def wire_dtype(name: str) -> torch.dtype:
-    """Of a tensor among the extras on its way to the server: bf16 for factors of LoRA, else float32."""
+    """The type of a tensor among the extras on its way to the server: bf16 for factors of LoRA, else float32."""
     return WIRE_DTYPE if name.startswith(("A/", "B/")) else torch.float32
 
 
 def update_norm(delta: Mapping[str, Tensor], extra: Mapping[str, Tensor]) -> float:
-    """‖·‖_F of all that a site sends, m and G excepted, accumulated in float64; ‖ΔB‖_F in GeoLoRA and GeoDoRA."""
+    """The norm ‖·‖_F of all that a site sends but m and G, in float64; ‖ΔB‖_F in GeoLoRA and GeoDoRA."""
     return sum(t.double().square().sum().item() for t in (*delta.values(), *extra.values())) ** 0.5
 
 

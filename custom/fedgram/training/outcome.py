@@ -1,4 +1,4 @@
-"""What a run ends with, before anybody looks at it."""
+"""The record of a whole run."""
 
 from __future__ import annotations
 
