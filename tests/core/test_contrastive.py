@@ -106,7 +106,8 @@ def test_half_precision_is_computed_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("z", "other"), [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((4,), (4,)), ((1, 4), (1, 4)), ((0, 4), (0, 4))]
+    ("z", "other"),
+    [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((4,), (4,)), ((2, 3, 4), (2, 3, 4)), ((1, 4), (1, 4)), ((0, 4), (0, 4))],
 )
 def test_other_shapes_are_refused(z, other):
     with pytest.raises(FedgramError) as error:

@@ -55,7 +55,18 @@ def test_coordinates_align_what_raw_cosines_cannot():
     torch.testing.assert_close(relative, truth)
 
 
-@pytest.mark.parametrize(("z", "anchors"), [((3, 4), (2, 5)), ((4,), (2, 4)), ((3, 4), (4,)), ((3, 4), (1, 4))])
+@pytest.mark.parametrize(
+    ("z", "anchors"),
+    [
+        ((3, 4), (2, 5)),
+        ((3, 5), (2, 4)),
+        ((4,), (2, 4)),
+        ((3, 4), (4,)),
+        ((3, 4), (1, 4)),
+        ((2, 4, 5), (3, 4)),
+        ((3, 4), (2, 4, 5)),
+    ],
+)
 def test_coordinates_refuse_other_shapes(z, anchors):
     with pytest.raises(FedgramError) as error:
         anchor_coordinates(torch.ones(z), torch.ones(anchors))
@@ -120,6 +131,10 @@ def test_mutual_knn_leaves_its_arguments_alone():
     [
         ((4, 4), (5, 5), 1),
         ((4, 5), (4, 5), 1),
+        ((4, 3), (4, 4), 1),
+        ((4, 5), (4, 4), 1),
+        ((4, 4), (4, 3), 1),
+        ((4, 4), (4, 5), 1),
         ((4,), (4,), 1),
         ((), (), 1),
         ((4, 4), (4, 4), 0),

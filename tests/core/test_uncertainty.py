@@ -79,6 +79,13 @@ def test_a_collapsed_site_gains_nothing_from_centred_proximity(dtype, noise):
     assert precision(anchor_proximity(z, anchors, "paper")) == pytest.approx(1 / U_MIN)
 
 
+def test_a_sample_at_the_mean_of_the_anchors_is_unrelated_and_the_others_are_not():
+    anchors = normal(2, 5, 8)
+    u = anchor_proximity(torch.cat([anchors.mean(0)[None] + 1e-15 * normal(3, 1, 8), normal(4, 3, 8)]), anchors)
+    assert u[0] == 0.5
+    assert (u[1:] != 0.5).all()
+
+
 @every_variant
 def test_unrelated_samples_at_768_score_about_045_not_1(variant):
     """The largest of 64 cosines with spread 1/√768 is about 0.09."""
@@ -102,7 +109,18 @@ def test_an_empty_batch_has_no_proximities():
     assert anchor_proximity(torch.ones(0, 3), torch.ones(2, 3)).shape == (0,)
 
 
-@pytest.mark.parametrize(("z", "anchors"), [((3, 4), (2, 5)), ((4,), (2, 4)), ((3, 4), (4,)), ((3, 4), (0, 4))])
+@pytest.mark.parametrize(
+    ("z", "anchors"),
+    [
+        ((3, 4), (2, 5)),
+        ((3, 5), (2, 4)),
+        ((4,), (2, 4)),
+        ((3, 4), (4,)),
+        ((3, 4), (0, 4)),
+        ((2, 4, 5), (3, 4)),
+        ((3, 4), (2, 4, 5)),
+    ],
+)
 def test_refuses_other_shapes(z, anchors):
     with pytest.raises(FedgramError) as error:
         anchor_proximity(torch.ones(z), torch.ones(anchors))

@@ -87,9 +87,9 @@ def _in_the_spec(model: FLModel) -> None:
 
 @pytest.mark.parametrize("add", [_embeddings, _note, _longer_name, _longer_note, _in_the_spec, _parameter, _view])
 def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None]):
-    model = FLModel(
-        params_type=introduction.params_type, params=dict(introduction.params), meta=dict(introduction.meta)
-    )
+    """One thing of what is sent is enough to keep the reply."""
+    params = {**introduction.params, "magnitude/layer": torch.ones(3)}
+    model = FLModel(params_type=introduction.params_type, params=params, meta=dict(introduction.meta))
     add(model)
     with pytest.raises(UpdateRejected, match="stays here"):
         passed(FLModelUtils.to_shareable(model))
@@ -107,8 +107,9 @@ def test_what_a_baseline_sends_stays_unless_the_sites_own_file_allows_it(
     assert sent.params.keys() == {"extra/public"}
 
 
-def test_of_an_error_only_its_kind_leaves(passed: Pass):
-    reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+@pytest.mark.parametrize("code", [ReturnCode.EXECUTION_EXCEPTION, ReturnCode.TASK_ABORTED])
+def test_of_an_error_only_its_kind_leaves(passed: Pass, code: str):
+    reply = make_reply(code)
     reply.set_header(wire.ERROR_HEADER, "DataError")
     reply["text"] = "the name of patient 7"
     sent = passed(reply)
