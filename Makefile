@@ -58,7 +58,10 @@ test-federation: $(READY) ## tests on real processes: failures, security, the ru
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
-bench-quick bench-methods: $(READY)
+bench-quick: $(READY) ## five methods on a made federation, three seeds: minutes
+	$(MAKE) -C research $@
+
+bench-methods: $(READY) ## every row of research/RESULTS.md: a night; goes on where it stopped
 	$(MAKE) -C research $@
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources

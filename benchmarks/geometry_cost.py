@@ -24,11 +24,12 @@ from fedgram.anchors import load_anchors
 from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.config.site import SiteConfig, read_site_config
 from fedgram.config.strict import from_dict, to_dict
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.records import GlobalState
 from fedgram.results.alignment import alignments
-from fedgram.sites.single import Site, open_site
-from fedgram.training import local
+from fedgram.sites.opening import open_site
+from fedgram.sites.single import SingleSite, open_single
+from fedgram.training import step
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from rich.console import Console
@@ -85,8 +86,8 @@ def alignment(job: JobConfig, sites: dict[str, SiteConfig], folder: Path) -> tup
     return mean(p.cka for p in pairs), mean(p.retrieval for p in pairs)
 
 
-def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:
-    """The time of a step with the loss in every n-th step over that without: median of interleaved blocks."""
+def cost(site: SingleSite, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:
+    """Seconds of a step with the loss in every n-th step over seconds without: median of interleaved blocks."""
     slots = site.job.anchors.slots
     state = GlobalState(
         round=0,
@@ -102,7 +103,7 @@ def cost(site: Site, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]
         for every, job in jobs.items():
             timed = replace(site, job=job)
             start = time.perf_counter()
-            local.train(timed, 1, block, state)
+            step.train(timed, 1, block, state)
             seconds[every].append(time.perf_counter() - start)
     return {
         every: median(a / b for a, b in zip(times, seconds[0], strict=True)) for every, times in seconds.items()
@@ -120,7 +121,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         job, sites = federation(Path(temporary))
-        site = open_site("hosp-image", sites["hosp-image"], job)
+        site = open_single("hosp-image", sites["hosp-image"], job)
         ratios = cost(site, {every: variant(job, every, 0) for every in (0, *options.every)}, options.steps)
         for every in (0, *options.every):
             runs = [

@@ -13,15 +13,15 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from fedgram import modalities
 from fedgram.config.site import read_site_config
+from fedgram.demo.names import resolve
+from fedgram.sites.channel import Channel
 from fedgram.sites.samples import read_samples
-from fedgram.sites.tokens import tokens_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE_FILES = sorted((ROOT / "provisioning/simulator/local/fedgram").glob("hosp-*.toml"))
@@ -29,8 +29,8 @@ GOAL = 10
 
 
 def measure(site_file: Path, repeats: int) -> dict[str, float | int | str]:
-    """The seconds without and with the cache, for all samples of a site."""
-    config = read_site_config(site_file)
+    """Seconds without and with the cache, for all samples of a site."""
+    config = resolve(read_site_config(site_file))
     modality = modalities.load(config.modality)
     samples = read_samples(config, modality)
     tokenizer = modality.tokenizer(config.tokenizer, samples)
@@ -38,10 +38,10 @@ def measure(site_file: Path, repeats: int) -> dict[str, float | int | str]:
     empty, found = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
-            there = replace(config, cache=folder)
+            channel = Channel(modality, tokenizer, None, Path(folder))
             for seconds in (empty, found):
                 start = time.perf_counter()
-                tokens_of(modality, tokenizer, contents, there)
+                channel.tokens_of(contents)
                 seconds.append(time.perf_counter() - start)
     return {
         "tokenizer": config.tokenizer,

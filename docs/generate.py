@@ -266,7 +266,7 @@ def _of(module: str, name: str) -> Callable[[], str]:
 TABLES: dict[str, Callable[[], str]] = {
     "JobConfig": _of("job", "JobConfig"),
     "SiteConfig": _of("site", "SiteConfig"),
-    "ServerConfig": _of("site", "ServerConfig"),
+    "ServerConfig": _of("server", "ServerConfig"),
     "methods": methods,
     "outbound": outbound,
     "stays": stays,

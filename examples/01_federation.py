@@ -13,7 +13,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.jobfolder import read_server, settings_in
 from fedgram.config.site import find_site_config
 from fedgram.config.strict import from_dict
-from fedgram.sites.single import open_site
+from fedgram.sites.opening import open_site
 from fedgram.training.server import Round, agree
 from fedgram.training.session import SiteSession
 

@@ -17,7 +17,7 @@ from fedgram.anchors import load_anchors
 from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.config.site import Columns, SiteConfig
 from fedgram.config.strict import from_dict, to_dict
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from PIL import Image
 from sklearn.datasets import load_diabetes
 from toy import ROOT, Toy

@@ -19,7 +19,8 @@ from fedgram.anchors import load_anchors
 from fedgram.config.job import AnchorPin, BackboneConfig, JobConfig
 from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
-from fedgram.sites.single import Site, open_site
+from fedgram.sites.opening import open_site
+from fedgram.sites.single import SingleSite
 from fedgram.training.session import SiteSession
 from transformers import BertConfig, BertModel
 
@@ -111,7 +112,7 @@ class Toy:
             plain[part] = {**plain[part], **values} if isinstance(values, dict) else values
         return Toy(self.root, from_dict(JobConfig, plain, "test"), self.sites)
 
-    def open(self, name: str) -> Site:
+    def open(self, name: str) -> SingleSite:
         return open_site(name, self.sites[name], self.job)
 
     def sessions(self, folder: Path) -> dict[str, SiteSession]:

@@ -19,8 +19,8 @@ from fedgram.data.prompts import write_prompts
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
 from fedgram.demo.scene_prompts import make_prompts
 from fedgram.demo.scenes import World, draw, random_scene
-from fedgram.sites.base import Participant
-from fedgram.sites.opening import open_any_site
+from fedgram.sites.base import Site
+from fedgram.sites.opening import open_site
 from fedgram.training.session import SiteSession
 
 PIXELS = tiny_janus.PIXELS
@@ -44,8 +44,8 @@ class UnifiedToy:
     def only(self, *names: str) -> UnifiedToy:
         return UnifiedToy(self.root, self.job, {name: self.sites[name] for name in names})
 
-    def open(self, name: str) -> Participant:
-        return open_any_site(name, self.sites[name], self.job)
+    def open(self, name: str) -> Site:
+        return open_site(name, self.sites[name], self.job)
 
     def sessions(self, folder: Path) -> dict[str, SiteSession]:
         return {name: SiteSession(self.open(name), folder / name) for name in self.sites}

@@ -1,6 +1,6 @@
 """One shared transformer over unpaired silos, on NVIDIA FLARE.
 
-``fedgram.load(folder, site=…)`` opens what a run left; see :func:`fedgram.results.trained.load`.
+The public names are imported at their first use: a FLARE job process imports this package and must stay light.
 """
 
 from importlib import import_module
@@ -8,9 +8,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_PUBLIC = {
+    "AnchorPin": "config.job",
+    "JobConfig": "config.job",
+    "SiteConfig": "config.site",
+    "Method": "methods",
+    "Modality": "modalities.base",
+    "open_site": "sites.opening",
+    "SiteSession": "training.session",
+    "run_federation": "training.loop",
+    "Trained": "results.trained",
+    "load": "results.trained",
+    "load_unified": "results.trained",
+}
+__all__ = [*_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when it is asked for: a FLARE job process imports this package and must stay light."""
-    if name == "load":
-        return import_module("fedgram.results.trained").load
-    raise AttributeError(f"module 'fedgram' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fedgram' has no attribute {name!r}")
+    return getattr(import_module(f"fedgram.{_PUBLIC[name]}"), name)

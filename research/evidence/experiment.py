@@ -13,8 +13,8 @@ import torch
 from fedgram.errors import ConfigError
 from fedgram.methods import METHODS
 from fedgram.records import GlobalState
-from fedgram.sites.single import open_site
-from fedgram.training import local
+from fedgram.sites.single import open_single
+from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from fedgram.training.session import SiteSession
@@ -66,7 +66,7 @@ def run(experiment: Experiment, folder: Path) -> Row:
     job = job_of(experiment.method, federation, experiment.seed)
     configs = {name: replace(config, methods=tuple(METHODS)) for name, config in federation.sites.items()}
     started = time.perf_counter()
-    opened = {name: open_site(name, config, job) for name, config in configs.items()}
+    opened = {name: open_single(name, config, job) for name, config in configs.items()}
     ready = time.perf_counter()
     costs: Row = {}
     if experiment.method == CENTRAL:
@@ -76,7 +76,7 @@ def run(experiment: Experiment, folder: Path) -> Row:
             sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in opened.items()}
             costs = _costs(run_federation(sessions, job, Path(temporary, "server")), victim_of(federation))
     costs |= {"seconds": time.perf_counter() - ready, "seconds to open": ready - started}
-    evaluations = {name: local.evaluation(site, experiment.split) for name, site in opened.items()}
+    evaluations = {name: rounds.evaluation(site, experiment.split) for name, site in opened.items()}
     row = (
         measure(opened, evaluations, experiment.split, BRIDGED if experiment.federation == SYNTHETIC else None)
         | costs

@@ -18,7 +18,7 @@ from fedgram.records import SiteEvaluation
 from fedgram.results import crossmodal
 from fedgram.results.alignment import NEIGHBOURS, answerable, heldout_gram, mean_average_precision, precision_at_1
 from fedgram.results.crossmodal import Embedded
-from fedgram.sites.single import Site
+from fedgram.sites.single import SingleSite
 from torch import Tensor
 
 from research.evidence.federations import kind_of
@@ -29,7 +29,7 @@ RANKS = (1, 5, 10)
 
 
 def measure(
-    sites: Mapping[str, Site],
+    sites: Mapping[str, SingleSite],
     evaluations: Mapping[str, SiteEvaluation],
     split: str,
     bridged: tuple[str, str] | None = None,
@@ -43,7 +43,7 @@ def measure(
         bridged: two modalities whose retrieval is measured by itself too, as ``bridged r@1``, and that of all
             others as ``other r@1``.
     """
-    embedded = {name: crossmodal.embed(site, crossmodal.samples_of(site, split)) for name, site in sites.items()}
+    embedded = {name: crossmodal.embed(site, site.samples(split)) for name, site in sites.items()}
     pairs = [(a, b) for a, b in combinations(sites, 2) if kind_of(a) != kind_of(b)]
     row = accuracies(evaluations)
     row |= _mean([alignment(evaluations[a], evaluations[b]) for a, b in pairs])
@@ -116,7 +116,7 @@ def recall(similarity: Tensor, truth: Sequence[str], offered: Sequence[str], row
 
 
 def zero_shot(
-    sites: Mapping[str, Site], embedded: Mapping[str, Embedded], pairs: Sequence[tuple[str, str]]
+    sites: Mapping[str, SingleSite], embedded: Mapping[str, Embedded], pairs: Sequence[tuple[str, str]]
 ) -> Row:
     """The naming of samples by another modality's labels, where their own site saw no label of their concept."""
     named = {name: crossmodal.trained_concepts(site) for name, site in sites.items()}
@@ -125,7 +125,7 @@ def zero_shot(
     for query, teacher in pairs:
         if named[teacher] - named[query]:
             if teacher not in taught:
-                samples = crossmodal.samples_of(sites[teacher], "train")
+                samples = sites[teacher].samples("train")
                 taught[teacher] = crossmodal.embed(sites[teacher], samples)
             rows += [
                 {"zero-shot": found.accuracy, "zero-shot chance": found.chance}

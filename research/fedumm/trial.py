@@ -23,10 +23,9 @@ from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
 from fedgram.demo.scene_prompts import make_prompts
 from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
-from fedgram.sites.opening import open_any_site
+from fedgram.sites.opening import open_site
 from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look
-from fedgram.training import local
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
@@ -92,7 +91,7 @@ def _federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) 
 
 
 def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
-    site = open_any_site(name, config, job)
+    site = open_site(name, config, job)
     if not isinstance(site, UnifiedSite):
         raise TypeError(type(site).__name__)
     nothing = look(Items((), ()), site.model.unified)  # nobody looks at what sites measure of their own data
@@ -102,7 +101,7 @@ def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
 def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
     """A site's soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
     tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
-    return local.evaluate(tested, "test")
+    return tested.evaluate("test")
 
 
 def _job(trial: Trial) -> JobConfig:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedgram.flare import wire
-from fedgram.training import local
+from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from nvflare.app_common.abstract.fl_model import FLModel
@@ -42,7 +42,7 @@ def main(folder: Path) -> dict[str, int]:
             found = {"all weights": serialised(FLModel(params=whole)), "tower": serialised(FLModel(params=tower))}
         with tempfile.TemporaryDirectory() as temporary:
             outcome = run_federation({name: SiteSession(site, Path(temporary))}, job, Path(temporary, "server"))
-        update = local.local_round(site, outcome.server.state)
+        update = rounds.local_round(site, outcome.server.state)
         found[f"{method}, r = {rank}"] = serialised(wire.encode_reply(update))
     return found
 

@@ -9,7 +9,7 @@ from fedgram import modalities
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config.site import SiteConfig
 from fedgram.data.partition import LEAST
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.records import Sample
 from fedgram.sites.samples import read_samples, split_samples
 

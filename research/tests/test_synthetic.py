@@ -12,7 +12,7 @@ from fedgram import modalities
 from fedgram.config.job import JobConfig
 from fedgram.core.gram import cosine_gram
 from fedgram.errors import ConfigError, DataError
-from fedgram.sites.single import open_site
+from fedgram.sites.opening import open_site
 
 from research.evidence.federations import EVEN, synthetic
 from research.evidence.federations.probe import probe

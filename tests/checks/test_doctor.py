@@ -100,7 +100,7 @@ def test_a_good_site_with_a_job(red: Path, job: Path):
     assert troubles(findings, "failure", "warning", "skipped") == []
     text = {name: finding.text for name, finding in findings}
     assert re.match(r"fedgram \S+, nvflare 2\.9\.0, .*torch", text["packages"])
-    assert text["job"] == "job: 3 rounds of 12 steps over 'tiny', red here"
+    assert text["job"] == "job: 3 rounds of 4 steps over 'tiny', red here"
     assert "80 samples\nmoss: 14 train, 2 validation, 4 test of 20 groups\noak" in text["data"]
     assert re.search("12 of 12 slots; sha256 [0-9a-f]{64}", text["anchors"])
     assert text["tokenizer"] == "patches: 4 tokens of 16 numbers a sample"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fedgram.anchors import load_anchors
 from fedgram.config.job import JobConfig
-from fedgram.config.site import BridgeConfig, Columns, SiteConfig, read_server_config, read_site_config
+from fedgram.config.server import read_server_config
+from fedgram.config.site import BridgeConfig, Columns, SiteConfig, read_site_config
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError

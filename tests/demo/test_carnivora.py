@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fedgram import modalities
 from fedgram.anchors import load_anchors
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,6 @@ def test_whoever_unpacks_first_wins(tmp_path, monkeypatch):
 
 def test_other_names(cache):
     assert locate("/data/scans", cache) == Path("/data/scans")
-    assert locate("~/scans", cache) == Path.home() / "scans"
     with pytest.raises(DataError, match="demo:carnivora/anchors/train"):
         locate("demo:carnivora/sound", cache)
 

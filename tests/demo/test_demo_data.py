@@ -8,7 +8,7 @@ import pytest
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.prompts import Prompt, Wanted
 from fedgram.data.vqa import read_vqa, write_vqa
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.demo.scene_data import silhouette_questions, write_scene_captions, write_scene_questions
 from fedgram.demo.scenes import SHAPES, World
 from fedgram.errors import ConfigError, DataError

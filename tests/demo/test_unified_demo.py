@@ -15,6 +15,7 @@ from fedgram.data.captions import read_captions
 from fedgram.data.prompts import read_prompts
 from fedgram.data.vqa import read_vqa
 from fedgram.demo import fedumm as demo
+from fedgram.demo.names import locate
 from fedgram.errors import CheckpointError, DataError
 from fedgram.results import unified_report as report
 from fedgram.training.loop import run_federation
@@ -32,7 +33,7 @@ def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     def ask() -> None:
         try:
-            demo.locate("demo:fedumm/site-1", cache)
+            locate("demo:fedumm/site-1", cache)
         except Exception as error:
             errors.append(error)
 
@@ -49,7 +50,7 @@ def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_four_sites_have_questions_and_captions_of_different_things(cache: Path):
     concepts = []
     for number in range(1, demo.SITES + 1):
-        folder = demo.locate(f"demo:fedumm/site-{number}", cache)
+        folder = locate(f"demo:fedumm/site-{number}", cache)
         questions, captions = read_vqa(folder), read_captions(folder / "captions.jsonl")
         assert len(questions) > demo._QUESTIONS / 6
         assert len(captions) > demo._CAPTIONS / 24
@@ -58,7 +59,7 @@ def test_four_sites_have_questions_and_captions_of_different_things(cache: Path)
     assert sum(bool(count.keys() & {"dog", "cat", "bear"}) for count in concepts) >= 1
     shares = [count["square"] / count.total() for count in concepts]
     assert max(shares) > 3 * min(shares)  # α = 0.5
-    assert {p.tag for p in read_prompts(demo.locate("demo:fedumm/prompts.jsonl", cache))} >= {
+    assert {p.tag for p in read_prompts(locate("demo:fedumm/prompts.jsonl", cache))} >= {
         "counting",
         "position",
     }
@@ -67,10 +68,10 @@ def test_four_sites_have_questions_and_captions_of_different_things(cache: Path)
 
 
 def test_other_names_are_those_of_the_rest_of_the_demo(cache: Path):
-    assert demo.locate("demo:carnivora/text", cache).is_file()
-    assert demo.locate("/somewhere", cache) == Path("/somewhere")
+    assert locate("demo:carnivora/text", cache).is_file()
+    assert locate("/somewhere", cache) == Path("/somewhere")
     with pytest.raises(DataError, match="no such demo data"):
-        demo.locate("demo:fedumm/site-9", cache)
+        locate("demo:fedumm/site-9", cache)
 
 
 def test_the_figure_shows_the_sites_before_and_after(tmp_path: Path):

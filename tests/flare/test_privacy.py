@@ -11,7 +11,7 @@ import torch
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.flare.privacy import OnlyTheContract
-from fedgram.training import local
+from fedgram.training import rounds
 from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
@@ -42,7 +42,7 @@ def passed(context: FLContext) -> Pass:
 
 @pytest.fixture(scope="module")
 def introduction(toy: Toy) -> FLModel:
-    return wire.encode_reply(local.introduce(toy.open("red")))
+    return wire.encode_reply(rounds.introduce(toy.open("red")))
 
 
 def test_a_listed_reply_passes_unchanged_and_nothing_beside_it(introduction: FLModel, passed: Pass):

@@ -13,7 +13,7 @@ from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.flare import wire
 from fedgram.records import WIRE_DTYPE, SiteEvaluation, SiteIntroduction, SiteUpdate
-from fedgram.training import local
+from fedgram.training import rounds
 from fedgram.training.server import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,10 +35,10 @@ def travelled(model: FLModel) -> FLModel:
 @pytest.fixture(scope="module")
 def records(toy: Toy) -> dict:
     site = toy.open("blue")
-    introduction = local.introduce(site)
-    server = agree([introduction, local.introduce(toy.open("red"))], toy.job)[0]
-    update = local.local_round(site, server.state)
-    evaluation = local.evaluation(site)
+    introduction = rounds.introduce(site)
+    server = agree([introduction, rounds.introduce(toy.open("red"))], toy.job)[0]
+    update = rounds.local_round(site, server.state)
+    evaluation = rounds.evaluation(site)
     return {"introduction": introduction, "server": server, "update": update, "evaluation": evaluation}
 
 

@@ -14,7 +14,7 @@ import pytest
 from fedgram.config.job import JobConfig
 from fedgram.config.site import find_site_config
 from fedgram.config.strict import from_dict
-from fedgram.sites.single import open_site
+from fedgram.sites.opening import open_site
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from toy import ROOT

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from fedgram.methods import METHODS
 from fedgram.methods.base import PLAIN, merged
 from fedgram.records import SiteUpdate
-from fedgram.sites.single import open_site
-from fedgram.training import local
+from fedgram.sites.opening import open_site
+from fedgram.training import rounds
 from fedgram.training.server import Round, ServerState, agree
 from torch import Tensor
 from toy import Toy
@@ -33,13 +33,13 @@ def with_method(toy: Toy, name: str, **changes: object) -> Toy:
 class Step:
     """One round, by hand: the sites' updates, and the state before and after."""
 
-    def __init__(self, run: Toy, rounds: int = 1):
+    def __init__(self, run: Toy, count: int = 1):
         self.run = run
         self.sites = {name: open_site(name, config, run.job) for name, config in run.sites.items()}
-        self.after, _ = agree([local.introduce(site) for site in self.sites.values()], run.job)
-        for _ in range(rounds):
+        self.after, _ = agree([rounds.introduce(site) for site in self.sites.values()], run.job)
+        for _ in range(count):
             self.before = self.after
-            self.updates = {name: local.local_round(site, self.before.state) for name, site in self.sites.items()}
+            self.updates = {name: rounds.local_round(site, self.before.state) for name, site in self.sites.items()}
             self.after = self.close(self.before, self.updates.values())
 
     def close(self, before: ServerState, updates: Iterable[SiteUpdate]) -> ServerState:

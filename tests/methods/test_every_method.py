@@ -13,8 +13,8 @@ from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.methods import METHODS, method_of
 from fedgram.records import RoundRecord
 from fedgram.results import report
-from fedgram.sites.single import open_site
-from fedgram.training import local
+from fedgram.sites.opening import open_site
+from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.server import Round, ServerState
 from one_round import Step, with_method
@@ -44,8 +44,8 @@ def test_a_run_gives_finite_results_that_can_be_used_again(run: Toy, tmp_path: P
     for name in run.sites:
         again = open_site(name, run.sites[name], run.job)
         again = dataclasses.replace(again, model=fedgram.load(tmp_path, site=name).site.model)
-        assert local.evaluation(again).metrics == outcome.together[name].metrics
-        torch.testing.assert_close(local.evaluation(again).gram, outcome.together[name].gram)
+        assert rounds.evaluation(again).metrics == outcome.together[name].metrics
+        torch.testing.assert_close(rounds.evaluation(again).gram, outcome.together[name].gram)
 
 
 def test_the_order_of_arrival_changes_nothing(step: Step):
@@ -82,10 +82,10 @@ def test_an_interrupted_run_ends_at_the_same_model(toy: Toy, name: str, tmp_path
 @pytest.mark.parametrize("name", ["fedex", "fedit", "flora"])
 def test_training_alone_is_not_touched_by_what_the_others_shared(toy: Toy, name: str):
     run = with_method(toy, name)
-    step = Step(run, rounds=2)
+    step = Step(run, count=2)
     site, fresh = step.sites["red"], open_site("red", run.sites["red"], run.job)
-    local.train_alone(site)
-    local.train_alone(fresh)
+    rounds.train_alone(site)
+    rounds.train_alone(fresh)
     tokens = site.anchors.tokens
     assert torch.equal(site.model.embed(tokens), fresh.model.embed(tokens))
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fedgram.methods.base import TaskLoss
 from fedgram.model import lora
-from fedgram.sites.single import open_site
-from fedgram.training import local
+from fedgram.sites.opening import open_site
+from fedgram.training import rounds
 from fedgram.training.server import agree
 from one_round import with_method
 from toy import Toy
@@ -19,8 +19,10 @@ def test_fedprox_pulls_back(toy: Toy):
     """½ μ ‖θ − θ_global‖², by hand: every entry of B and A moved by 0.1."""
     run = with_method(toy, "fedprox")
     site = open_site("red", run.sites["red"], run.job)
-    state = agree([local.introduce(site), local.introduce(dataclasses.replace(site, name="b"))], run.job)[0].state
-    local.adopt(site, state)
+    state = agree([rounds.introduce(site), rounds.introduce(dataclasses.replace(site, name="b"))], run.job)[
+        0
+    ].state
+    rounds.adopt(site, state)
     task = TaskLoss(torch.zeros(()))
     assert site.method.penalty(site, state, task) == 0
     count = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fedgram.model import lora
-from fedgram.training import local
+from fedgram.training import rounds
 from one_round import Step, with_method
 from toy import Toy
 
@@ -13,7 +13,7 @@ from toy import Toy
 @pytest.mark.parametrize("name", ["flora", "fedex"])
 def test_the_mean_of_the_products_is_exact(toy: Toy, name: str):
     """After the round the whole update at a site is Σ p_k s B_k A_k of what the sites had."""
-    step = Step(with_method(toy, name), rounds=2)
+    step = Step(with_method(toy, name), count=2)
     scale, before = step.run.job.adapter.scale, step.before.state
     products = {}
     for site, update in step.updates.items():
@@ -25,7 +25,7 @@ def test_the_mean_of_the_products_is_exact(toy: Toy, name: str):
         products[site] = scale * b.double() @ a.double()
     expected = step.mean(products) + before.extra[f"R/{step.layer}"].double()
     for site in step.sites.values():
-        local.adopt(site, step.after.state)
+        rounds.adopt(site, step.after.state)
         layer = lora.adapted_layers(site.model.transformer)[step.layer]
         assert layer.residual is not None
         whole = layer.residual + scale * layer.B @ layer.A

@@ -11,8 +11,9 @@ import transformers as t
 from fedgram.config.job import BackboneConfig
 from fedgram.model.backbone import load_backbone
 from fedgram.records import Tokens
-from fedgram.sites.single import Site, open_site
-from fedgram.training import contracts, local
+from fedgram.sites.opening import open_site
+from fedgram.sites.single import SingleSite
+from fedgram.training import contracts, rounds
 from fedgram.training.server import agree
 from torch import nn
 from toy import Toy
@@ -79,7 +80,7 @@ def every_family(test):
     return pytest.mark.parametrize("family", sorted(FAMILIES))(test)
 
 
-def opened(family: str, folders: dict[str, str], toy: Toy) -> Site:
+def opened(family: str, folders: dict[str, str], toy: Toy) -> SingleSite:
     job = toy.with_job(backbone={"name": family}, training={"local_steps": 2}).job
     return open_site("red", dataclasses.replace(toy.sites["red"], backbones=folders), job)
 
@@ -87,10 +88,10 @@ def opened(family: str, folders: dict[str, str], toy: Toy) -> Site:
 @every_family
 def test_a_round_of_training_changes_every_layer(family: str, folders: dict[str, str], toy: Toy):
     site = opened(family, folders, toy)
-    introduction = local.introduce(site)
+    introduction = rounds.introduce(site)
     assert introduction.spec.width == 32
     state = agree([introduction, dataclasses.replace(introduction, site="green")], site.job)[0].state
-    update = local.local_round(site, state)
+    update = rounds.local_round(site, state)
     contracts.check_update(update, state, site.job, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 

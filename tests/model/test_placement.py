@@ -16,8 +16,9 @@ from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale
 from fedgram.records import Tokens
-from fedgram.sites.single import choose_device, open_site
-from fedgram.training import contracts, local
+from fedgram.sites.device import choose_device
+from fedgram.sites.opening import open_site
+from fedgram.training import contracts, rounds
 from fedgram.training.server import agree
 from lora_models import attached, bert
 from peft.utils.integrations import dequantize_module_weight
@@ -145,10 +146,10 @@ def test_a_site_with_a_quantised_base_takes_part(precision: str, toy: Toy, folde
         open_site("red", dataclasses.replace(toy.sites["red"], backbones=folders, precision=kind), job)
         for kind in (precision, "fp32")
     ]
-    introductions = [local.introduce(site) for site in sites]
+    introductions = [rounds.introduce(site) for site in sites]
     introductions[1] = dataclasses.replace(introductions[1], site="green")
     state = agree(introductions, job)[0].state
-    update = local.local_round(sites[0], state)
+    update = rounds.local_round(sites[0], state)
     contracts.check_update(update, state, job, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
@@ -214,9 +215,9 @@ def test_a_round_with_layers_computed_again_is_the_same_round(toy: Toy):
     updates = []
     for again in (False, True):
         site = open_site("red", dataclasses.replace(toy.sites["red"], gradient_checkpointing=again), toy.job)
-        introduction = local.introduce(site)
+        introduction = rounds.introduce(site)
         state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
-        updates.append(local.local_round(site, state))
+        updates.append(rounds.local_round(site, state))
     assert all(torch.equal(updates[0].delta_B[k], updates[1].delta_B[k]) for k in updates[0].delta_B)
 
 
@@ -251,7 +252,7 @@ def test_a_base_spread_over_devices_gives_the_same(folders: dict[str, str], smal
         torch.testing.assert_close(grads2[name], grad, msg=lambda m, n=name: n + m)
     given = Tokens(torch.randn(2, 5, 7), torch.ones(2, 5).bool())
     adapter = TokenAdapter(given, D, embedding_scale(split), torch.Generator().manual_seed(0))
-    z = [SiteModel(copy.deepcopy(adapter), model, nn.Linear(D, 2)).represent(given) for model in (one, other)]
+    z = [SiteModel([copy.deepcopy(adapter)], model, nn.Linear(D, 2)).represent(given) for model in (one, other)]
     torch.testing.assert_close(*z)
 
 
@@ -275,9 +276,9 @@ def test_real_weights_in_every_precision(toy: Toy):
     for name, settings in how.items():
         site = open_site("red", dataclasses.replace(toy.sites["red"], **settings), job)
         if state is None:
-            introduction = local.introduce(site)
+            introduction = rounds.introduce(site)
             state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
-        update = local.local_round(site, state)
+        update = rounds.local_round(site, state)
         contracts.check_update(update, state, job, {})
         moved[name] = torch.cat([update.delta_B[k].float().flatten() for k in sorted(update.delta_B)])
     likeness = {name: torch.cosine_similarity(v, moved["fp32"], dim=0).item() for name, v in moved.items()}

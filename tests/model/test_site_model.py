@@ -20,7 +20,7 @@ def model(backbone: torch.nn.Module, tokens: Tokens) -> SiteModel:
     generator = torch.Generator().manual_seed(0)
     adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
     head = Classification(("a", "b")).head(width(backbone), 6, generator)
-    return SiteModel(adapter, backbone, head).eval()
+    return SiteModel([adapter], backbone, head).eval()
 
 
 def tokens(n: int = 5, length: int = 6, d_m: int = 7) -> Tokens:

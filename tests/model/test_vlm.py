@@ -16,8 +16,8 @@ from fedgram.model import lora, peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.records import Tokens
-from fedgram.sites.single import open_site
-from fedgram.training import contracts, local
+from fedgram.sites.opening import open_site
+from fedgram.training import contracts, rounds
 from fedgram.training.server import agree
 from lora_models import SEED, SETTINGS
 from safetensors.torch import load_file, save_file
@@ -102,7 +102,7 @@ def test_padding_changes_nothing(family: str, folders: dict[str, str]):
     generator = torch.Generator().manual_seed(0)
     scale = embedding_scale(backbone)
     adapter = TokenAdapter(given, width(backbone), scale, generator)
-    site = SiteModel(adapter, attached(backbone), nn.Linear(HIDDEN, 2)).eval()
+    site = SiteModel([adapter], attached(backbone), nn.Linear(HIDDEN, 2)).eval()
     z = site.represent(given)
     noise = torch.where(mask[..., None], given.values, 9 * torch.randn(4, LENGTH, 7))
     longer = Tokens(torch.cat([noise, torch.randn(4, 3, 7)], 1), torch.cat([mask, torch.zeros(4, 3).bool()], 1))
@@ -172,9 +172,9 @@ def test_a_round_of_training(family: str, folders: dict[str, str], toy: Toy):
     job = toy.with_job(backbone={"name": family, "layers": 2}, training={"local_steps": 2}).job
     config = dataclasses.replace(toy.sites["red"], backbones=folders, precision="bf16")
     site = open_site("red", config, job)
-    introduction = local.introduce(site)
+    introduction = rounds.introduce(site)
     state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
-    update = local.local_round(site, state)
+    update = rounds.local_round(site, state)
     contracts.check_update(update, state, job, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 

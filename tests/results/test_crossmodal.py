@@ -9,20 +9,20 @@ import fedgram
 import pytest
 from fedgram.errors import AnchorError, DataError
 from fedgram.results import crossmodal
-from fedgram.sites.single import Site
+from fedgram.sites.single import SingleSite
 from toy import SITES
 
 
 @pytest.fixture(scope="module")
-def sites(finished: Path) -> dict[str, Site]:
+def sites(finished: Path) -> dict[str, SingleSite]:
     return {name: fedgram.load(finished, site=name).site for name in SITES}
 
 
-def part(site: Site, split: str = "test") -> crossmodal.Embedded:
-    return crossmodal.embed(site, crossmodal.samples_of(site, split))
+def part(site: SingleSite, split: str = "test") -> crossmodal.Embedded:
+    return crossmodal.embed(site, site.samples(split))
 
 
-def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, Site]):
+def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, SingleSite]):
     transfers = crossmodal.transfers(part(sites["green"]), part(sites["red"], "train"))
     assert [(t.concept, t.samples > 0, t.chance) for t in transfers] == [("rye", True, 0.25)]
     assert transfers[0].accuracy > 0.75
@@ -31,20 +31,20 @@ def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, Si
     )  # blue knows nothing that red does not
 
 
-def test_retrieval_beats_chance_in_anchor_coordinates(sites: dict[str, Site]):
+def test_retrieval_beats_chance_in_anchor_coordinates(sites: dict[str, SingleSite]):
     for query, gallery in (("red", "green"), ("green", "blue"), ("blue", "red")):
         found = crossmodal.compare(part(sites[query]), part(sites[gallery]))
         assert found.relative > 2 * found.chance
         assert found.relative_map > 2 * found.chance
 
 
-def test_sites_of_different_anchor_sets_cannot_be_compared(sites: dict[str, Site]):
+def test_sites_of_different_anchor_sets_cannot_be_compared(sites: dict[str, SingleSite]):
     other = dataclasses.replace(sites["blue"], anchors=dataclasses.replace(sites["blue"].anchors, sha256="0" * 64))
     with pytest.raises(AnchorError, match="different anchor sets"):
         crossmodal.compare(part(sites["red"]), part(other))
 
 
-def test_a_site_without_concepts_cannot_name_anything(sites: dict[str, Site]):
+def test_a_site_without_concepts_cannot_name_anything(sites: dict[str, SingleSite]):
     taught = part(sites["red"], "train")
     nameless = dataclasses.replace(taught, samples=[dataclasses.replace(s, concept="") for s in taught.samples])
     with pytest.raises(DataError, match="red: the data name no concepts"):

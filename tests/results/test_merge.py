@@ -16,7 +16,7 @@ from fedgram.model import lora, peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import hub_id
 from fedgram.results.merge import merge
-from fedgram.sites.single import Site
+from fedgram.sites.single import SingleSite
 from peft import PeftModel
 from torch import Tensor
 from toy import Toy
@@ -27,26 +27,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 
 
 @pytest.fixture(scope="module")
-def site(finished: Path) -> Site:
+def site(finished: Path) -> SingleSite:
     return fedgram.load(finished, site="red").site
 
 
 @torch.no_grad()
-def hidden(model: torch.nn.Module, site: Site) -> Tensor:
+def hidden(model: torch.nn.Module, site: SingleSite) -> Tensor:
     """Hidden states of the site's anchors, through its own adapter."""
     tokens = site.anchors.tokens
     return model(
-        inputs_embeds=site.model.adapter(tokens.values), attention_mask=tokens.mask.long()
+        inputs_embeds=site.model.adapters[0](tokens.values), attention_mask=tokens.mask.long()
     ).last_hidden_state
 
 
-def test_stock_peft_loads_a_sites_checkpoint(toy: Toy, finished: Path, site: Site):
+def test_stock_peft_loads_a_sites_checkpoint(toy: Toy, finished: Path, site: SingleSite):
     base = AutoModel.from_pretrained(toy.root / "tiny")
     stock = PeftModel.from_pretrained(base, str(finished / "fedgram/red/result/adapter"))
     torch.testing.assert_close(hidden(stock, site), site.model.hidden(site.anchors.tokens), atol=1e-5, rtol=1e-5)
 
 
-def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: Site, tmp_path: Path):
+def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: SingleSite, tmp_path: Path):
     merge(finished / "fedgram/red/result", tmp_path / "merged")
     plain = AutoModel.from_pretrained(tmp_path / "merged")
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_a_sites_result_merges_into_a_plain_model(finished: Path, site: Site, tm
     assert not list((tmp_path / "merged").glob("adapter*"))
 
 
-def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: Site, tmp_path: Path):
+def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: SingleSite, tmp_path: Path):
     """With averaged m: B and m of the server, in another site's model."""
     done = CliRunner().invoke(
         app, ["merge", str(finished / "server"), str(tmp_path / "merged"), "--base", str(toy.root / "tiny")]
@@ -94,7 +94,7 @@ def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> 
     return model.eval()
 
 
-def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: Site, tmp_path: Path):
+def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: SingleSite, tmp_path: Path):
     """One of two layers: the plain model must not have the other back."""
     base = toy.root / "tiny"
     model = result_of(tmp_path, BackboneConfig("tiny", layers=1), str(base), dora=False)
@@ -118,7 +118,7 @@ def test_the_language_tower_of_a_vision_language_model(family: str, tmp_path: Pa
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
 
 
-def test_half_as_many_bytes(finished: Path, site: Site, tmp_path: Path):
+def test_half_as_many_bytes(finished: Path, site: SingleSite, tmp_path: Path):
     merge(finished / "fedgram/red/result", tmp_path / "full")
     merge(finished / "fedgram/red/result", tmp_path / "half", bf16=True)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]

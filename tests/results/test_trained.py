@@ -57,7 +57,7 @@ def test_a_loaded_model_is_the_trained_one(toy: Toy, finished: Path, models: dic
 
 
 def own_samples(model: Trained) -> list[Sample]:
-    return crossmodal.samples_of(model.site, "test")
+    return model.site.samples("test")
 
 
 def test_predictions_name_a_class_and_its_probability(models: dict[str, Trained]):
@@ -90,7 +90,8 @@ def test_images_are_seen_through_the_sites_own_window(models: dict[str, Trained]
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100).save(tmp_path / "ct.png")
     site = models["red"].site
     config = dataclasses.replace(site.config, window=(0.0, 3000.0))
-    model = Trained(dataclasses.replace(site, modality=modalities.load("image"), config=config))
+    channel = dataclasses.replace(site.channels[0], modality=modalities.load("image"), window=config.window)
+    model = Trained(dataclasses.replace(site, channels=(channel,), config=config))
     monkeypatch.setattr(crossmodal, "embed", lambda site, samples, **_: samples)
     picture = Picture(tmp_path / "ct.png", (0.0, 3000.0))
     assert [s.content for s in model.gallery([picture.path, Picture(picture.path)])] == [picture, picture]
@@ -166,7 +167,7 @@ def test_a_damaged_result_is_named(red: Path):
     ("fact", "kind", "problem"),
     [
         ({"backbone": "0" * 64}, BackboneError, "on which this result was trained"),
-        ({"tokenizer": "0" * 64}, CheckpointError, "other tokens than in the run"),
+        ({"tokenizers": ["0" * 64]}, CheckpointError, "other tokens than in the run"),
         ({"task": {"kind": "Juggling"}}, FedgramError, "unknown task 'Juggling'"),
         ({"task": {"kind": "Classification", "classes": ["a"]}}, CheckpointError, "does not fit"),
     ],
@@ -184,7 +185,7 @@ def test_data_are_read_only_where_a_tokenizer_is_fitted_on_them(red: Path):
     model = fedgram.load(red)
     assert model.predict([np.zeros(LENGTH, dtype=np.float32)])
     with pytest.raises((FedgramError, FileNotFoundError), match=r"/nowhere/red\.csv"):
-        crossmodal.samples_of(model.site, "test")
+        model.site.samples("test")
 
 
 def test_the_commands(finished: Path, models: dict[str, Trained], tmp_path: Path):

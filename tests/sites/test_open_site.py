@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from fedgram import modalities
+from fedgram.anchors import load_anchors
 from fedgram.config.site import SiteConfig, read_site_config
 from fedgram.errors import AnchorError, BackboneError, ConfigError, DataError
-from fedgram.sites import single as opening
-from fedgram.sites.single import choose_device, open_site
+from fedgram.sites.anchored import anchor_tokens
+from fedgram.sites.channel import Channel
+from fedgram.sites.device import choose_device
+from fedgram.sites.opening import open_site
 from toy import Toy
 from transformers import ResNetConfig, ResNetModel
 
@@ -57,11 +60,10 @@ def test_an_edited_anchor(toy: Toy, tmp_path: Path):
 
 def test_anchors_lie_where_the_site_computes(toy: Toy):
     """No machine of the tests has a GPU: ``meta`` stands for one."""
-    modality = modalities.load(toy.sites["red"].modality)
-    config, folder = site(toy, device="meta"), toy.sites["red"].anchors
-    tokens = opening._anchor_tokens(
-        "red", config, folder, toy.job.anchors, modality, modality.tokenizer("", [])
-    ).tokens
+    config = site(toy, device="meta")
+    modality = modalities.load(config.modality)
+    channel = Channel(modality, modality.tokenizer("", []), None, Path(config.cache))
+    tokens = anchor_tokens(load_anchors(Path(config.anchors)), channel, config).tokens
     assert tokens.values.device.type == tokens.mask.device.type == "meta"
 
 

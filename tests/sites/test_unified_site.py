@@ -21,13 +21,13 @@ from fedgram.flare.outbound import DELTA
 from fedgram.flare.process.worker import open_session
 from fedgram.model import lora
 from fedgram.model.unified.loading import load_unified
-from fedgram.results import unified as result
+from fedgram.results.trained import load_unified as load_result
 from fedgram.scoring.geneval.exact import ExactDetector
 from fedgram.scoring.geneval.open_vocabulary import OpenVocabularyDetector
-from fedgram.sites import saved as unimodal_result
+from fedgram.sites.opening import reopen_site
+from fedgram.sites.unified import UnifiedBatch
 from fedgram.sites.unified_data import Items, split_items
-from fedgram.sites.unified_rounds import losses
-from fedgram.training import checkpoint, local
+from fedgram.training import checkpoint, geometry, rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.server import agree
 from fedgram.training.session import SiteSession
@@ -41,7 +41,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> UnifiedToy:
 
 
 def first_state(federation: UnifiedToy):
-    return agree([local.introduce(federation.open(name)) for name in federation.sites], federation.job)[0].state
+    return agree([rounds.introduce(federation.open(name)) for name in federation.sites], federation.job)[0].state
 
 
 def test_a_mixed_federation_trains_one_update(federation: UnifiedToy, tmp_path: Path):
@@ -95,7 +95,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_bits(federation: UnifiedTo
 def test_the_optimiser_goes_on_from_one_round_to_the_next(federation: UnifiedToy, tmp_path: Path):
     site = federation.only("one").open("one")
     session = SiteSession(site, tmp_path)
-    state = agree([local.introduce(site)], federation.with_job(aggregation={"min_sites": 1}).job)[0].state
+    state = agree([rounds.introduce(site)], federation.with_job(aggregation={"min_sites": 1}).job)[0].state
     session.train("run", state)
     session.train("run", dataclasses.replace(state, round=1))
     steps = {int(moments["step"]) for moments in site.optimizer.state_dict()["state"].values()}
@@ -140,12 +140,14 @@ def test_the_geometry_loss_draws_the_pictures_to_the_consensus(federation: Unifi
         training={"local_steps": 12, "geometry_weight": 20.0, "learning_rate": 5e-3}
     )
     state = first_state(run)
-    before = local.anchor_alignment(run.open("one"), local.represent_anchors(run.open("one")), state.consensus)
+    before = geometry.anchor_alignment(
+        run.open("one"), geometry.represent_anchors(run.open("one")), state.consensus
+    )
     site = run.open("one")
-    update = local.local_round(site, state)
-    assert local.anchor_alignment(site, local.represent_anchors(site), state.consensus) > before
+    update = rounds.local_round(site, state)
+    assert geometry.anchor_alignment(site, geometry.represent_anchors(site), state.consensus) > before
     assert "cka" in update.metrics
-    assert "cka" not in local.local_round(federation.only("one").open("one"), state).metrics
+    assert "cka" not in rounds.local_round(federation.only("one").open("one"), state).metrics
 
 
 def test_the_loss_of_a_site_is_that_of_its_model_on_its_items(federation: UnifiedToy):
@@ -160,7 +162,7 @@ def test_the_loss_of_a_site_is_that_of_its_model_on_its_items(federation: Unifie
     captions = [data.items.captions[i] for i in rows.tolist()]
     targets = model.targets([Image.open(c.image) for c in captions])
     made = model.generation_loss([c.text for c in captions], targets, torch.Generator().manual_seed(0))
-    got = losses(site, data, rows, rows, torch.Generator().manual_seed(0))
+    got = site.losses("train", UnifiedBatch(rows, rows, torch.Generator().manual_seed(0)))
     torch.testing.assert_close(got["understanding_loss"], expected)
     torch.testing.assert_close(got["generation_loss"], made)
 
@@ -172,7 +174,7 @@ def test_generation_weight_says_how_much_each_task_counts(federation: UnifiedToy
     for weight in (0.0, 1.0, 3.0):
         settings = dataclasses.replace(run.sites["one"].unified, generation_weight=weight)
         site = dataclasses.replace(run, sites={"one": dataclasses.replace(run.sites["one"], unified=settings)})
-        found[weight] = local.local_round(site.open("one"), state).metrics["task_loss"]
+        found[weight] = rounds.local_round(site.open("one"), state).metrics["task_loss"]
     making = found[1.0] - found[0.0]
     assert making > 0
     assert found[3.0] == pytest.approx(found[0.0] + 3 * making, rel=1e-5)
@@ -180,7 +182,7 @@ def test_generation_weight_says_how_much_each_task_counts(federation: UnifiedToy
 
 def test_what_leaves_is_the_update_of_the_tower(federation: UnifiedToy):
     site = federation.open("one")
-    update = local.local_round(site, first_state(federation))
+    update = rounds.local_round(site, first_state(federation))
     assert set(update.delta_B) == set(lora.spec(site.model.transformer))
     assert not update.extra
     assert not update.m
@@ -197,7 +199,7 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, tmp_path: Pa
     data = site.data["test"]
     seen = data.take(torch.arange(len(data.items.questions))).values
     texts, prompts = [q.text for q in data.items.questions], ["a photo of a red square"]
-    loaded = result.load(tmp_path / "sites", "one")
+    loaded = load_result(tmp_path / "sites", "one")
     assert loaded.understand(seen, texts) == site.model.unified.understand(seen, texts)
     made = [
         m.generate(prompts, torch.Generator().manual_seed(1))[0].tobytes() for m in (loaded, site.model.unified)
@@ -212,15 +214,15 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, tmp_path: Pa
     assert "making pictures" in card
     assert "one" not in json.dumps(sorted(set(card.split()) & {"one.toml"}))
     with pytest.raises(CheckpointError, match="unified site"):
-        unimodal_result.load(tmp_path / "sites" / "one" / "result")
+        reopen_site(tmp_path / "sites" / "one" / "result")
     (tmp_path / "sites" / "one" / "result" / "local.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="damaged"):
-        result.load(tmp_path / "sites" / "one" / "result")
+        load_result(tmp_path / "sites" / "one" / "result")
 
 
 def test_the_result_of_a_site_of_one_modality_is_refused(finished: Path):
     with pytest.raises(ConfigError, match=r"no \[unified\] table"):
-        result.load(finished / "fedgram" / "red" / "result")
+        load_result(finished / "fedgram" / "red" / "result")
 
 
 def test_the_worker_opens_a_unified_site_from_its_file(federation: UnifiedToy, tmp_path: Path):
@@ -275,8 +277,8 @@ def test_a_site_of_one_modality_needs_data_and_a_tokenizer(tmp_path: Path, lacki
 
 
 def item(kind: type, picture: str, split: str = "", number: str = "1"):
-    rest = (("red",), "red", "other") if kind is Question else ()
-    return kind(number, Path(picture), "what?", *rest, "", split)
+    rest = {"answers": ("red",), "answer": "red", "kind": "other"} if kind is Question else {}
+    return kind(id=number, image=Path(picture), text="what?", split=split, **rest)
 
 
 def test_all_that_is_about_a_picture_is_on_one_side_of_the_split():
@@ -344,8 +346,8 @@ def test_a_site_s_own_detector_looks_at_what_it_makes(federation: UnifiedToy, tm
     changed = looking_with(federation, detector=finder, colours=clip)
     site = changed.open("one")
     assert isinstance(site.detector, OpenVocabularyDetector)  # pyright: ignore[reportAttributeAccessIssue]
-    found = local.evaluate(site, "test")
-    scenes = local.evaluate(replace(site, detector=ExactDetector()), "test")  # pyright: ignore[reportArgumentType]
+    found = site.evaluate("test")
+    scenes = replace(site, detector=ExactDetector()).evaluate("test")
     assert found["geneval"] != scenes["geneval"]
     assert found["vqa_accuracy"] == scenes["vqa_accuracy"]
     with pytest.raises(BackboneError, match="detector"):

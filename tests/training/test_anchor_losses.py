@@ -10,7 +10,7 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import ConfigError
 from fedgram.records import GlobalState
-from fedgram.training import local
+from fedgram.training import geometry, rounds
 from fedgram.training.server import agree
 from toy import Toy
 
@@ -19,7 +19,7 @@ ROWS = torch.tensor([0, 3, 25, 40])
 
 @pytest.fixture
 def state(toy: Toy) -> GlobalState:
-    return agree([local.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
+    return agree([rounds.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
 
 
 def slow_concept_loss(site, rows, gram: torch.Tensor) -> float:
@@ -44,13 +44,13 @@ def slow_concept_loss(site, rows, gram: torch.Tensor) -> float:
 def test_the_loss_is_the_place_among_the_anchors(toy: Toy, state: GlobalState, name: str):
     site = toy.open(name)
     z = site.model.represent(site.data["train"].tokens[ROWS])
-    anchors = local.represent_anchors(site)
+    anchors = geometry.represent_anchors(site)
     slots = torch.tensor(site.anchors.slots)
-    together = local.concept_loss(site, z, ROWS, anchors, state.consensus)
+    together = geometry.concept_loss(site, z, ROWS, anchors, state.consensus)
     assert together.item() == pytest.approx(
         slow_concept_loss(site, ROWS, state.consensus[slots][:, slots]), rel=1e-4
     )
-    alone = local.concept_loss(site, z, ROWS, anchors, None)
+    alone = geometry.concept_loss(site, z, ROWS, anchors, None)
     own = cosine_gram(site.model.embed(site.anchors.tokens))
     assert alone.item() == pytest.approx(slow_concept_loss(site, ROWS, own), rel=1e-4)
     assert together.item() != pytest.approx(alone.item(), rel=1e-3)
@@ -61,11 +61,11 @@ def test_samples_without_a_known_concept_count_for_nothing(toy: Toy, state: Glob
     train = site.data["train"]
     unknown = ["" if i in (0, 3) else c for i, c in enumerate(train.concepts)]
     other = dataclasses.replace(site, data={"train": dataclasses.replace(train, concepts=unknown)})
-    z, anchors = site.model.represent(train.tokens[ROWS]), local.represent_anchors(site)
-    some = local.concept_loss(other, z, ROWS, anchors, state.consensus)
-    rest = local.concept_loss(site, z[2:], ROWS[2:], anchors, state.consensus)
+    z, anchors = site.model.represent(train.tokens[ROWS]), geometry.represent_anchors(site)
+    some = geometry.concept_loss(other, z, ROWS, anchors, state.consensus)
+    rest = geometry.concept_loss(site, z[2:], ROWS[2:], anchors, state.consensus)
     torch.testing.assert_close(some, rest)
-    assert local.concept_loss(other, z[:2], ROWS[:2], anchors, state.consensus) == 0
+    assert geometry.concept_loss(other, z[:2], ROWS[:2], anchors, state.consensus) == 0
 
 
 def test_the_loss_brings_samples_to_the_place_of_their_concept(toy: Toy, state: GlobalState):
@@ -73,11 +73,11 @@ def test_the_loss_brings_samples_to_the_place_of_their_concept(toy: Toy, state: 
     for weight in (0.0, 1.0):
         settings = {"concept_weight": weight, "geometry_weight": 0.0, "local_steps": 20}
         site = toy.with_job(training=settings).open("red")
-        local.local_round(site, state)
+        rounds.local_round(site, state)
         rows = torch.arange(len(site.data["train"]))
         z = site.model.embed(site.data["train"].tokens)
         anchors = site.model.embed(site.anchors.tokens)
-        after[weight] = local.concept_loss(site, z, rows, anchors, state.consensus).item()
+        after[weight] = geometry.concept_loss(site, z, rows, anchors, state.consensus).item()
     assert after[1.0] < 0.5 * after[0.0]
 
 

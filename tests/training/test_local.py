@@ -11,19 +11,20 @@ from fedgram.core.gram import cosine_gram
 from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.records import GlobalState, SiteUpdate
-from fedgram.sites.single import Site, open_site
-from fedgram.training import contracts, local
+from fedgram.sites.opening import open_site
+from fedgram.sites.single import SingleSite
+from fedgram.training import contracts, geometry, rounds
 from fedgram.training.server import agree
 from toy import Toy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def first_state(toy: Toy) -> GlobalState:
-    return agree([local.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
+    return agree([rounds.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
 
 
-def trained(site: Site, state: GlobalState) -> SiteUpdate:
-    return local.local_round(site, state)
+def trained(site: SingleSite, state: GlobalState) -> SiteUpdate:
+    return rounds.local_round(site, state)
 
 
 def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
@@ -60,14 +61,14 @@ def test_the_geometry_loss_reaches_b_but_not_m(toy: Toy, trains: str):
     generator = torch.Generator().manual_seed(0)
     b = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.B.items()}
     lora.set_B(site.model.transformer, b)
-    local.anchor_alignment(site, local.represent_anchors(site), state.consensus).backward()
+    geometry.anchor_alignment(site, geometry.represent_anchors(site), state.consensus).backward()
     grads = {name: p.grad for name, p in site.model.transformer.named_parameters() if p.requires_grad}
     magnitudes = [grad for name, grad in grads.items() if "magnitude" in name]
     directions = [grad for name, grad in grads.items() if "lora_B" in name]
     assert magnitudes
     assert all(grad is None or grad.abs().max() == 0 for grad in magnitudes)
     assert all(grad is not None and grad.abs().max() > 0 for grad in directions)
-    assert (site.model.adapter.linear.weight.grad is not None) == (trains == "pipeline")
+    assert (site.model.adapters[0].linear.weight.grad is not None) == (trains == "pipeline")
 
 
 def test_the_geometry_loss_aligns(toy: Toy):
@@ -77,7 +78,9 @@ def test_the_geometry_loss_aligns(toy: Toy):
     for weight, run in ((20.0, strong), (0.0, strong.with_job(training={"geometry_weight": 0.0}))):
         site = run.open("green")
         trained(site, state)
-        alignment[weight] = local.anchor_alignment(site, local.represent_anchors(site), state.consensus).item()
+        alignment[weight] = geometry.anchor_alignment(
+            site, geometry.represent_anchors(site), state.consensus
+        ).item()
     assert alignment[20.0] > alignment[0.0] + 0.02
 
 
@@ -93,17 +96,17 @@ def test_the_optimiser_goes_on_where_it_was(toy: Toy):
 def test_training_alone_leaves_no_trace(toy: Toy):
     state = first_state(toy)
     touched, untouched = toy.open("red"), toy.open("red")
-    local.train_alone(touched)
+    rounds.train_alone(touched)
     assert any(b.abs().max() > 0 for b in lora.get_B(touched.model.transformer).values())
-    local.reset(touched)
+    rounds.reset(touched)
     first, second = trained(touched, state), trained(untouched, state)
     assert all(torch.equal(first.delta_B[name], second.delta_B[name]) for name in first.delta_B)
 
 
 def test_the_evaluation_gram_covers_both_anchor_sets(toy: Toy):
     site = toy.with_job(metrics=["accuracy"]).open("blue")
-    local.adopt(site, first_state(toy))
-    evaluation = local.evaluation(site)
+    rounds.adopt(site, first_state(toy))
+    evaluation = rounds.evaluation(site)
     contracts.check_evaluation(evaluation, toy.job)
     assert set(evaluation.metrics) == {"accuracy"}  # macro-F1 is computed, but this job does not name it
     b = len(site.anchors.slots)
@@ -122,11 +125,11 @@ def test_weights_follow_the_rule(toy: Toy, rule: str):
     elif rule == "uniform":
         assert weight == 1.0
     else:
-        assert weight == local.site_weight(site, _anchors(site), 1)
+        assert weight == rounds.site_weight(site, _anchors(site), 1)
         assert 1 <= weight <= 100
 
 
-def _anchors(site: Site) -> torch.Tensor:
+def _anchors(site: SingleSite) -> torch.Tensor:
     return site.model.embed(site.anchors.tokens)
 
 
@@ -143,7 +146,7 @@ def test_a_causal_language_model_is_as_good_a_backbone(toy: Toy, tmp_path: Path,
     LlamaForCausalLM(LlamaConfig(vocab_size=30, **shape)).save_pretrained(tmp_path)
     config = dataclasses.replace(toy.sites["red"], backbones={"tiny": str(tmp_path)}, precision=precision)
     site = open_site("red", config, toy.job)
-    introduction = local.introduce(site)
+    introduction = rounds.introduce(site)
     state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
     update = trained(site, state)
     contracts.check_update(update, state, toy.job, {})

@@ -12,10 +12,10 @@ import pytest
 import torch
 from fedgram.errors import CheckpointError
 from fedgram.records import RoundRecord
-from fedgram.sites.state import load_before
 from fedgram.training import checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
+from fedgram.training.session import load_before
 from safetensors.torch import load_file
 from toy import Toy
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from fedgram.errors import RoundFailed, UpdateRejected
 from fedgram.records import ModelSpec, SiteIntroduction, SiteUpdate
-from fedgram.training import contracts, local
+from fedgram.training import contracts, rounds
 from fedgram.training.server import Round, ServerState, agree
 from toy import Toy
 
 
 @pytest.fixture(scope="module")
 def introductions(toy: Toy) -> list[SiteIntroduction]:
-    return [local.introduce(toy.open(name)) for name in toy.sites]
+    return [rounds.introduce(toy.open(name)) for name in toy.sites]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def start(toy: Toy, introductions: list[SiteIntroduction]) -> ServerState:
 
 @pytest.fixture(scope="module")
 def updates(toy: Toy, start: ServerState) -> list[SiteUpdate]:
-    return [local.local_round(toy.open(name), start.state) for name in toy.sites]
+    return [rounds.local_round(toy.open(name), start.state) for name in toy.sites]
 
 
 def finished(toy: Toy, start: ServerState, updates: list[SiteUpdate]) -> ServerState:

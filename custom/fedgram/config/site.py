@@ -6,13 +6,12 @@ A job can neither read nor change them. These and :mod:`fedgram.config.job` hold
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedgram.config.strict import from_dict, with_composed
+from fedgram.config.strict import expand_home, from_dict, read_toml, require_absolute_paths
 from fedgram.config.targets import TaskName, require_task, targets_of
 from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError
@@ -113,6 +112,7 @@ class BridgeConfig:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
+        expand_home(self, ("data", "labels"))
         _require_window(self.window, "bridge.window")
         if not 0 <= self.weight < math.inf:
             raise ConfigError(f"{self.weight!r}", where="bridge.weight", expected="not negative")
@@ -176,6 +176,8 @@ class SiteConfig:
     state: str | None = None
 
     def __post_init__(self) -> None:
+        expand_home(self, _PATHS)
+        object.__setattr__(self, "backbones", {k: str(Path(v).expanduser()) for k, v in self.backbones.items()})
         if self.threads < 0:
             raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
         _require_window(self.window, "window")
@@ -202,20 +204,6 @@ class SiteConfig:
         return Reading(self.columns, targets_of(self.task), self.labels, self.window)
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """The settings of the server's own machine.
-
-    Attributes:
-        state: folder of the saved rounds, from which an interrupted run goes on; inside the server's workspace
-            when absent. `nvflare simulator` empties its workspace, so there only a folder elsewhere outlives it.
-        methods: methods of other packages that a job may run here, by import path; fedgram's own always may.
-    """
-
-    state: str | None = None
-    methods: tuple[str, ...] = ()
-
-
 def find_site_config(local: Path, name: str) -> SiteConfig:
     """Read the site's own file in ``local``: ``fedgram/<site>.toml`` as in a simulator, else ``fedgram.toml``.
 
@@ -224,19 +212,6 @@ def find_site_config(local: Path, name: str) -> SiteConfig:
     """
     own = local / "fedgram" / f"{name}.toml"
     return read_site_config(own if own.exists() else local / "fedgram.toml")
-
-
-def read_server_config(path: Path) -> ServerConfig:
-    """Read the server's own file (TOML); all defaults when there is none.
-
-    Raises:
-        ConfigError: it is not TOML, holds an unknown or wrong setting, or a relative path.
-    """
-    if not path.exists():
-        return ServerConfig()
-    config = from_dict(ServerConfig, _toml(path), str(path))
-    _require_absolute_paths({"state": config.state}, path)
-    return config
 
 
 def read_site_config(path: Path) -> SiteConfig:
@@ -249,7 +224,7 @@ def read_site_config(path: Path) -> SiteConfig:
         raise ConfigError(
             "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
         )
-    settings = _toml(path)
+    settings = read_toml(path)
     bridge = settings.get("bridge")
     _refuse_swallowed(settings, "columns", Columns, path)
     _refuse_swallowed(settings, "bridge", BridgeConfig, path)
@@ -264,7 +239,7 @@ def read_site_config(path: Path) -> SiteConfig:
         paths |= {**config.unified.paths(), "data": None}
     elif missing := [name for name in ("data", "tokenizer") if not getattr(config, name)]:
         raise ConfigError(f"missing setting {missing[0]!r}", where=path)
-    _require_absolute_paths(paths, path)
+    require_absolute_paths(paths, path)
     return config
 
 
@@ -279,22 +254,3 @@ def _refuse_swallowed(settings: Mapping[str, Any], table: str, kind: type, path:
             expected=f"only settings of [{table}] there",
             remedy="move the site's settings above the first [table]: TOML takes all below it for the table's own",
         )
-
-
-def _require_absolute_paths(named: Mapping[str, str | None], path: Path) -> None:
-    """Refuse relative paths: a job's processes run in a folder of their own, where they would lead elsewhere."""
-    for name, value in named.items():
-        if value is not None and not value.startswith(("/", "~", "demo:")):
-            raise ConfigError(
-                f"{name} is a relative path",
-                where=path,
-                expected="an absolute path, from / or ~",
-                remedy="write it as `realpath` prints it: a job runs in a folder of its own",
-            )
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return with_composed(tomllib.loads(path.read_text(encoding="utf-8-sig")), ("columns", "concepts"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not a TOML file: {error}", where=path) from None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import tomllib
 import types
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedgram.errors import ConfigError
@@ -77,6 +80,14 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
     return kind(**values)
 
 
+def expand_home(config: Any, names: Iterable[str]) -> None:
+    """Write out a leading ``~`` in the settings of a configuration that are paths, while it is being built."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None:
+            object.__setattr__(config, name, os.path.expanduser(value))
+
+
 def convert(hint: Any, value: Any, where: str) -> Any:
     """One plain value, checked against a type hint; nested dataclasses are built, lists become tuples.
 
@@ -106,3 +117,27 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise ConfigError(f"{value!r}", where=where, expected=getattr(hint, "__name__", str(hint)))
+
+
+def require_absolute_paths(named: Mapping[str, str | None], path: Path) -> None:
+    """Refuse relative paths: a job's processes run in a folder of their own, where they would lead elsewhere."""
+    for name, value in named.items():
+        if value is not None and not value.startswith(("/", "demo:")):
+            raise ConfigError(
+                f"{name} is a relative path",
+                where=path,
+                expected="an absolute path, from / or ~",
+                remedy="write it as `realpath` prints it: a job runs in a folder of its own",
+            )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain data.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
+    try:
+        return with_composed(tomllib.loads(path.read_text(encoding="utf-8-sig")), ("columns", "concepts"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a TOML file: {error}", where=path) from None

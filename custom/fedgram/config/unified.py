@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fedgram.config.strict import expand_home
 from fedgram.errors import ConfigError
 
 
@@ -30,6 +31,7 @@ class UnifiedConfig:
     generation_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        expand_home(self, ("questions", "captions", "prompts"))
         if self.questions is None and self.captions is None:
             raise ConfigError(
                 "neither questions nor captions", where="unified", expected="the absolute path of one, or both"

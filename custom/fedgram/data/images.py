@@ -32,7 +32,7 @@ def read_images(path: Path, reading: Reading = PLAIN) -> list[Sample]:
         DataError: no such file or folder, no image, or a file that is none.
     """
     if reading.labels is not None:
-        return _from_table(Path(reading.labels).expanduser(), path, reading)
+        return _from_table(Path(reading.labels), path, reading)
     if path.is_file():
         return _from_table(path, path.parent, reading)
     if not path.is_dir():

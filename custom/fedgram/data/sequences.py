@@ -85,7 +85,7 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
         DataError: as :func:`read_records`; a record without a label, a label without a record.
     """
     sequences = read_records(path)
-    labels = Path(reading.labels).expanduser() if reading.labels else _beside(path)
+    labels = Path(reading.labels) if reading.labels else _beside(path)
     table = read_table(labels)
     require_filled(require_column(table, reading.columns.id, labels, "id"), labels)
     labelled = {sample.id: sample for sample in label_rows(table, labels, reading)}

@@ -30,13 +30,13 @@ WORLD = World(
     most=2,
 )
 SITES, ALPHA, SEED = 4, 0.5, 0
-_PREFIX = "demo:fedumm/"
+PREFIX = "demo:fedumm/"
 _PIXELS = 32
 _QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
 
 
 def locate(name: str, cache: Path) -> Path:
-    """File or folder of a unified site's data: ``demo:fedumm/…`` names the embedded demo, all else is a path.
+    """The file or folder of a unified site's data that a name ``demo:fedumm/…`` stands for.
 
     Args:
         cache: the demo is drawn there, once.
@@ -44,14 +44,12 @@ def locate(name: str, cache: Path) -> Path:
     Raises:
         DataError: no such demo data.
     """
-    if not name.startswith(_PREFIX):
-        return demo.locate(name, cache)
     folder = cache / "demo" / f"fedumm-{__version__}"
     if not folder.is_dir():
         _publish(folder, cache)
-    path = folder / name.removeprefix(_PREFIX)
+    path = folder / name.removeprefix(PREFIX)
     if not path.exists():
-        raise DataError("no such demo data", where=name, expected=f"{_PREFIX}site-1 to site-{SITES}")
+        raise DataError("no such demo data", where=name, expected=f"{PREFIX}site-1 to site-{SITES}")
     return path
 
 

@@ -23,17 +23,15 @@ _ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") fo
 
 
 def locate(name: str, cache: Path) -> Path:
-    """File or folder of a site's data: ``demo:…`` names the embedded demo, all else is a path.
+    """The file or folder of a site's data that a name ``demo:carnivora/…`` or ``demo:scenes/…`` stands for.
 
     Args:
-        name: ``demo:carnivora/image``, ``demo:carnivora/anchors/train`` …, or a path.
-        cache: image archives are unpacked there, once.
+        name: ``demo:carnivora/image``, ``demo:carnivora/anchors/train`` …
+        cache: the folder in which image archives are unpacked, once.
 
     Raises:
         DataError: no such demo data.
     """
-    if not name.startswith("demo:"):
-        return Path(name).expanduser()
     key = name.removeprefix("demo:")
     if key in _ANCHORS:
         return _anchors(key)

@@ -16,7 +16,7 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from fedgram.config.job import JobConfig
-from fedgram.config.site import read_server_config
+from fedgram.config.server import read_server_config
 from fedgram.config.strict import from_dict
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import rejoin, wire
@@ -61,7 +61,7 @@ class GramController(ModelController):
         path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
         own = read_server_config(path)
         require_allowed_at_server(path, own, job)
-        states = Path(own.state).expanduser() if own.state else Path(workspace.get_root_dir(), "checkpoints")
+        states = Path(own.state) if own.state else Path(workspace.get_root_dir(), "checkpoints")
         folder = states / job.fingerprint()[:16]
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)

@@ -17,7 +17,7 @@ from fedgram.flare.progress import MARK
 from fedgram.results import crossreport
 from fedgram.results import unified_report as report
 from fedgram.results.report import print_report
-from fedgram.sites.saved import read_facts
+from fedgram.sites.kept import read_facts
 
 _TROUBLE = re.compile(r" - (ERROR|CRITICAL) - ")
 

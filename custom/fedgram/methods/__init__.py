@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedgram.config.job import JobConfig
-from fedgram.config.site import ServerConfig, SiteConfig
+from fedgram.config.server import ServerConfig
+from fedgram.config.site import SiteConfig
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Method, merged
 from fedgram.methods.creamfl import CreamFL

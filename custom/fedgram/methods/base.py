@@ -88,7 +88,7 @@ class Named(Protocol):
 
 
 class SiteView(Protocol):
-    """What a method sees of a site (:class:`fedgram.sites.base.Participant`)."""
+    """The part of a site that a method sees; all of it is :class:`fedgram.sites.base.Site`."""
 
     @property
     def model(self) -> Any: ...

@@ -130,7 +130,7 @@ def _source(name: str, folders: Mapping[str, str], where: str) -> str:
     may read is for the site file alone to say, so such a name is refused.
     """
     if name in folders:
-        folder = Path(folders[name]).expanduser()
+        folder = Path(folders[name])
         if not folder.is_dir():
             raise BackboneError(f"no folder {folder}", where=where, remedy="correct [backbones] in the site file")
         return str(folder)

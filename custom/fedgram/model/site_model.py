@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fedgram.errors import FedgramError
 from fedgram.records import Tokens
 
 EVALUATION_BATCH = 128
@@ -51,26 +53,47 @@ class TokenAdapter(nn.Module):
         return self.linear((values - self.mean) * self.inverse_std)
 
 
+class LocalModel(Protocol):
+    """A site's model of whatever kind: the shared transformer, and the parts that are the site's own."""
+
+    @property
+    def transformer(self) -> nn.Module: ...
+    def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
+        """Representations z, (N, d), float32, with gradient; it reaches the site's adapter only if that learns."""
+        ...
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """Representations z of many samples, (N, d), float32, on the CPU, without gradient."""
+        ...
+
+    def local(self) -> Mapping[str, nn.Module]:
+        """The parameters that are the site's own: trained at the local rate, never sent."""
+        ...
+
+    def local_state(self) -> dict[str, Tensor]:
+        """The site's own parameters by name, for its own files."""
+        ...
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`local_state` gave."""
+        ...
+
+
 class SiteModel(nn.Module):
     """The model of one site: f_θ(W_m φ_m(x)) with pooling, and the site's head on top.
 
     Attributes:
-        adapter: W_m, local.
+        adapters: W_m of each of the site's channels into the same transformer, local; one or two.
         transformer: the PEFT-wrapped shared transformer.
         head: maps token representations (N, L, d) and mask (N, L) to the task's outputs, local.
-        bridge: the adapter of a second modality into the same transformer, local; None where there is none.
     """
 
-    def __init__(
-        self, adapter: TokenAdapter, transformer: nn.Module, head: nn.Module, bridge: TokenAdapter | None = None
-    ):
+    def __init__(self, adapters: Sequence[TokenAdapter], transformer: nn.Module, head: nn.Module):
         super().__init__()
-        self.adapter, self.transformer, self.head, self.bridge = adapter, transformer, head, bridge
+        self.adapters, self.transformer, self.head = nn.ModuleList(adapters), transformer, head
 
-    def hidden(self, tokens: Tokens, *, adapter_learns: bool = True, bridge: bool = False) -> Tensor:
-        """Token representations, (N, L, d), float32; gradients reach the adapter only if it learns.
-
-        ``bridge`` says that the tokens are those of the second modality.
+    def hidden(self, tokens: Tokens, *, adapter_learns: bool = True, channel: int = 0) -> Tensor:
+        """Token representations, (N, L, d), float32; gradients reach the channel's adapter only if it learns.
 
         What stands at a masked token means nothing. Tokens at the end that no sample of the batch has are not
         computed: they are 0.
@@ -78,30 +101,23 @@ class SiteModel(nn.Module):
         dtype = _embeddings(self.transformer).weight.dtype
         length = tokens.mask.shape[1]
         filled = int(tokens.mask.any(0).nonzero().max()) + 1
-        embedded = self._adapter(bridge)(tokens.values[:, :filled])
+        embedded = self.adapters[channel](tokens.values[:, :filled])
         if not adapter_learns:
             embedded = embedded.detach()
         mask = tokens.mask[:, :filled].long()
         hidden = self.transformer(inputs_embeds=embedded.to(dtype), attention_mask=mask).last_hidden_state
         return pad(hidden.float(), (0, 0, 0, length - filled))
 
-    def _adapter(self, bridge: bool) -> TokenAdapter:
-        if not bridge:
-            return self.adapter
-        if self.bridge is None:
-            raise FedgramError("no adapter of a second modality", remedy="name the modality under [bridge]")
-        return self.bridge
-
-    def represent(self, tokens: Tokens, *, adapter_learns: bool = True, bridge: bool = False) -> Tensor:
+    def represent(self, tokens: Tokens, *, adapter_learns: bool = True, channel: int = 0) -> Tensor:
         """Representations z, (N, d), float32."""
-        return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns, bridge=bridge), tokens.mask)
+        return masked_mean(self.hidden(tokens, adapter_learns=adapter_learns, channel=channel), tokens.mask)
 
     @torch.no_grad()
-    def embed(self, tokens: Tokens, *, bridge: bool = False) -> Tensor:
+    def embed(self, tokens: Tokens, *, channel: int = 0) -> Tensor:
         """Represent many samples, in batches, without gradient: z, (N, d), float32, on the CPU."""
         device = next(self.head.parameters()).device
         rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
-        return torch.cat([self.represent(tokens[part].to(device), bridge=bridge).cpu() for part in rows])
+        return torch.cat([self.represent(tokens[part].to(device), channel=channel).cpu() for part in rows])
 
     def forward(self, tokens: Tokens) -> Tensor:
         """The head's output."""
@@ -109,14 +125,14 @@ class SiteModel(nn.Module):
 
     def local(self) -> dict[str, nn.Module]:
         """The parameters that are the site's own: trained at the local rate, never sent."""
-        parts = {"adapter": self.adapter, "head": self.head}
-        return parts if self.bridge is None else {**parts, "bridge": self.bridge}
+        first, *second = self.adapters
+        return {"adapter": first, "head": self.head, **dict(zip(["bridge"], second, strict=False))}
 
     def local_state(self) -> dict[str, Tensor]:
         """Adapters and head by name, for the site's own files."""
         return {f"{part}.{k}": v for part, module in self.local().items() for k, v in module.state_dict().items()}
 
-    def load_local_state(self, state: dict[str, Tensor]) -> None:
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over adapters and head as :meth:`local_state` gave them."""
         for part, module in self.local().items():
             own = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}

@@ -8,7 +8,7 @@ comparison; alignment of Gram matrices leaves a rotation free, so they should be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, DataError
 from fedgram.records import Sample
 from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
-from fedgram.sites.samples import concepts_of, read_samples, split_samples
-from fedgram.sites.single import Site
+from fedgram.sites.samples import concepts_of
+from fedgram.sites.single import SingleSite
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Embedded:
         anchors: (b, d), the site's training anchors, in slot order.
     """
 
-    site: Site
+    site: SingleSite
     samples: Sequence[Sample]
     z: Tensor
     anchors: Tensor
 
     def __getitem__(self, rows: Sequence[int]) -> Embedded:
-        return Embedded(self.site, [self.samples[i] for i in rows], self.z[list(rows)], self.anchors)
+        return replace(self, samples=[self.samples[i] for i in rows], z=self.z[list(rows)])
 
     def coordinates(self, slots: Sequence[int]) -> Tensor:
         """Anchor coordinates over some of the slots that the site covers, (N, len(slots))."""
@@ -79,26 +79,21 @@ class Transfer:
     chance: float
 
 
-def samples_of(site: Site, split: str) -> list[Sample]:
-    """Read a site's samples of one split, those of concepts that it did not train on included."""
-    return split_samples(site.name, read_samples(site.config, site.modality), ())[split]
-
-
-def embed(site: Site, samples: Sequence[Sample], *, bridge: bool = False) -> Embedded:
+def embed(site: SingleSite, samples: Sequence[Sample], *, channel: int = 0) -> Embedded:
     """Run samples through a site's tokenizer and model.
 
     Args:
-        bridge: they are of the site's second modality, which shares the space, and so the anchors, of the first.
+        channel: of the samples; a second one shares the space, and so the anchors, of the first.
 
     Raises:
-        ConfigError: the site has none.
+        ConfigError: the site has no such channel.
     """
-    tokens = site.tokens_of([s.content for s in samples], bridge=bridge)
-    z = site.model.embed(tokens, bridge=bridge)
-    return Embedded(site, samples, z, site.model.embed(site.anchors.tokens))
+    tokens = site.channel(channel).tokens_of([s.content for s in samples])
+    z = site.model.embed(tokens, channel=channel)
+    return Embedded(site=site, samples=samples, z=z, anchors=site.model.embed(site.anchors.tokens))
 
 
-def common_slots(a: Site, b: Site) -> list[int]:
+def common_slots(a: SingleSite, b: SingleSite) -> list[int]:
     """Anchor slots that both sites cover.
 
     Raises:
@@ -130,9 +125,9 @@ def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
     ]
 
 
-def trained_concepts(site: Site) -> set[str]:
+def trained_concepts(site: SingleSite) -> set[str]:
     """The concepts whose labels a site trained on."""
-    return set(site.config.concepts or concepts_of(samples_of(site, "train")))
+    return set(site.config.concepts or concepts_of(site.samples("train")))
 
 
 def named_by(query: Embedded, taught: Embedded) -> list[Match]:
@@ -180,7 +175,7 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
 
 
 def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
-    """Measure how often a teacher rightly names the concepts that the asking site never trained on."""
+    """Measure how well a teacher names, among all it knows, the concepts that the asking site never trained on."""
     known = trained_concepts(taught.site)
     unseen = known - trained_concepts(query.site)
     asked = query[[i for i, s in enumerate(query.samples) if s.concept in unseen]]

@@ -55,8 +55,8 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
 def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
     """Embed the test samples of the sites that have a result, and compare every pair of them."""
     sites = [trained.load(folder).site for folder in folders if (folder / "site.json").is_file()]
-    tested = [crossmodal.embed(site, crossmodal.samples_of(site, "test")) for site in sites]
-    taught = [crossmodal.embed(site, crossmodal.samples_of(site, "train")) for site in sites]
+    tested = [crossmodal.embed(site, site.samples("test")) for site in sites]
+    taught = [crossmodal.embed(site, site.samples("train")) for site in sites]
     compared = (crossmodal.compare(a, b) for a, b in permutations(tested, 2))
     comparisons = [c for c in compared if c.queries]  # sites without a concept in common have nothing to find
     pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]

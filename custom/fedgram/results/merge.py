@@ -14,7 +14,7 @@ from fedgram.errors import CheckpointError
 from fedgram.model import peft_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import quiet_loading
-from fedgram.sites.saved import read_facts, require_base
+from fedgram.sites.kept import read_facts, require_base
 
 
 def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = False) -> None:

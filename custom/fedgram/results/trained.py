@@ -1,4 +1,4 @@
-"""The use of a result: a site's model on contents of its modality, alone or together with another site's."""
+"""A site's trained model in use, on contents of its modality, alone or together with another site's."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from fedgram.data.pixels import Picture
 from fedgram.errors import CheckpointError, DataError
 from fedgram.model.tasks.base import Prediction
+from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Sample
 from fedgram.results import crossmodal
 from fedgram.results.crossmodal import Embedded, Match
-from fedgram.sites import saved as result
-from fedgram.sites.single import Site
-from fedgram.training import local
+from fedgram.sites.opening import reopen_site, reopen_unified
+from fedgram.sites.single import SingleSite
 
 # Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
 _PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/")
@@ -28,44 +27,43 @@ _PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/
 class Trained:
     """A site's model as it was at the end of its run.
 
-    Contents are what the site's modality takes (a text, a sequence, a row, a picture), or paths of files that hold
-    one sample each. With ``bridge`` they are of the second modality of a site that has one: it shares the space of
-    the first, so cosines between the two mean something, and the anchors of the first serve both.
+    Contents are in the form that the site's modality takes (a text, a sequence, a row, a picture), or paths of
+    files that hold one sample each. A bridge site has a second ``channel``, 1: it shares the space of the first,
+    so cosines between the two mean something, and the anchors of the first serve both.
     """
 
-    site: Site
+    site: SingleSite
 
-    def embed(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
+    def embed(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
-        return self.gallery(contents, bridge=bridge).z
+        return self.gallery(contents, channel=channel).z
 
-    def coordinates(self, contents: Sequence[Any], *, bridge: bool = False) -> Tensor:
-        """Anchor coordinates, (N, b), comparable with another site's over the slots of both."""
-        return self.gallery(contents, bridge=bridge).coordinates(self.site.anchors.slots)
+    def coordinates(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
+        """Anchor coordinates, (N, b), which can be compared with another site's over the slots of both."""
+        return self.gallery(contents, channel=channel).coordinates(self.site.anchors.slots)
 
     def predict(self, contents: Sequence[Any]) -> list[Prediction]:
-        """Predict by the site's own head, one answer for each content."""
-        tokens = self.site.tokens_of(self._read(contents))
-        return self.site.task.predictions(local.outputs(self.site, tokens))
+        """The answer of the site's own head to each content."""
+        tokens = self.site.channel(0).tokens_of(self._read(contents, 0))
+        return self.site.task.predictions(self.site.outputs(tokens))
 
-    def gallery(
-        self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, bridge: bool = False
-    ) -> Embedded:
-        """Embed contents to search in.
+    def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
+        """Contents to search in.
 
         Args:
             ids: names them in the answers; by default they are numbered.
-            bridge: the contents are of the second modality.
+            channel: of the contents; 1 is the second modality of a bridge site.
 
         Raises:
             ConfigError: the site has no second modality.
         """
         names = [str(i) for i in range(len(contents))] if ids is None else ids
-        found = self._read(contents, bridge)
+        found = self._read(contents, channel)
         samples = [
-            Sample(id=n, concept="", group="", content=content) for n, content in zip(names, found, strict=True)
+            Sample(id=name, concept="", group="", content=content)
+            for name, content in zip(names, found, strict=True)
         ]
-        return crossmodal.embed(self.site, samples, bridge=bridge)
+        return crossmodal.embed(self.site, samples, channel=channel)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
         """Find for each content the k nearest of another modality, in anchor coordinates.
@@ -79,27 +77,20 @@ class Trained:
         """Name the concept of each content by the labels of a site of another modality (its training samples)."""
         return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
 
-    def _read(self, contents: Sequence[Any], bridge: bool = False) -> list[Any]:
-        """Read files; images of more than 8 bits are seen through the window of the site file."""
+    def _read(self, contents: Sequence[Any], channel: int) -> list[Any]:
         if not contents:
             raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
-        window, modality = self.site.config.window, self.site.modality
-        if bridge:
-            second = self.site.require_bridge()
-            window, modality = second.settings.window, second.modality
-        if window is not None:
-            return [Picture(item if isinstance(item, Path) else item.path, window) for item in contents]
-        return [modality.read_anchor(item) if isinstance(item, Path) else item for item in contents]
+        return self.site.channel(channel).read(contents)
 
 
 def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
     if isinstance(gallery, Embedded):
         return gallery
-    return crossmodal.embed(gallery.site, crossmodal.samples_of(gallery.site, split))
+    return crossmodal.embed(gallery.site, gallery.site.samples(split))
 
 
 def load(folder: str | Path, site: str | None = None) -> Trained:
-    """Load a site's model from its result folder, or from a workspace that holds it.
+    """Open a site's model, from its result folder or from a workspace that holds it.
 
     Args:
         folder: ``result`` of a site, or a folder above it.
@@ -110,7 +101,22 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
         FedgramError: what it needs is no longer there (base, tokenizer, anchors; training data if the tokenizer
             was fitted on them), or not the same.
     """
-    return Trained(result.load(find_result(Path(folder).expanduser(), site)))
+    return Trained(reopen_site(find_result(Path(folder).expanduser(), site)))
+
+
+def load_unified(folder: str | Path, site: str | None = None) -> UnifiedModel:
+    """Open the unified model that a site ended with, ready to be asked; the site's data are not needed.
+
+    Args:
+        folder: ``result`` of a site, or a folder above it.
+        site: which one, where there are several.
+
+    Raises:
+        CheckpointError: no such result, several of them, or a damaged one.
+        ConfigError: the result of a site of one modality.
+        BackboneError: the base cannot be loaded any more, or has other weights.
+    """
+    return reopen_unified(find_result(Path(folder).expanduser(), site))
 
 
 def find_result(folder: Path, site: str | None) -> Path:

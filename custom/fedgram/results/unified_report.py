@@ -1,4 +1,4 @@
-"""A comparison of unified models before and after: their sites' own test questions, and public prompts.
+"""A comparison of unified sites before and after a run, on their own test questions and public prompts.
 
 For where the results of all sites lie in one place, as after the simulator. Nothing here is sent.
 """
@@ -21,11 +21,9 @@ from fedgram.data.items import Question
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.prompts import Prompt
 from fedgram.files import write_atomically, write_text
-from fedgram.sites import saved as result
-from fedgram.sites.single import derive_generator
-from fedgram.sites.unified import UnifiedSite
-from fedgram.sites.unified_opening import open_unified_site
-from fedgram.training import local
+from fedgram.sites import kept
+from fedgram.sites.base import derive_generator
+from fedgram.sites.unified import UnifiedSite, open_unified
 
 _QUESTIONS, _PICTURES = 8, 8  # in the figure
 _NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}
@@ -33,7 +31,7 @@ _NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}
 
 @dataclass(frozen=True)
 class Shown:
-    """The answers and pictures of one model to the questions and prompts that all models get.
+    """One model's scores, and its answers and pictures for the questions and prompts of the figure.
 
     Attributes:
         scores: metrics by site on its own test split.
@@ -55,13 +53,13 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     Raises:
         CheckpointError, FedgramError: a result is damaged, or its site cannot be opened any more.
     """
-    kept = {folder: result.read_trained(folder) for folder in folders}
-    sites = [open_unified_site(facts["site"], config, job) for facts, config, job, _ in kept.values()]
+    found = {folder: kept.read_kept(folder) for folder in folders}
+    sites = [open_unified(facts["site"], config, job) for facts, config, job, _ in found.values()]
     questions = _chosen(sites)
     before = _look(sites, questions)
-    for site, (folder, (facts, _, job, tensors)) in zip(sites, kept.items(), strict=True):
-        result.require_base(site.spec.backbone, facts, job)
-        result.restore_trained(site.model, site.optimizer, tensors, folder)
+    for site, (folder, (facts, _, job, tensors)) in zip(sites, found.items(), strict=True):
+        kept.require_base(site.spec.backbone, facts, job)
+        kept.restore_kept(site.model, site.optimizer, tensors, folder)
     after = _look(sites, questions)
     plain = {"before": dict(before.scores), "after": dict(after.scores)}
     write_text(results / "unified.json", json.dumps(plain, indent=1, allow_nan=False))
@@ -75,7 +73,7 @@ def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Q
     scores, first = {}, next((site for site in sites if site.prompts), None)
     for site in sites:
         asked = site if site is first else dataclasses.replace(site, prompts=())
-        scores[site.name] = local.evaluate(asked, "test")
+        scores[site.name] = asked.evaluate("test")
     answers = []
     for site, question in questions:
         seen = site.model.unified.see([open_image(Picture(question.image))])

@@ -1,8 +1,10 @@
-"""What rounds, sessions and results see of a site, whatever it has: one modality, or a unified model."""
+"""The one protocol of a site, whatever it has: one modality, two of the same samples, or a unified model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -11,23 +13,21 @@ from torch import Tensor
 from fedgram.config.job import JobConfig
 from fedgram.config.site import SiteConfig
 from fedgram.methods import Method
-from fedgram.methods.base import Named
-from fedgram.records import AnchorTokens, ModelSpec, Tokens
+from fedgram.methods.base import SiteView, TaskLoss
+from fedgram.records import AnchorTokens
 
 
-class Samples(Protocol):
-    """The samples of one split."""
+class Site(SiteView, Protocol):
+    """A site as rounds, sessions and results see it.
 
-    def __len__(self) -> int: ...
-    def take(self, samples: Tensor) -> Tokens:
-        """The tokens of some of them."""
-        ...
-
-
-class Participant(Protocol):
-    """The attributes are those of :class:`fedgram.sites.single.Site`. How it trains, is evaluated and is kept is
-    registered for its class with ``train`` and ``evaluate`` of :mod:`fedgram.training.local` and ``save`` of
-    :mod:`fedgram.sites.saved`.
+    Attributes:
+        name: of the site.
+        config, job: where its data are, and what is computed.
+        modality, data, anchors, model, spec, optimizer: see :class:`~fedgram.methods.base.SiteView`.
+        heldout: the held-out anchors, where the job has some.
+        method: what is shared with the other sites.
+        initial: the local state before any training.
+        device: where the model is.
     """
 
     @property
@@ -37,25 +37,57 @@ class Participant(Protocol):
     @property
     def job(self) -> JobConfig: ...
     @property
-    def modality(self) -> Named: ...
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """:class:`Samples` by split."""
-        ...
-
-    @property
-    def anchors(self) -> AnchorTokens: ...
-    @property
     def heldout(self) -> AnchorTokens | None: ...
     @property
     def method(self) -> Method: ...
     @property
-    def model(self) -> Any: ...
-    @property
-    def spec(self) -> ModelSpec: ...
-    @property
-    def optimizer(self) -> torch.optim.Optimizer: ...
-    @property
     def initial(self) -> Mapping[str, Tensor]: ...
     @property
     def device(self) -> torch.device: ...
+
+    def batches(self, round: int, steps: int) -> Iterator[Any]:
+        """The batches of a round's steps, the same for the same seed, site and round in any process."""
+        ...
+
+    def task_loss(self, batch: Any) -> TaskLoss:
+        """The loss of a batch on the site's own task."""
+        ...
+
+    def pair_loss(self, batch: Any) -> Tensor | None:
+        """The contrastive loss between the two modalities of a batch of pairs; None where there are no pairs."""
+        ...
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The metrics of a split; none where it is empty."""
+        ...
+
+    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+        """Write the model as it is now, and all that is needed to use it.
+
+        Args:
+            metrics: on the site's test split, for the model card.
+        """
+        ...
+
+
+def derive_generator(*parts: object) -> torch.Generator:
+    """A CPU generator that depends on nothing but the given parts, in any process."""
+    digest = sha256("|".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def shuffled(count: int, size: int, generator: torch.Generator, *, distinct: bool = False) -> Iterator[Tensor]:
+    """Rows of shuffled batches, epoch after epoch, without end; empty ones where there is nothing.
+
+    Args:
+        count: N, of the samples.
+        size: of a batch; N where that is less.
+        distinct: no batch holds a sample twice: what is left of an epoch is dropped.
+    """
+    size, order = min(size, count), torch.empty(0, dtype=torch.long)
+    while True:
+        if len(order) < size:
+            fresh = torch.randperm(count, generator=generator)
+            order = fresh if distinct else torch.cat([order, fresh])
+        rows, order = order[:size], order[size:]
+        yield rows

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from fedgram import modalities
-from fedgram.config.site import BridgeConfig, SiteConfig
-from fedgram.demo.files import locate
+from fedgram.config.site import SiteConfig
 from fedgram.errors import DataError
-from fedgram.modalities.base import Modality, Tokenizer
 from fedgram.records import Sample, Tokens
-from fedgram.sites.samples import read_samples, split_samples
-from fedgram.sites.tokens import OnDemand, make_tokenizer, tokens_of
-
-log = logging.getLogger("fedgram.site")
 
 
 @dataclass(frozen=True)
@@ -51,22 +43,6 @@ class PairedTokens:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Bridge:
-    """The second modality of a site.
-
-    Attributes:
-        settings: what the site file says of it.
-        modality, tokenizer: how its data become tokens.
-        pairs: by split; none at a site that is not opened to train.
-    """
-
-    settings: BridgeConfig
-    modality: Modality
-    tokenizer: Tokenizer
-    pairs: Mapping[str, PairedTokens]
-
-
 def read_pairs(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]) -> dict[str, list[Pair]]:
     """The pairs of a site by split, if it has a bridge; samples of one modality alone are in none.
 
@@ -87,7 +63,7 @@ def read_pairs(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sampl
     if settings is None:
         return {}
     modality = modalities.load(settings.modality)
-    samples = modality.read(locate(settings.data, Path(config.cache).expanduser()), settings.reading)
+    samples = modality.read(Path(settings.data), settings.reading)
     second = {sample.id: sample for sample in samples}
     pairs = {
         part: [Pair(row, second[first.id]) for row, first in enumerate(firsts) if first.id in second]
@@ -136,44 +112,3 @@ def _require_one_side(pairs: Mapping[str, Sequence[Pair]]) -> None:
                     remedy='correct `group` in one of the tables; `group = "id"` under [bridge.columns] leaves it '
                     "to the first",
                 )
-
-
-def open_bridge(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]) -> Bridge | None:
-    """The second modality of a site that has one, with the pairs of each split.
-
-    Raises:
-        ConfigError, DataError: as :func:`read_pairs`; its modality or tokenizer is not there.
-    """
-    settings = config.bridge
-    if settings is None:
-        return None
-    modality = modalities.load(settings.modality)
-    pairs = read_pairs(name, config, parts)
-    tokenizer = make_tokenizer(settings.tokenizer, modality, [pair.sample for pair in pairs["train"]], config)
-    tokens = {
-        part: PairedTokens(
-            torch.tensor([pair.row for pair in found], dtype=torch.long),
-            tokens_of(modality, tokenizer, [pair.sample.content for pair in found], config),
-        )
-        for part, found in pairs.items()
-    }
-    log.info("%s: %s pairs", name, {part: len(found) for part, found in pairs.items()})
-    return Bridge(settings, modality, tokenizer, tokens)
-
-
-def reopen_bridge(name: str, config: SiteConfig, first: Modality) -> Bridge | None:
-    """The second modality for use after training; data are read only where its tokenizer depends on them.
-
-    Raises:
-        ConfigError, DataError: as :func:`open_bridge`.
-    """
-    settings = config.bridge
-    if settings is None:
-        return None
-    modality = modalities.load(settings.modality)
-
-    def trained() -> list[Sample]:
-        parts = split_samples(name, read_samples(config, first), config.concepts)
-        return [pair.sample for pair in read_pairs(name, config, parts)["train"]]
-
-    return Bridge(settings, modality, make_tokenizer(settings.tokenizer, modality, OnDemand(trained), config), {})

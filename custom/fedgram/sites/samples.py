@@ -1,4 +1,4 @@
-"""A site's samples: read as its site file says, and split."""
+"""A site's samples, read as its site file says and split by group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fedgram.config.site import SiteConfig
 from fedgram.data import splits
-from fedgram.demo.fedumm import locate
 from fedgram.errors import DataError
 from fedgram.modalities.base import Modality
 from fedgram.records import Sample
@@ -19,11 +18,11 @@ def read_samples(config: SiteConfig, modality: Modality) -> list[Sample]:
     Raises:
         DataError: by file, row and column.
     """
-    return modality.read(locate(config.data, Path(config.cache).expanduser()), config.reading)
+    return modality.read(Path(config.data), config.reading)
 
 
 def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
-    """``train``, ``validation`` and ``test`` samples of the given concepts (all when empty), split by group.
+    """Split the samples of the given concepts (all when empty) by group: ``train``, ``validation`` and ``test``.
 
     Raises:
         DataError: a concept without samples.

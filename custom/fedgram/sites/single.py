@@ -1,65 +1,71 @@
-"""A site, opened: its tokens, anchors and model, ready to train. Nothing here knows FLARE."""
+"""A site of one modality, or of two of the same samples (a bridge site): read, tokenised, built. No FLARE here."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedgram import modalities
-from fedgram.anchors import AnchorSet, load_anchors
-from fedgram.config.job import AnchorPin, JobConfig
-from fedgram.config.site import SPLIT, SiteConfig
-from fedgram.demo.files import locate
-from fedgram.errors import AnchorError, ConfigError
-from fedgram.methods import Method, method_of, require_allowed
-from fedgram.modalities.base import Modality, Tokenizer
-from fedgram.model import lora
-from fedgram.model.backbone import base_fingerprint, load_backbone
-from fedgram.model.recompute import recompute_layers
-from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, hidden_width, width
-from fedgram.model.tasks import Task, make_task
+from fedgram.config.job import JobConfig
+from fedgram.config.site import SiteConfig
+from fedgram.core.contrastive import info_nce, pair_recall
+from fedgram.demo.names import resolve
+from fedgram.errors import ConfigError
+from fedgram.methods import Method, method_of
+from fedgram.methods.base import TaskLoss
+from fedgram.modalities.base import Modality
+from fedgram.model import card
+from fedgram.model.site_model import EVALUATION_BATCH, SiteModel, masked_mean
+from fedgram.model.tasks import Task, make_task, to_facts
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
-from fedgram.sites.pairs import Bridge, open_bridge, reopen_bridge
+from fedgram.sites.anchored import anchor_tokens, find_anchors, require_common_concept, require_heldout
+from fedgram.sites.base import derive_generator, shuffled
+from fedgram.sites.building import build_model
+from fedgram.sites.channel import Channel, OnDemand, open_channel
+from fedgram.sites.kept import write_kept
+from fedgram.sites.pairs import PairedTokens, read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
 from fedgram.sites.state import make_optimizer, snapshot
-from fedgram.sites.tokens import OnDemand, choose_device, make_tokenizer, tokens_of
 
 log = logging.getLogger("fedgram.site")
 
 
 @dataclass(frozen=True)
-class Site:
-    """Everything a site needs to take part.
+class Batch:
+    """The samples of one step, and at a bridge site some pairs.
 
     Attributes:
-        name: of the site.
-        config, job: where and what.
-        modality, tokenizer: how its data become tokens.
-        data: labelled tokens by split: ``train``, ``validation``, ``test``.
-        anchors, heldout: anchor tokens.
+        rows: (N,) int64, of the samples in the training data.
+        pairs: the tokens of the same samples in both modalities.
+    """
+
+    rows: Tensor
+    pairs: tuple[Tokens, Tokens] | None = None
+
+
+@dataclass(frozen=True)
+class SingleSite:
+    """A :class:`~fedgram.sites.base.Site` of one modality, with a second one beside it at a bridge site.
+
+    Attributes:
+        channels: its modalities, one or two. Anchors, Gram matrix, head and weight are those of the first; only
+            the contrastive loss knows of the second.
         task: what the head does.
-        method: what is shared with the other sites.
-        model: adapter, shared transformer and head.
-        spec: of the shared transformer.
-        optimizer: over everything that trains; kept across rounds.
-        initial: the local state before any training.
-        bridge: its second modality, if it has one. Only the contrastive loss knows of it: anchors, Gram matrix,
-            head and weight are those of the first modality, as at any other site.
+        pairs: samples of the first channel in the second, by split; empty without one.
     """
 
     name: str
     config: SiteConfig
     job: JobConfig
-    modality: Modality
-    tokenizer: Tokenizer
+    channels: tuple[Channel, ...]
     data: Mapping[str, LabelledTokens]
+    pairs: Mapping[str, PairedTokens]
     anchors: AnchorTokens
     heldout: AnchorTokens | None
     task: Task
@@ -68,178 +74,207 @@ class Site:
     spec: ModelSpec
     optimizer: torch.optim.Optimizer
     initial: Mapping[str, Tensor]
-    bridge: Bridge | None = None
 
-    def tokens_of(self, contents: Sequence[Any], *, bridge: bool = False) -> Tokens:
-        """Frozen tokens of raw contents, from the site's cache where they are there.
-
-        Args:
-            bridge: they are of the second modality.
-
-        Raises:
-            ConfigError: the site has none.
-        """
-        second = self.require_bridge() if bridge else None
-        modality, tokenizer = (second.modality, second.tokenizer) if second else (self.modality, self.tokenizer)
-        return tokens_of(modality, tokenizer, contents, self.config)
-
-    def require_bridge(self) -> Bridge:
-        """The second modality.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if self.bridge is None:
-            raise ConfigError("no second modality", where=self.name, expected="a [bridge] in its site file")
-        return self.bridge
+    @property
+    def modality(self) -> Modality:
+        """The modality of the first channel."""
+        return self.channels[0].modality
 
     @property
     def device(self) -> torch.device:
+        """The device of everything but the frozen base, which may be spread over several."""
         return next(self.model.head.parameters()).device
 
+    def channel(self, number: int) -> Channel:
+        """One of the site's channels.
 
-def derive_generator(*parts: object) -> torch.Generator:
-    """A CPU generator that depends on nothing but the given parts, in any process."""
-    digest = sha256("|".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        Raises:
+            ConfigError: the site has fewer.
+        """
+        if not 0 <= number < len(self.channels):
+            raise ConfigError("no second modality", where=self.name, expected="a [bridge] in its site file")
+        return self.channels[number]
+
+    def samples(self, split: str) -> list[Sample]:
+        """The samples of one split, read again; those of concepts that the site did not train on included."""
+        return split_samples(self.name, read_samples(resolve(self.config), self.modality), ())[split]
+
+    def batches(self, round: int, steps: int) -> Iterator[Batch]:
+        """Rows of shuffled batches; at a bridge site with at least two pairs, and none twice in a batch."""
+        size, seed = self.job.training.batch_size, self.job.seed
+        rows = shuffled(len(self.data["train"]), size, derive_generator(seed, self.name, "batches", round))
+        if not self.pairs:
+            for _ in range(steps):
+                yield Batch(next(rows))
+            return
+        tokens, pairs = self.data["train"].tokens, self.pairs["train"]
+        generator = derive_generator(seed, self.name, "pairs", round)
+        chosen = shuffled(len(pairs), max(size, 2), generator, distinct=True)
+        for _ in range(steps):
+            here, some = next(rows), next(chosen)
+            first, second = tokens[pairs.rows[some]].to(self.device), pairs.tokens[some].to(self.device)
+            yield Batch(here, (first, second))
+
+    def task_loss(self, batch: Batch) -> TaskLoss:
+        """The loss of the head on a batch, with the representations of its samples."""
+        tokens = self.data["train"].tokens[batch.rows].to(self.device)
+        hidden = self.model.hidden(tokens)
+        output = self.model.head(hidden, tokens.mask)
+        loss = self.task.loss(output, self.data["train"].targets[batch.rows].to(self.device))
+        return TaskLoss(loss, masked_mean(hidden, tokens.mask), batch.rows)
+
+    def pair_loss(self, batch: Batch) -> Tensor | None:
+        """Symmetric InfoNCE over a batch of pairs; it trains B, m and both adapters, as the task loss does."""
+        if batch.pairs is None or self.config.bridge is None:
+            return None
+        first, second = batch.pairs
+        z = self.model.represent(first), self.model.represent(second, channel=1)
+        return info_nce(*z, self.config.bridge.temperature)
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The task's metrics on one split, and R@1 between the two modalities of at least two pairs."""
+        data = self.data[split]
+        if len(data) == 0:
+            return {}
+        found = self.task.metrics(self.outputs(data.tokens), data.targets)
+        if self.pairs and len(self.pairs[split]) > 1:  # a single pair finds itself, which says nothing
+            pairs = self.pairs[split]
+            first = self.model.embed(data.tokens[pairs.rows])
+            found |= {"pair_recall": pair_recall(first, self.model.embed(pairs.tokens, channel=1))}
+        return found
+
+    @torch.no_grad()
+    def outputs(self, tokens: Tokens) -> Tensor:
+        """The head's output for many samples, in batches, on the CPU."""
+        rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
+        return torch.cat([self.model(tokens[part].to(self.device)).cpu() for part in rows])
+
+    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+        """Write the model as it is now, with the task and the identities of the tokenizers."""
+        write_kept(self, folder, {"tokenizers": self.token_prints(), "task": to_facts(self.task)})
+        card.write_site_card(
+            folder / "adapter",
+            job=self.job,
+            backbone=self.spec.backbone,
+            modality=" with pairs in ".join(channel.modality.name for channel in self.channels),
+            task=self.config.task,
+            counts={split: len(data) for split, data in self.data.items()},
+            classes=getattr(self.task, "classes", ()),
+            metrics=metrics,
+        )
+
+    def token_prints(self) -> list[str]:
+        """The sha256 of each tokenizer's identity: equal ones give equal tokens."""
+        return [sha256(channel.tokenizer.identity.encode()).hexdigest() for channel in self.channels]
 
 
-def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
-    """Read, tokenise and build: every error that can be known before training is raised here.
+def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
+    """Read, tokenise and build; every error that can be known before training is raised here.
 
     Raises:
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
-    require_allowed(name, config, job)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    method = method_of(job)
-    modality = modalities.load(config.modality)
-    cache = Path(config.cache).expanduser()
-    parts = split_samples(name, read_samples(config, modality), config.concepts)
+    here, modality = resolve(config), modalities.load(config.modality)
+    parts = split_samples(name, read_samples(here, modality), config.concepts)
     task = make_task(config, parts["train"])
-    trained = concepts_of(parts["train"])
-    require_common_concept(name, trained, load_anchors(locate(config.anchors, cache)), modality.name)
-    tokenizer = make_tokenizer(config.tokenizer, modality, parts["train"], config)
-    anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
-    heldout = None
+    chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
+    require_common_concept(name, concepts_of(parts["train"]), chosen, modality.name)
+    first = open_channel(modality, config.tokenizer, config.window, parts["train"], config)
+    anchors, heldout = anchor_tokens(chosen, first, config), None
     if job.heldout is not None:
-        folder = require_heldout(name, config)
-        heldout = _anchor_tokens(name, config, folder, job.heldout, modality, tokenizer)
-    data = {split: _labelled(modality, tokenizer, part, task, config) for split, part in parts.items()}
-    bridge = open_bridge(name, config, parts)
-    paired = bridge.pairs["train"].tokens if bridge else None
-    model, spec = _build_model(name, config, job, data["train"].tokens, task, method, paired)
-    optimizer = make_optimizer(model, job)
+        unseen = find_anchors(name, require_heldout(name, here), job.heldout, modality.name)
+        heldout = anchor_tokens(unseen, first, config)
+    data = {split: _labelled(first, part, task) for split, part in parts.items()}
+    second, pairs = _open_pairs(name, here, parts) if here.bridge is not None else (None, {})
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
-    initial = snapshot(model, optimizer)
-    rest = (task, method, model, spec, optimizer, initial, bridge)
-    return Site(name, config, job, modality, tokenizer, data, anchors, heldout, *rest)
-
-
-def reopen(name: str, config: SiteConfig, job: JobConfig, task: Task) -> Site:
-    """A site for use after its training: as :func:`open_site`, without data to train on.
-
-    The site's data are read only where its tokenizer depends on them.
-
-    Raises:
-        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
-    """
-    modality = modalities.load(config.modality)
-    train = OnDemand(lambda: split_samples(name, read_samples(config, modality), config.concepts)["train"])
-    tokenizer = make_tokenizer(config.tokenizer, modality, train, config)
-    anchors = _anchor_tokens(name, config, config.anchors, job.anchors, modality, tokenizer)
-    method, bridge = method_of(job), reopen_bridge(name, config, modality)
-    paired = Tokens(torch.zeros(2, 1, bridge.tokenizer.width), torch.ones(2, 1).bool()) if bridge else None
-    model, spec = _build_model(name, config, job, anchors.tokens, task, method, paired)
+    standard = [data["train"].tokens, *([pairs["train"].tokens] if pairs else [])]
+    method = method_of(job)
+    model, spec = build_model(name, config, job, task, method, standard)
     optimizer = make_optimizer(model, job)
-    rest = (task, method, model, spec, optimizer, {}, bridge)
-    return Site(name, config, job, modality, tokenizer, {}, anchors, None, *rest)
-
-
-def _labelled(
-    modality: Modality, tokenizer: Tokenizer, samples: Sequence[Sample], task: Task, config: SiteConfig
-) -> LabelledTokens:
-    tokens = tokens_of(modality, tokenizer, [s.content for s in samples], config)
-    return LabelledTokens(
-        tokens=tokens, targets=task.targets(samples, tokenizer), concepts=tuple(s.concept for s in samples)
+    return SingleSite(
+        name=name,
+        config=config,
+        job=job,
+        channels=(first,) if second is None else (first, second),
+        data=data,
+        pairs=pairs,
+        anchors=anchors,
+        heldout=heldout,
+        task=task,
+        method=method,
+        model=model,
+        spec=spec,
+        optimizer=optimizer,
+        initial=snapshot(model, optimizer),
     )
 
 
-def find_anchors(name: str, config: SiteConfig, folder: str, pin: AnchorPin | None, modality: str) -> AnchorSet:
-    """An anchor set of a site, verified against its manifest and, when a job names one, against its pin.
+def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> SingleSite:
+    """Open a site for use after its training: as :func:`open_single`, without data to train on.
+
+    The site's data are read only where a tokenizer depends on them.
 
     Raises:
-        AnchorError: it is damaged, another one than the job's, or has too few slots of this modality.
+        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
-    anchors = load_anchors(locate(folder, Path(config.cache).expanduser()))
-    if pin is not None:
-        anchors.require(pin.sha256)
-    if len(anchors.covered(modality)) < 4:
-        raise AnchorError(
-            f"{len(anchors.covered(modality))} slots for modality {modality!r}",
-            where=f"{name}: {folder}",
-            expected="at least 4",
-            remedy="add anchors of this modality to the set",
+    here, modality = resolve(config), modalities.load(config.modality)
+
+    def parts() -> dict[str, list[Sample]]:
+        return split_samples(name, read_samples(here, modality), config.concepts)
+
+    def paired() -> list[Sample]:
+        return [pair.sample for pair in read_pairs(name, here, parts())["train"]]
+
+    trained = OnDemand(lambda: parts()["train"])
+    channels = [open_channel(modality, config.tokenizer, config.window, trained, config)]
+    anchors = anchor_tokens(find_anchors(name, here.anchors, job.anchors, modality.name), channels[0], config)
+    standard = [anchors.tokens]  # of the right width: the constants come from the result
+    if (bridge := here.bridge) is not None:
+        second = modalities.load(bridge.modality)
+        channels.append(open_channel(second, bridge.tokenizer, bridge.window, OnDemand(paired), config))
+        standard.append(Tokens(torch.zeros(2, 1, channels[1].tokenizer.width), torch.ones(2, 1).bool()))
+    method = method_of(job)
+    model, spec = build_model(name, config, job, task, method, standard)
+    return SingleSite(
+        name=name,
+        config=config,
+        job=job,
+        channels=tuple(channels),
+        data={},
+        pairs={},
+        anchors=anchors,
+        heldout=None,
+        task=task,
+        method=method,
+        model=model,
+        spec=spec,
+        optimizer=make_optimizer(model, job),
+        initial={},
+    )
+
+
+def _labelled(channel: Channel, samples: Sequence[Sample], task: Task) -> LabelledTokens:
+    tokens = channel.tokens_of([s.content for s in samples])
+    targets, concepts = task.targets(samples, channel.tokenizer), tuple(s.concept for s in samples)
+    return LabelledTokens(tokens=tokens, targets=targets, concepts=concepts)
+
+
+def _open_pairs(
+    name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]
+) -> tuple[Channel, dict[str, PairedTokens]]:
+    """The second channel of a bridge site, and the tokens of its pairs by split."""
+    bridge, found = config.bridge, read_pairs(name, config, parts)
+    if bridge is None:
+        raise ConfigError("no [bridge] table", where=name)
+    fit_on = [pair.sample for pair in found["train"]]
+    channel = open_channel(modalities.load(bridge.modality), bridge.tokenizer, bridge.window, fit_on, config)
+    pairs = {
+        part: PairedTokens(
+            rows=torch.tensor([pair.row for pair in some], dtype=torch.long),
+            tokens=channel.tokens_of([pair.sample.content for pair in some]),
         )
-    return anchors
-
-
-def require_heldout(name: str, config: SiteConfig) -> str:
-    """The folder of the held-out anchors, for a job that has some.
-
-    Raises:
-        ConfigError: the site file names none.
-    """
-    if config.heldout is None:
-        raise ConfigError("no held-out anchors", where=f"{name}: heldout", remedy="name their folder")
-    return config.heldout
-
-
-def _anchor_tokens(
-    name: str, config: SiteConfig, folder: str, pin: AnchorPin, modality: Modality, tokenizer: Tokenizer
-) -> AnchorTokens:
-    anchors = find_anchors(name, config, folder, pin, modality.name)
-    tokens = tokens_of(modality, tokenizer, anchors.contents(modality), config)
-    there = tokens.to(choose_device(config.device))  # once: every step needs all of them
-    return AnchorTokens(slots=anchors.covered(modality.name), tokens=there, sha256=anchors.manifest_sha256)
-
-
-def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
-    """Raises AnchorError unless the site trains on at least one concept that its modality's anchors have.
-
-    A site whose data name no concepts trains all the same; nothing across modalities can be asked by its labels.
-    """
-    if trained and not set(trained) & set(anchors.concepts(modality)):
-        raise AnchorError(
-            f"none of the site's concepts {list(trained)} is among the anchors'",
-            where=name,
-            expected=", ".join(anchors.concepts(modality)),
-            remedy="label the data with the anchors' concepts, or choose another anchor set",
-        )
-
-
-def _build_model(
-    name: str,
-    config: SiteConfig,
-    job: JobConfig,
-    tokens: Tokens,
-    task: Task,
-    method: Method,
-    paired: Tokens | None,
-) -> tuple[SiteModel, ModelSpec]:
-    device = choose_device(config.device)
-    place = SPLIT if config.device == SPLIT else str(device)
-    backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
-    base = base_fingerprint(backbone, job.backbone, config.backbones)
-    generator = derive_generator(job.seed, name, "local")
-    adapter = TokenAdapter(tokens, width(backbone), embedding_scale(backbone), generator)
-    head = task.head(hidden_width(backbone), tokens.values.shape[1], generator)
-    transformer = lora.attach_update(backbone, job, train_a=method.trains_a)
-    if config.gradient_checkpointing:
-        recompute_layers(transformer)
-    bridge = None
-    if paired is not None:
-        bridge = TokenAdapter(paired, width(backbone), embedding_scale(backbone), generator).to(device)
-    model = SiteModel(adapter.to(device), transformer, head.to(device), bridge).eval()
-    return model, ModelSpec(shapes=lora.spec(transformer), backbone=base, width=hidden_width(backbone))
+        for part, some in found.items()
+    }
+    log.info("%s: %s pairs", name, {part: len(some) for part, some in pairs.items()})
+    return channel, pairs

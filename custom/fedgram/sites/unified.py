@@ -1,92 +1,78 @@
-"""A site with a unified model, opened: it takes part in a federation as any other site does."""
+"""A site with a unified model, which answers questions about pictures and makes pictures from words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from fedgram.config.job import JobConfig
+from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.config.site import UNIFIED, SiteConfig
-from fedgram.data.prompts import Prompt
-from fedgram.methods import Method
-from fedgram.model import lora
+from fedgram.data.prompts import Prompt, read_prompts
+from fedgram.demo.names import resolve
+from fedgram.errors import ConfigError
+from fedgram.methods import Method, method_of
+from fedgram.methods.base import TaskLoss
+from fedgram.modalities.image import MODALITY as IMAGE
+from fedgram.model import card, lora
 from fedgram.model.backbone import fingerprint
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import hidden_width
-from fedgram.model.unified.base import UnifiedModel
 from fedgram.model.unified.loading import load_unified
-from fedgram.records import AnchorTokens, ModelSpec, Tokens
-from fedgram.scoring.geneval.rules import Detector
-from fedgram.sites.tokens import choose_device
-from fedgram.sites.unified_data import UnifiedData
+from fedgram.model.unified.site_model import EVALUATION_BATCH, UnifiedSiteModel
+from fedgram.records import AnchorTokens, ModelSpec
+from fedgram.scoring.geneval.exact import ExactDetector
+from fedgram.scoring.geneval.open_vocabulary import OpenVocabularyDetector
+from fedgram.scoring.geneval.rules import Detector, score
+from fedgram.scoring.vqa_score import soft_accuracy
+from fedgram.sites.anchored import find_anchors, require_heldout
+from fedgram.sites.base import derive_generator, shuffled
+from fedgram.sites.device import choose_device
+from fedgram.sites.kept import write_kept
+from fedgram.sites.state import make_optimizer, snapshot
+from fedgram.sites.unified_data import UnifiedData, as_tokens, in_batches, look, read_items, split_items
 
-_BATCH = 32
+log = logging.getLogger("fedgram.site")
+
+_VALIDATED = 64  # questions and captions that are looked at after every round, at most
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a unified site calls its modality; its anchors are those of images."""
+    """The name that a unified site gives its modality; its anchors are those of images."""
 
     name: str
 
 
-class UnifiedSiteModel:
-    """A unified model whose tower trains, as rounds, sessions and methods see a site's model.
-
-    It has no adapter and no head of its own: nothing but the shared update trains, so ``local`` is empty.
+@dataclass(frozen=True)
+class UnifiedBatch:
+    """The samples of one step of a unified site.
 
     Attributes:
-        unified: the model.
-        transformer: its tower, wrapped by PEFT in place.
+        asked, told: rows of questions and of captions, (N,) int64 each.
+        draws: of dropped prompts, noise and times; the same generator over a round.
     """
 
-    bridge: ClassVar[None] = None
-
-    def __init__(self, unified: UnifiedModel, transformer: torch.nn.Module):
-        self.unified, self.transformer = unified, transformer
-
-    def represent(self, tokens: Tokens, *, adapter_learns: bool = True) -> Tensor:
-        """z of pictures as they are seen, (N, d), float32; there is no adapter that could learn."""
-        return self.unified.represent(tokens.values)
-
-    @torch.no_grad()
-    def embed(self, tokens: Tokens) -> Tensor:
-        """z of many pictures, in batches, without gradient: (N, d), float32, on the CPU."""
-        return torch.cat([self.unified.represent(part).cpu() for part in tokens.values.split(_BATCH)])
-
-    def local(self) -> dict[str, torch.nn.Module]:
-        """Nothing."""
-        return {}
-
-    def local_state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Undo :meth:`local_state`."""
+    asked: Tensor
+    told: Tensor
+    draws: torch.Generator
 
 
 @dataclass(frozen=True)
 class UnifiedSite:
-    """Everything a unified site needs to take part; what it shares with :class:`~fedgram.sites.single.Site` has
-    the same name there.
+    """A :class:`~fedgram.sites.base.Site` with a unified model.
 
     Attributes:
-        name: of the site.
-        config, job: where and what.
         data: questions and captions by split.
         prompts: of GenEval, for the evaluation; empty where the site file names none.
-        detector: that looks at the pictures made from them.
+        detector: looks at the pictures made from them.
         anchors, heldout: public pictures as the model sees them.
-        method: what is shared with the other sites.
-        model: the unified model and its tower.
-        spec: of the tower.
-        optimizer: over the update; kept across rounds.
-        initial: the local state before any training.
     """
 
     name: str
@@ -105,15 +91,162 @@ class UnifiedSite:
 
     @property
     def modality(self) -> Kind:
+        """The kind of site; its name stands where that of a modality does."""
         return Kind(UNIFIED)
 
     @property
     def device(self) -> torch.device:
+        """The device of the model."""
         return next(self.model.unified.head.parameters()).device
 
+    def batches(self, round: int, steps: int) -> Iterator[UnifiedBatch]:
+        """Rows of shuffled questions and captions, a batch of each at once."""
+        items, size = self.data["train"].items, self.job.training.batch_size
 
-def build_model(config: SiteConfig, job: JobConfig, method: Method) -> tuple[UnifiedSiteModel, ModelSpec]:
-    """The job's unified model with adapters on its tower, where the site computes.
+        def generator(what: str) -> torch.Generator:
+            return derive_generator(self.job.seed, self.name, what, round)
+
+        asked = shuffled(len(items.questions), size, generator("questions"))
+        told = shuffled(len(items.captions), size, generator("captions"))
+        draws = generator("draws")
+        for _ in range(steps):
+            yield UnifiedBatch(next(asked), next(told), draws)
+
+    def task_loss(self, batch: UnifiedBatch) -> TaskLoss:
+        """The loss of understanding, and ``generation_weight`` times that of generation."""
+        terms = self.losses("train", batch)
+        weight = {
+            "understanding_loss": 1.0,
+            "generation_loss": self.config.require_unified().generation_weight,
+        }
+        return TaskLoss(torch.stack([weight[name] * term for name, term in terms.items()]).sum())
+
+    def pair_loss(self, batch: UnifiedBatch) -> Tensor | None:
+        """A unified site has no pairs of modalities beside its one model."""
+        return None
+
+    def losses(self, split: str, batch: UnifiedBatch) -> dict[str, Tensor]:
+        """The mean loss of each task over a batch of it, where there is a batch."""
+        found, model, data = {}, self.model.unified, self.data[split]
+        if len(batch.asked):
+            questions = [data.items.questions[i] for i in batch.asked.tolist()]
+            seen = data.take(batch.asked).values.to(self.device)
+            texts, answers = [q.text for q in questions], [q.answer for q in questions]
+            found["understanding_loss"] = model.understanding_loss(seen, texts, answers)
+        if len(batch.told):
+            texts = [data.items.captions[i].text for i in batch.told.tolist()]
+            targets = data.targets[batch.told].to(self.device)
+            found["generation_loss"] = model.generation_loss(texts, targets, batch.draws)
+        return found
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Losses and soft accuracy on a split; on ``test`` also GenEval, where the site has prompts.
+
+        After every round at most 64 questions and 64 captions are looked at.
+        """
+        items, limit = self.data[split].items, None if split == "test" else _VALIDATED
+        draws = derive_generator(self.job.seed, self.name, "evaluation")
+        asked = torch.arange(len(items.questions))[:limit]
+        told = torch.arange(len(items.captions))[:limit]
+        sums: dict[str, float] = defaultdict(float)
+        for part in asked.split(EVALUATION_BATCH) if len(asked) else ():
+            terms = self.losses(split, UnifiedBatch(part, told[:0], draws))
+            sums["understanding_loss"] += terms["understanding_loss"].item() * len(part)
+            sums["vqa_accuracy"] += len(part) * self._soft_accuracy(split, part)
+        for part in told.split(EVALUATION_BATCH) if len(told) else ():
+            terms = self.losses(split, UnifiedBatch(asked[:0], part, draws))
+            sums["generation_loss"] += terms["generation_loss"].item() * len(part)
+        found = {k: v / len(told if k == "generation_loss" else asked) for k, v in sums.items()}
+        return found | (self._geneval() if split == "test" and self.prompts else {})
+
+    def _soft_accuracy(self, split: str, asked: Tensor) -> float:
+        data = self.data[split]
+        questions = [data.items.questions[i] for i in asked.tolist()]
+        seen = data.take(asked).values.to(self.device)
+        given = self.model.unified.understand(seen, [q.text for q in questions])
+        return fmean(soft_accuracy(answer, q.answers) for answer, q in zip(given, questions, strict=True))
+
+    def _geneval(self) -> dict[str, float]:
+        """GenEval's scores; the draws are the same at every site, so that only the model differs."""
+        draws, images = derive_generator(self.job.seed, "geneval"), []
+        for i in range(0, len(self.prompts), EVALUATION_BATCH):
+            images += self.model.unified.generate([p.text for p in self.prompts[i : i + EVALUATION_BATCH]], draws)
+        found = score(self.prompts, images, self.detector)
+        return {"geneval" if skill == "overall" else f"geneval_{skill}": share for skill, share in found.items()}
+
+    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+        """Write the model as it is now; the site has nothing of its own but the update."""
+        write_kept(self, folder, {})
+        card.write_site_card(
+            folder / "adapter",
+            job=self.job,
+            backbone=self.spec.backbone,
+            modality=self.modality.name,
+            task="answering questions about pictures, and making pictures",
+            counts={split: len(data) for split, data in self.data.items()},
+            classes=(),
+            metrics=metrics,
+        )
+
+
+def open_unified(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
+    """Read, look and build; every error that can be known before training is raised here.
+
+    Raises:
+        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
+    """
+    method = method_of(job)
+    if method.needs_labels:
+        raise ConfigError(f"method {job.method.name!r}", where=name, expected="one that needs no labelled samples")
+    here = resolve(config)
+    parts, prompts = split_items(read_items(here)), here.require_unified().prompts
+    wanted = read_prompts(Path(prompts)) if prompts is not None else []
+    detector = make_detector(config)
+    model, spec = build_unified(config, job, method)
+
+    def seen(folder: str, pin: AnchorPin) -> AnchorTokens:
+        anchors = find_anchors(name, folder, pin, IMAGE.name)
+        pictures = in_batches(model.unified.see, anchors.contents(IMAGE))
+        slots = anchors.covered(IMAGE.name)
+        return AnchorTokens(slots=slots, tokens=as_tokens(pictures), sha256=anchors.manifest_sha256)
+
+    anchors = seen(here.anchors, job.anchors)
+    heldout = None if job.heldout is None else seen(require_heldout(name, here), job.heldout)
+    data = {part: look(items, model.unified) for part, items in parts.items()}
+    log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
+    optimizer = make_optimizer(model, job)
+    return UnifiedSite(
+        name=name,
+        config=config,
+        job=job,
+        data=data,
+        prompts=wanted,
+        detector=detector,
+        anchors=anchors,
+        heldout=heldout,
+        method=method,
+        model=model,
+        spec=spec,
+        optimizer=optimizer,
+        initial=snapshot(model, optimizer),
+    )
+
+
+def make_detector(config: SiteConfig) -> Detector:
+    """Make the detector that looks at a site's pictures: of rendered scenes, or of photographs.
+
+    Raises:
+        BackboneError: an open-vocabulary detector that cannot be loaded.
+    """
+    settings = config.require_unified()
+    if settings.detector is None:
+        return ExactDetector()
+    return OpenVocabularyDetector(settings.detector, settings.colours, device=str(choose_device(config.device)))
+
+
+def build_unified(config: SiteConfig, job: JobConfig, method: Method) -> tuple[UnifiedSiteModel, ModelSpec]:
+    """Put adapters on the tower of the job's unified model, where the site computes.
 
     Raises:
         BackboneError, ConfigError: it cannot be loaded, or the device is not there.
@@ -123,6 +256,5 @@ def build_model(config: SiteConfig, job: JobConfig, method: Method) -> tuple[Uni
     transformer = lora.attach_update(unified.tower, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
-    return UnifiedSiteModel(unified, transformer), ModelSpec(
-        shapes=lora.spec(transformer), backbone=base, width=width
-    )
+    model = UnifiedSiteModel(unified, transformer)
+    return model, ModelSpec(shapes=lora.spec(transformer), backbone=base, width=width)

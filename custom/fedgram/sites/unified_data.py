@@ -1,4 +1,4 @@
-"""What a unified site learns from, split by picture, and what the frozen parts of its model make of it."""
+"""The questions and captions of a unified site, split by picture, and their pictures as its model sees them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from fedgram.data.captions import read_captions
 from fedgram.data.items import Caption, Question
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.vqa import read_vqa
-from fedgram.demo.fedumm import locate
 from fedgram.errors import DataError
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Sample, Tokens
@@ -28,7 +27,7 @@ _BATCH = 32  # pictures at a time through the frozen parts
 
 @dataclass(frozen=True)
 class Items:
-    """Of one split, or of a whole site."""
+    """The questions and captions of a split or a site."""
 
     questions: tuple[Question, ...]
     captions: tuple[Caption, ...]
@@ -69,14 +68,13 @@ def read_items(config: SiteConfig) -> Items:
         DataError: by file and entry.
     """
     settings = config.require_unified()
-    cache = Path(config.cache).expanduser()
-    questions = read_vqa(locate(settings.questions, cache)) if settings.questions is not None else []
-    captions = read_captions(locate(settings.captions, cache)) if settings.captions is not None else []
+    questions = read_vqa(Path(settings.questions)) if settings.questions is not None else []
+    captions = read_captions(Path(settings.captions)) if settings.captions is not None else []
     return Items(tuple(questions), tuple(captions))
 
 
 def split_items(items: Items) -> dict[str, Items]:
-    """``train``, ``validation`` and ``test``: all that is about one picture is in one of them.
+    """Split items by picture: all that is about one picture is in ``train``, ``validation`` or ``test``.
 
     Raises:
         DataError: the data put one picture into two splits, or train on none.
@@ -125,7 +123,7 @@ def look(items: Items, model: UnifiedModel) -> UnifiedData:
 
 
 def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture]) -> Tensor:
-    """What a frozen part makes of pictures, opened a batch at a time, on the CPU; an empty tensor of none."""
+    """The output of a frozen part for pictures, opened a batch at a time, on the CPU; empty for none."""
     parts = [
         what([open_image(picture) for picture in pictures[i : i + _BATCH]]).cpu()
         for i in range(0, len(pictures), _BATCH)
@@ -134,7 +132,7 @@ def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Pic
 
 
 def as_tokens(seen: Tensor) -> Tokens:
-    """Pictures as the rest of fedgram has them: every token is there."""
+    """Pictures in the form that the rest of fedgram has them: every token is there."""
     return Tokens(seen, torch.ones(seen.shape[:2], dtype=torch.bool))
 
 

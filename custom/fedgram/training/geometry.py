@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import target_gram
 from fedgram.core.cka import cka
 from fedgram.core.concepts import concept_logits
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.model import lora
-from fedgram.records import AnchorTokens, LabelledTokens
+from fedgram.sites.base import Site
 
 _TEMPERATURE = 0.1  # of the concept loss: cosines of ±1 become logits of ±10
 
 
-class Anchored(Protocol):
-    """What these losses see of a site, of one modality or unified."""
-
-    @property
-    def job(self) -> JobConfig: ...
-    @property
-    def model(self) -> Any: ...
-    @property
-    def anchors(self) -> AnchorTokens: ...
-    @property
-    def device(self) -> torch.device: ...
-
-
-class Labelled(Anchored, Protocol):
-    """The same of a site whose samples may name concepts."""
-
-    @property
-    def data(self) -> Mapping[str, LabelledTokens]: ...
-
-
-def represent_anchors(site: Anchored) -> Tensor:
-    """z of the anchors that the site covers, (b, d), as the geometry may change it.
+def represent_anchors(site: Site) -> Tensor:
+    """Represent the anchors that the site covers, as the geometry may change it: z, (b, d).
 
     No gradient reaches m: the paper applies R_geo "exclusively to the directional component D". Nor does any
     reach the local adapter W_m, unless the job lets the geometry loss train the whole pipeline.
@@ -52,13 +28,13 @@ def represent_anchors(site: Anchored) -> Tensor:
         return site.model.represent(site.anchors.tokens.to(site.device), adapter_learns=adapter_learns)
 
 
-def anchor_alignment(site: Anchored, anchors: Tensor, consensus: Tensor) -> Tensor:
+def anchor_alignment(site: Site, anchors: Tensor, consensus: Tensor) -> Tensor:
     """CKA(G, Ḡ) of eq. (3) on the slots that the site covers."""
     gram = cosine_gram(anchors)
     return cka(gram, target_gram(consensus, gram, site.anchors.slots), site.job.training.cka)
 
 
-def concept_loss(site: Labelled, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:
+def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:
     """Cross-entropy of naming a sample's concept by where it lies among the anchors: :func:`concept_logits`.
 
     What the coordinates of a concept are is the consensus; a site that trains alone takes its own geometry.
@@ -75,12 +51,12 @@ def concept_loss(site: Labelled, z: Tensor, rows: Tensor, anchors: Tensor, conse
     return cross_entropy(logits, targets)
 
 
-def anchor_concepts(site: Anchored) -> Tensor:
+def anchor_concepts(site: Site) -> Tensor:
     """Index of the concept of each anchor that the site covers, in the alphabetical order of concepts, (b,)."""
     concepts, index = site.job.anchors.concepts, _concept_index(site)
     return torch.tensor([index[concepts[slot]] for slot in site.anchors.slots], device=site.device)
 
 
-def _concept_index(site: Anchored) -> dict[str, int]:
+def _concept_index(site: Site) -> dict[str, int]:
     present = {site.job.anchors.concepts[slot] for slot in site.anchors.slots}
     return {concept: i for i, concept in enumerate(sorted(present))}

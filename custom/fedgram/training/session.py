@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedgram.errors import CheckpointError
+from fedgram.files import write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
-from fedgram.sites import saved as result
-from fedgram.sites.base import Participant
-from fedgram.sites.state import forget_other_runs, load_before, restore, save_round, snapshot
-from fedgram.training import local
+from fedgram.sites.base import Site
+from fedgram.sites.state import restore, snapshot
+from fedgram.training import rounds
+
+_KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has already done
 
 
 class SiteSession:
@@ -23,37 +32,37 @@ class SiteSession:
         folder: the site's own state and results.
     """
 
-    def __init__(self, site: Participant, folder: Path):
+    def __init__(self, site: Site, folder: Path):
         self.site, self._folder = site, folder
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
 
     def introduce(self) -> SiteIntroduction:
-        """Round 0."""
-        return local.introduce(self.site)
+        """Answer round 0."""
+        return rounds.introduce(self.site)
 
     def train(self, run: str, state: GlobalState) -> SiteUpdate:
-        """One local round; the state it leaves is on disk before the reply is."""
+        """Train one local round; the state it leaves is on disk before the reply is sent."""
         self._step_back_to(run, state.round)
-        update = local.local_round(self.site, state)
+        update = rounds.local_round(self.site, state)
         save_round(self._run_folder(run), update.round, snapshot(self.site.model, self.site.optimizer))
         self._position = (run, update.round)
         return update
 
     def alone(self) -> SiteEvaluation:
-        """Training alone, for the report; its model is kept under ``alone``, and the site is as new afterwards."""
+        """Train alone, for the report; the model is kept under ``alone``, and the site is as new afterwards."""
         self._position = None
-        local.train_alone(self.site)
-        evaluation = local.evaluation(self.site)
-        result.save(self.site, self._folder / "alone", evaluation.metrics)
-        local.reset(self.site)
+        rounds.train_alone(self.site)
+        evaluation = rounds.evaluation(self.site)
+        self.site.save(self._folder / "alone", evaluation.metrics)
+        rounds.reset(self.site)
         return evaluation
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
         """Evaluate the global model and write what the site keeps."""
         self._step_back_to(run, state.round)
-        local.adopt(self.site, state)
-        evaluation = local.evaluation(self.site)
-        result.save(self.site, self._folder / "result", evaluation.metrics)
+        rounds.adopt(self.site, state)
+        evaluation = rounds.evaluation(self.site)
+        self.site.save(self._folder / "result", evaluation.metrics)
         return evaluation
 
     def _step_back_to(self, run: str, round: int) -> None:
@@ -67,3 +76,34 @@ class SiteSession:
 
     def _run_folder(self, run: str) -> Path:
         return self._folder / f"run-{run}"
+
+
+def save_round(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
+    """Keep the state after a round; the last two stay."""
+    write_tensors(folder / f"round-{round:05d}.safetensors", tensors)
+    for old in sorted(folder.glob("round-*.safetensors"))[:-_KEPT_ROUNDS]:
+        old.unlink()
+
+
+def load_before(folder: Path, round: int) -> dict[str, Tensor] | None:
+    """The latest state of a round before ``round``, or None when the site has not trained before it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    earlier = [p for p in sorted(folder.glob("round-*.safetensors")) if int(p.stem.removeprefix("round-")) < round]
+    if not earlier:
+        return None
+    try:
+        return load_file(earlier[-1])
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"damaged ({error})", where=earlier[-1], remedy="delete it: the site goes on from the state before it"
+        ) from error
+
+
+def forget_other_runs(folder: Path, run: str) -> None:
+    """Remove the round states of earlier runs in a site's state folder."""
+    for other in folder.glob("run-*"):
+        if other.name != f"run-{run}":
+            shutil.rmtree(other, ignore_errors=True)

@@ -22,7 +22,7 @@ class Federation:
 
     Attributes:
         name: of the benchmark, with what was broken on purpose.
-        sites: by name, ready for :func:`fedgram.sites.single.open_site`. A site's name begins with the name of
+        sites: by name, ready for :func:`fedgram.sites.opening.open_site`. A site's name begins with the name of
             its modality in the anchor manifests.
         anchors: the set that trains; its folder is in every site's file.
         heldout: a disjoint set for evaluation only.

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.anchors.writing import NewFile, NewSlot, slots_of, write_anchors
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.errors import AnchorError
 
 from research.evidence.federations import Federation

@@ -12,7 +12,7 @@ from fedgram.config.job import AnchorPin, BackboneConfig
 from fedgram.config.site import SiteConfig
 from fedgram.data import splits
 from fedgram.data.partition import Group, partition
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.records import Sample
 
 from research.evidence.federations import Federation

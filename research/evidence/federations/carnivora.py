@@ -12,7 +12,7 @@ import pandas as pd
 from fedgram.config.job import BackboneConfig
 from fedgram.data.sequences import read_records
 from fedgram.data.tables import read_table
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 
 from research.evidence.federations import EVEN, Federation
 from research.evidence.federations.assemble import assemble

@@ -10,9 +10,8 @@ import numpy as np
 from fedgram.config.job import JobConfig
 from fedgram.model.site_model import masked_mean
 from fedgram.records import Tokens
-from fedgram.results.crossmodal import samples_of
 from fedgram.sites.samples import concepts_of
-from fedgram.sites.single import open_site
+from fedgram.sites.single import open_single
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -55,15 +54,15 @@ class Probe:
 def probe(federation: Federation, name: str) -> Probe:
     """The probe of a site, which is opened twice, in the way of a run."""
     job = JobConfig(anchors=federation.anchors, heldout=federation.heldout, backbone=federation.backbone)
-    open_site(name, federation.sites[name], job)
+    open_single(name, federation.sites[name], job)
     start = time.perf_counter()
-    site = open_site(name, federation.sites[name], job)
+    site = open_single(name, federation.sites[name], job)
     seconds = time.perf_counter() - start
     data = {part: _pooled(labelled.tokens) for part, labelled in site.data.items()}
     labels = {part: labelled.targets.numpy() for part, labelled in site.data.items()}
     scale = StandardScaler().fit(data["train"])
     model = LogisticRegression(max_iter=2000, C=0.1).fit(scale.transform(data["train"]), labels["train"])
-    classes = [c for c in concepts_of(samples_of(site, "train")) if c in (site.config.concepts or (c,))]
+    classes = [c for c in concepts_of(site.samples("train")) if c in (site.config.concepts or (c,))]
     slots = [federation.anchors.concepts[i] for i in site.anchors.slots]
     known = [i for i, concept in enumerate(slots) if concept in classes]
     guesses = model.predict(scale.transform(_pooled(site.anchors.tokens)[known]))
@@ -74,7 +73,7 @@ def probe(federation: Federation, name: str) -> Probe:
         train=len(labels["train"]),
         validation=len(labels["validation"]),
         test=len(tests),
-        unseen=len(samples_of(site, "test")) - len(tests),
+        unseen=len(site.samples("test")) - len(tests),
         concepts=len(classes),
         tokens=site.data["train"].tokens.mask.shape[1],
         anchors=len(site.anchors.slots),

@@ -10,13 +10,14 @@ from fedgram import modalities
 from fedgram.checks.data import content, exports, labels, opening
 from fedgram.checks.finding import Finding, any_failed, from_error
 from fedgram.config.site import SiteConfig, read_site_config
+from fedgram.demo.names import resolve
 from fedgram.errors import FedgramError
 from fedgram.modalities.base import Modality
 from fedgram.model.tasks import make_task
 from fedgram.records import Sample
+from fedgram.sites.anchored import find_anchors
 from fedgram.sites.pairs import Pair, read_pairs
 from fedgram.sites.samples import read_samples, split_samples
-from fedgram.sites.single import find_anchors
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ def check(site_file: Path) -> Understood:
     """
     config = read_site_config(site_file)
     modality = modalities.load(config.modality)
-    parts = split_samples(site_file.stem, read_samples(config, modality), config.concepts)
-    pairs = read_pairs(site_file.stem, config, parts)
-    findings = [*_findings(site_file.stem, config, modality, parts), *_about_pairs(config, pairs)]
+    here = resolve(config)
+    parts = split_samples(site_file.stem, read_samples(here, modality), config.concepts)
+    pairs = read_pairs(site_file.stem, here, parts)
+    findings = [*_findings(site_file.stem, here, modality, parts), *_about_pairs(here, pairs)]
     return Understood(config, modality, parts, pairs, findings)
 
 
@@ -83,7 +85,7 @@ def _findings(
     anchors = []
     try:
         folders = [folder for folder in (config.anchors, config.heldout) if folder is not None]
-        anchors = [find_anchors(name, config, folder, None, modality.name) for folder in folders]
+        anchors = [find_anchors(name, folder, None, modality.name) for folder in folders]
         if not failures:
             make_task(config, parts["train"])
     except FedgramError as error:

@@ -21,6 +21,7 @@ from fedgram.config.site import read_site_config
 from fedgram.data.items import Question
 from fedgram.data.pixels import Picture
 from fedgram.data.splits import PARTS
+from fedgram.demo.names import resolve
 from fedgram.records import Sample
 from fedgram.scoring.vqa_score import soft_accuracy
 from fedgram.sites.unified_data import Items, read_items, split_items
@@ -55,7 +56,7 @@ def check(site_file: Path) -> UnderstoodItems:
         ConfigError: the site file is wrong, or that of a site of one modality.
         DataError: the data cannot be read or split: file and entry are named.
     """
-    parts = split_items(read_items(read_site_config(site_file)))
+    parts = split_items(read_items(resolve(read_site_config(site_file))))
     return UnderstoodItems(site_file, parts, tuple(_findings(parts)))
 
 

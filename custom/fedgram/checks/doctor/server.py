@@ -12,7 +12,7 @@ import psutil
 from fedgram.checks.doctor.kit import own_file, read_local
 from fedgram.checks.doctor.room import SPARE, room
 from fedgram.checks.doctor.visit import Finding, Visit
-from fedgram.config.site import read_server_config
+from fedgram.config.server import read_server_config
 
 REJOIN = "fedgram.flare.rejoin.Rejoin"
 _PARENT = "nvflare.private.fed.app.server.server_train"
@@ -22,7 +22,7 @@ def server_file(visit: Visit) -> Iterator[Finding]:
     """Check ``local/fedgram/server.toml``, the folder of the saved rounds, and that the job's method may run."""
     path = visit.kit.folder / "local" / "fedgram" / "server.toml"
     config = read_server_config(path)
-    states = Path(config.state).expanduser() if config.state else visit.kit.folder / "checkpoints"
+    states = Path(config.state) if config.state else visit.kit.folder / "checkpoints"
     yield from room("saved rounds", states, SPARE)
     if visit.job is not None:
         from fedgram.methods import method_of, require_allowed_at_server  # they load transformers

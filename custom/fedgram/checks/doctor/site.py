@@ -16,6 +16,7 @@ from fedgram.checks.doctor.visit import Finding, Skip, Visit, needed
 from fedgram.config.job import AnchorPin
 from fedgram.config.site import SPLIT, UNIFIED, SiteConfig, find_site_config
 from fedgram.data.splits import PARTS
+from fedgram.demo.names import resolve
 from fedgram.errors import ConfigError, DataError
 from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
@@ -25,9 +26,10 @@ from fedgram.model.site_model import hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
 from fedgram.records import ModelSpec, Sample
+from fedgram.sites.anchored import find_anchors, require_common_concept
+from fedgram.sites.device import choose_device
 from fedgram.sites.pairs import read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
-from fedgram.sites.single import choose_device, find_anchors, require_common_concept
 from fedgram.sites.unified_data import counts, read_items, split_items
 
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
@@ -40,7 +42,7 @@ def site_file(visit: Visit) -> Iterator[Finding]:
     modality = modalities.load("image" if config.unified else config.modality)  # its anchors are pictures
     for method in config.methods:
         find(method)
-    visit.config, visit.modality = config, modality
+    visit.config, visit.modality = resolve(config), modality
     name = UNIFIED if config.unified else modality.name
     expected = visit.job.modality if visit.job else name
     if expected != name:
@@ -97,9 +99,7 @@ def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
 def anchors(visit: Visit) -> Iterator[Finding]:
     """Check that the training anchor set is intact, the job's, readable, and shares a concept with the data."""
     config = needed(visit.config, "site file")
-    visit.anchors = found = _anchors(
-        visit, config, config.anchors, visit.job.settings.anchors if visit.job else None
-    )
+    visit.anchors = found = _anchors(visit, config.anchors, visit.job.settings.anchors if visit.job else None)
     yield _about(found, needed(visit.modality, "site file").name)
     if visit.samples is not None and config.unified is None:
         trained = concepts_of(visit.samples["train"])
@@ -113,13 +113,13 @@ def held_out_anchors(visit: Visit) -> Iterator[Finding]:
         if pin is not None:
             raise ConfigError("no held-out anchors", where="site file: heldout", remedy="name their folder")
         raise Skip("the site file names none, which is right for a job without them")
-    visit.heldout = found = _anchors(visit, config, config.heldout, pin)
+    visit.heldout = found = _anchors(visit, config.heldout, pin)
     yield _about(found, needed(visit.modality, "site file").name)
 
 
-def _anchors(visit: Visit, config: SiteConfig, folder: str, pin: AnchorPin | None) -> AnchorSet:
+def _anchors(visit: Visit, folder: str, pin: AnchorPin | None) -> AnchorSet:
     modality = needed(visit.modality, "site file")
-    found = find_anchors(visit.kit.name, config, folder, pin, modality.name)
+    found = find_anchors(visit.kit.name, folder, pin, modality.name)
     found.contents(modality)
     return found
 
@@ -207,11 +207,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
 
 
 def _folders(config: SiteConfig) -> Iterator[Finding]:
-    absent = [
-        name
-        for name, folder in config.backbones.items()
-        if not (Path(folder).expanduser() / "config.json").is_file()
-    ]
+    absent = [name for name, folder in config.backbones.items() if not (Path(folder) / "config.json").is_file()]
     for name in absent:
         yield Finding(
             "failure", f"no config.json in {config.backbones[name]}", f"correct {name!r} under [backbones]"
@@ -224,8 +220,8 @@ def _folders(config: SiteConfig) -> Iterator[Finding]:
 def disk(visit: Visit) -> Iterator[Finding]:
     """Check that token cache and state can be written, and have room."""
     config = needed(visit.config, "site file")
-    yield from room("token cache", Path(config.cache).expanduser(), _token_bytes(visit) or SPARE)
-    state = Path(config.state).expanduser() if config.state else visit.kit.folder / "fedgram"
+    yield from room("token cache", Path(config.cache), _token_bytes(visit) or SPARE)
+    state = Path(config.state) if config.state else visit.kit.folder / "fedgram"
     yield from room("state", state, visit.state_bytes or SPARE)
 
 

@@ -23,7 +23,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import UNIFIED, find_site_config
 from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError, FedgramError
-from fedgram.sites.opening import open_any_site
+from fedgram.sites.opening import open_site
 from fedgram.training.session import SiteSession
 
 log = logging.getLogger("fedgram.worker")
@@ -48,14 +48,14 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
 
     Raises:
         ConfigError: the site file declares another modality.
-        FedgramError: see :func:`~fedgram.sites.opening.open_any_site`.
+        FedgramError: see :func:`~fedgram.sites.opening.open_site`.
     """
     config = find_site_config(local, name)
     declared = UNIFIED if config.modality == UNIFIED else modalities.load(config.modality).name
     if declared != modality:
         raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
-    site = open_any_site(name, config, job)
-    return SiteSession(site, Path(config.state or folder).expanduser() / name)
+    site = open_site(name, config, job)
+    return SiteSession(site, Path(config.state or folder) / name)
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:

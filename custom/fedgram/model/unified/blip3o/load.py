@@ -54,7 +54,7 @@ def load_blip3o(
             where=f"backbone {config.name!r}",
             remedy=f"fetch the checkpoint, and name its folder under [backbones] as {config.name!r}",
         )
-    folder = Path(folders[config.name]).expanduser()
+    folder = Path(folders[config.name])
     found, where = open_layout(folder), f"BLIP3o in {folder}"
     tower = load_backbone(config, folders, precision, device)
     table: Tensor = tower.get_input_embeddings().weight  # type: ignore[operator]

@@ -1,0 +1,46 @@
+"""The ``demo:`` names of a site file, replaced by the files that they stand for: once, when a site is opened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fedgram.config.site import SiteConfig
+from fedgram.demo import fedumm, files
+
+PREFIX = "demo:"
+
+
+def locate(name: str, cache: Path) -> Path:
+    """The file or folder of embedded demo data; all that is no ``demo:…`` name is a path.
+
+    Args:
+        cache: the folder in which archives are unpacked and scenes are drawn, once.
+
+    Raises:
+        DataError: no such demo data.
+    """
+    if not name.startswith(PREFIX):
+        return Path(name)
+    return fedumm.locate(name, cache) if name.startswith(fedumm.PREFIX) else files.locate(name, cache)
+
+
+def resolve(config: SiteConfig) -> SiteConfig:
+    """A site's settings with a path wherever the site file has a ``demo:`` name.
+
+    Raises:
+        DataError: no such demo data.
+    """
+
+    def there(name: str) -> str:
+        return str(locate(name, Path(config.cache)))
+
+    bridge, unified, found = config.bridge, config.unified, {}
+    if bridge is not None:
+        found["bridge"] = replace(bridge, data=there(bridge.data))
+    if unified is not None:
+        named = {k: getattr(unified, k) for k in ("questions", "captions", "prompts")}
+        found["unified"] = replace(unified, **{k: there(v) for k, v in named.items() if v is not None})
+    if config.heldout is not None:
+        found["heldout"] = there(config.heldout)
+    return replace(config, data=there(config.data) if config.data else "", anchors=there(config.anchors), **found)

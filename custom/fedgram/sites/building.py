@@ -1,0 +1,44 @@
+"""The model of a site of one modality, put together where the site computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedgram.config.job import JobConfig
+from fedgram.config.site import SPLIT, SiteConfig
+from fedgram.methods import Method
+from fedgram.model import lora
+from fedgram.model.backbone import base_fingerprint, load_backbone
+from fedgram.model.recompute import recompute_layers
+from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, hidden_width, width
+from fedgram.model.tasks import Task
+from fedgram.records import ModelSpec, Tokens
+from fedgram.sites.base import derive_generator
+from fedgram.sites.device import choose_device
+
+
+def build_model(
+    name: str, config: SiteConfig, job: JobConfig, task: Task, method: Method, standard: Sequence[Tokens]
+) -> tuple[SiteModel, ModelSpec]:
+    """Put adapters, shared transformer and head together.
+
+    Args:
+        standard: of each channel, the tokens whose mean and spread its adapter takes for standard.
+
+    Raises:
+        BackboneError, ConfigError: the backbone cannot be loaded or adapted, or the device is not there.
+    """
+    device = choose_device(config.device)
+    place = SPLIT if config.device == SPLIT else str(device)
+    backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
+    base = base_fingerprint(backbone, job.backbone, config.backbones)
+    d, scale = width(backbone), embedding_scale(backbone)
+    generator = derive_generator(job.seed, name, "local")
+    first = TokenAdapter(standard[0], d, scale, generator)
+    head = task.head(hidden_width(backbone), standard[0].values.shape[1], generator)
+    transformer = lora.attach_update(backbone, job, train_a=method.trains_a)
+    if config.gradient_checkpointing:
+        recompute_layers(transformer)
+    adapters = [first, *(TokenAdapter(tokens, d, scale, generator) for tokens in standard[1:])]
+    model = SiteModel([adapter.to(device) for adapter in adapters], transformer, head.to(device)).eval()
+    return model, ModelSpec(shapes=lora.spec(transformer), backbone=base, width=hidden_width(backbone))

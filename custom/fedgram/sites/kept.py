@@ -1,0 +1,123 @@
+"""The files that a site keeps after a run: its adapters, head and m beside the shared B, enough to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedgram import __version__
+from fedgram.config.job import JobConfig
+from fedgram.config.site import SiteConfig
+from fedgram.config.strict import from_dict, to_dict
+from fedgram.errors import BackboneError, CheckpointError
+from fedgram.files import write_tensors, write_text
+from fedgram.model import lora, peft_checkpoint
+from fedgram.model.site_model import LocalModel
+from fedgram.pretrained import hub_id
+from fedgram.sites.base import Site
+from fedgram.sites.state import OPTIMIZER, restore, snapshot
+
+_RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
+_FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
+
+
+def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write what every kind of site keeps.
+
+    ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m; ``local.safetensors`` holds
+    the linear adapters, the head and the update; ``site.json`` is what it takes to open the site again. All of it
+    stays here.
+
+    Args:
+        facts: of this kind of site, for ``site.json``.
+    """
+    transformer, settings = site.model.transformer, site.job.adapter
+    peft_checkpoint.save_adapter(
+        folder / "adapter",
+        B=lora.get_B(transformer),
+        m=lora.get_m(transformer),
+        A=lora.get_A(transformer) if site.method.trains_a else {},
+        shapes=site.spec.shapes,
+        seed=site.job.seed,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        base_model=hub_id(site.job.backbone.name),
+    )
+    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith(OPTIMIZER)}
+    residual = {f"{_RESIDUAL}{k}": v for k, v in lora.get_residual(transformer).items()}
+    write_tensors(folder / "local.safetensors", {**trained, **residual})
+    common = {
+        "fedgram": __version__,
+        "site": site.name,
+        "site_config": dataclasses.asdict(site.config),
+        "job": to_dict(site.job),
+        "backbone": site.spec.backbone,
+    }
+    write_text(folder / "site.json", json.dumps({**common, **facts}, indent=2))
+
+
+def read_kept(folder: Path) -> tuple[dict[str, Any], SiteConfig, JobConfig, dict[str, Tensor]]:
+    """Read what :func:`write_kept` wrote: facts, the site's file, the job, and all that trained.
+
+    Raises:
+        CheckpointError: no result there, or a damaged one.
+    """
+    facts, path = read_facts(folder)
+    try:
+        tensors, config, _ = load_file(folder / "local.safetensors"), facts["site_config"], facts["site"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
+    where = str(path)
+    return facts, from_dict(SiteConfig, config, where), from_dict(JobConfig, facts["job"], where), tensors
+
+
+def restore_kept(
+    model: LocalModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], where: Path
+) -> None:
+    """Give a model what :func:`read_kept` found.
+
+    Raises:
+        CheckpointError: it is of another model.
+    """
+    residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
+    lora.set_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
+    try:
+        restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=where) from error
+
+
+def read_facts(result: Path) -> tuple[dict[str, Any], Path]:
+    """Read the facts that a site or the server wrote about its result, and name their file.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = next((result / name for name in _FACTS if (result / name).is_file()), None)
+    if path is None:
+        raise CheckpointError("no result of a run", where=result, expected=f"a folder with {' or '.join(_FACTS)}")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        _ = facts["job"], facts["backbone"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=path) from None
+    return facts, path
+
+
+def require_base(found: str, facts: Mapping[str, Any], job: JobConfig) -> None:
+    """Raise BackboneError unless the base weights are those that the update was trained on."""
+    if found != facts["backbone"]:
+        raise BackboneError(
+            f"weights {found[:12]}…",
+            where=f"backbone {job.backbone.name!r}",
+            expected=f"weights {facts['backbone'][:12]}…, on which this result was trained",
+            remedy="name the folder of that checkpoint",
+        )

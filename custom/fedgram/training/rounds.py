@@ -1,0 +1,122 @@
+"""One round at one site, and the tasks around it, for sites of every kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedgram import __version__
+from fedgram.core.gram import cosine_gram
+from fedgram.core.uncertainty import anchor_proximity, precision
+from fedgram.errors import BackboneError
+from fedgram.model import lora
+from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.sites.base import Site, derive_generator
+from fedgram.sites.state import restore
+from fedgram.training.step import train
+
+
+def introduce(site: Site) -> SiteIntroduction:
+    """Answer round 0: the site's model, and the Gram of its untrained representation (there is no Ḡ yet)."""
+    return SiteIntroduction(
+        site=site.name,
+        version=__version__,
+        anchors_sha256=site.anchors.sha256,
+        spec=site.spec,
+        gram=cosine_gram(site.model.embed(site.anchors.tokens)),
+        slots=site.anchors.slots,
+        samples=len(site.data["train"]),
+        modality=site.modality.name,
+    )
+
+
+def local_round(site: Site, state: GlobalState) -> SiteUpdate:
+    """Train for the job's local steps from the global B and report what changed.
+
+    min over W_m, B, m and the head of L_task + λ (1 − CKA(G, Ḡ)), eq. (3).
+    """
+    settings, rules = site.job.training, site.job.aggregation
+    adopt(site, state)
+    started = time.perf_counter()
+    metrics = train(site, state.round + 1, settings.local_steps, state)
+    seconds = time.perf_counter() - started
+    trained = lora.get_B(site.model.transformer)
+    anchors = site.model.embed(site.anchors.tokens)
+    metrics |= site.evaluate("validation") | {"seconds": seconds}
+    return SiteUpdate(
+        site=site.name,
+        round=state.round + 1,
+        anchors_sha256=site.anchors.sha256,
+        delta_B={k: (trained[k] - b).to(WIRE_DTYPE).contiguous() for k, b in state.B.items()},
+        m=lora.get_m(site.model.transformer) if site.job.adapter.shares_magnitude else {},
+        gram=cosine_gram(anchors),
+        slots=site.anchors.slots,
+        weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
+        samples=len(site.data["train"]),
+        metrics=_named(site, metrics),
+        extra=site.method.extra(site, state),
+    )
+
+
+def train_alone(site: Site) -> None:
+    """Train from the beginning, with the steps and batches of a whole run but neither Ḡ nor the others' B."""
+    settings = site.job.training
+    reset(site)
+    for round in range(1, settings.rounds + 1):
+        train(site, round, settings.local_steps)
+
+
+def reset(site: Site) -> None:
+    """Make a site as it was when it was opened."""
+    lora.drop_residual(site.model.transformer)
+    restore(site.model, site.optimizer, site.initial)
+
+
+def adopt(site: Site, state: GlobalState) -> None:
+    """Take over the global B, where magnitudes are averaged the global m, and what else the method shares.
+
+    Raises:
+        BackboneError: the federation trains another base model than this site has.
+    """
+    if state.backbone != site.spec.backbone:
+        raise BackboneError(
+            f"weights {site.spec.backbone[:12]}…",
+            where=f"{site.name}: backbone {site.job.backbone.name!r}",
+            expected=f"weights {state.backbone[:12]}… as the rest of the federation",
+            remedy="install the same checkpoint as the other sites",
+        )
+    lora.set_B(site.model.transformer, {**lora.get_B(site.model.transformer), **state.B})
+    if state.m:
+        lora.set_m(site.model.transformer, state.m)
+    site.method.adopt(site, state)
+
+
+def site_weight(site: Site, anchors: Tensor, round: int) -> float:
+    """Weigh a site by the job's rule: p_k before normalisation, from at most ``weight_samples`` samples."""
+    rules, data = site.job.aggregation, site.data["train"]
+    if rules.weights == "samples":
+        return float(len(data))
+    order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
+    chosen = order[: rules.weight_samples].sort().values
+    u = anchor_proximity(site.model.embed(data.take(chosen)), anchors, rules.lap)
+    return precision(u, u_min=rules.u_min)
+
+
+def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
+    """Metrics on a split and the geometry of public anchors, of the model as it is now."""
+    tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
+    return SiteEvaluation(
+        site=site.name,
+        metrics=_named(site, site.evaluate(split)),
+        gram=cosine_gram(torch.cat([site.model.embed(part) for part in tokens])),
+        slots=site.anchors.slots,
+        heldout_slots=site.heldout.slots if site.heldout else (),
+    )
+
+
+def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that the job names: no other number leaves the site."""
+    return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
