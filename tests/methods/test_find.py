@@ -11,7 +11,7 @@ from fedgram.config.site import ServerConfig, read_server_config
 from fedgram.errors import ConfigError
 from fedgram.methods import METHODS, Method, find, method_of, require_allowed, require_allowed_at_server
 from fedgram.methods.fedit import FedIT
-from fedgram.sites.single import open_site
+from fedgram.sites.opening import open_site
 from one_round import with_method
 from toy import Toy
 

@@ -10,7 +10,7 @@ import torch
 from fedgram.cli.main import app
 from fedgram.config import jobfolder
 from fedgram.model import lora
-from fedgram.training import local
+from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from one_round import Step, with_method
 from toy import ROOT, Toy
@@ -58,7 +58,7 @@ def test_the_sites_take_it_over_and_a_run_ends(toy: Toy, tmp_path: Path):
     state = outcome.server.state
     assert state.B == {}
     site = run.open("red")
-    local.adopt(site, state)
+    rounds.adopt(site, state)
     for layer, b in lora.get_B(site.model.transformer).items():
         assert torch.equal(b, state.extra[f"B/{layer}"])
         assert b.abs().max() > 0
