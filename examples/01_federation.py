@@ -21,15 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 
 
-def read_job(folder: Path, rounds: int) -> JobConfig:
-    """What a job folder computes, with fewer rounds."""
+def read_job(folder: Path, rounds: int, steps: int) -> JobConfig:
+    """The settings in a job folder, shortened."""
     settings = settings_in(read_server(folder))
-    settings["training"]["rounds"] = rounds
+    settings["training"] |= {"rounds": rounds, "local_steps": steps}
     return from_dict(JobConfig, settings, str(folder))
 
 
-def main(folder: Path, rounds: int = 3) -> None:
-    job = read_job(ROOT / "jobs/geodora", rounds)
+def main(folder: Path, rounds: int = 3, steps: int = 4) -> None:
+    job = read_job(ROOT / "jobs/geodora", rounds, steps)
     local = ROOT / "provisioning/simulator/local"
     sessions = {
         name: SiteSession(open_site(name, find_site_config(local, name), job), folder / name) for name in SITES

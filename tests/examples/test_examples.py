@@ -18,7 +18,9 @@ EXAMPLES = ROOT / "examples"
 def test_the_federation_trains_and_the_readme_asks_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    runpy.run_path(str(EXAMPLES / "01_federation.py"))["main"](tmp_path / "results/demo/workspace", rounds=1)
+    runpy.run_path(str(EXAMPLES / "01_federation.py"))["main"](
+        tmp_path / "results/demo/workspace", rounds=1, steps=1
+    )
     said = capsys.readouterr().out
     assert "round 1/1" in said
     assert "the picture of a bear finds" in said
