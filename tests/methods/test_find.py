@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fedgram.config.site import ServerConfig, read_server_config
+from fedgram.config.server import ServerConfig, read_server_config
 from fedgram.errors import ConfigError
 from fedgram.methods import METHODS, Method, find, method_of, require_allowed, require_allowed_at_server
 from fedgram.methods.fedit import FedIT

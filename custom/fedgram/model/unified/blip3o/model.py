@@ -22,7 +22,7 @@ from fedgram.model.unified.blip3o.sequences import (
     BEFORE_PICTURE,
     END,
     PICTURE_STARTS,
-    Batch,
+    PaddedPieces,
     Piece,
     after_picture,
     join,
@@ -205,7 +205,7 @@ class Blip3o(nn.Module):
         count, rows = len(given[0][-1].embeds), zip(self._states(batch), batch.lengths.tolist(), strict=True)
         return torch.stack([states[length - count : length] for states, length in rows])
 
-    def _states(self, batch: Batch) -> Tensor:
+    def _states(self, batch: PaddedPieces) -> Tensor:
         return self._run(batch.embeds, batch.mask, batch.positions).last_hidden_state
 
     def _run(self, embeds: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:

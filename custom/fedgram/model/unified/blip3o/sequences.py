@@ -59,7 +59,7 @@ def picture_piece(embeds: Tensor) -> Piece:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PaddedPieces:
     """Sequences padded at their end.
 
     Attributes:
@@ -78,13 +78,13 @@ class Batch:
         return self.mask.sum(1)
 
 
-def join(sequences: Sequence[Sequence[Piece]]) -> Batch:
+def join(sequences: Sequence[Sequence[Piece]]) -> PaddedPieces:
     """Join the pieces of each list into one sequence; positions go on from one piece to the next."""
     embeds = [torch.cat([piece.embeds for piece in pieces]) for pieces in sequences]
     positions = [_positions(pieces).T for pieces in sequences]
     lengths = torch.tensor([len(rows) for rows in embeds], device=embeds[0].device)
     mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
-    return Batch(
+    return PaddedPieces(
         pad_sequence(embeds, batch_first=True),
         mask.long(),
         pad_sequence(positions, batch_first=True).permute(2, 0, 1).contiguous(),
