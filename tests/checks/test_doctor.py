@@ -421,7 +421,7 @@ def test_entries_match_as_in_flare():
             assert policy._allows(entry, name) == ComponentPathAuthorizer._path_matches_prefix(name, entry)
     assert not any(map(policy._is_broad, DEFAULT_CLASS_ALLOW_LIST))
     assert all(
-        map(policy._is_broad, ("*", "fedgram.", "fedgram", "fedgram.flare.executors", "fedgram.demo.files.locate"))
+        map(policy._is_broad, ("*", "fedgram.", "fedgram", "fedgram.flare.executors", "fedgram.demo.names.locate"))
     )
 
 

@@ -35,7 +35,7 @@ _PIXELS = 32
 _QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
 
 
-def locate(name: str, cache: Path) -> Path:
+def drawn(name: str, cache: Path) -> Path:
     """The file or folder of a unified site's data that a name ``demo:fedumm/…`` stands for.
 
     Args:
@@ -67,7 +67,7 @@ def build(folder: Path, cache: Path) -> None:
 
 def _silhouettes(cache: Path) -> list[Question]:
     """Some of the demo's silhouettes, evenly spread, with ids that no scene has."""
-    found = silhouette_questions(demo.locate("demo:carnivora/image", cache))
+    found = silhouette_questions(demo.embedded("demo:carnivora/image", cache))
     every = max(1, len(found) // _SILHOUETTES)
     pairs = [found[i : i + 2] for i in range(0, len(found), 2 * every)]
     return [

@@ -22,7 +22,7 @@ _SITE_DATA = {
 _ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") for part in ("train", "heldout"))
 
 
-def locate(name: str, cache: Path) -> Path:
+def embedded(name: str, cache: Path) -> Path:
     """The file or folder of a site's data that a name ``demo:carnivora/…`` or ``demo:scenes/…`` stands for.
 
     Args:

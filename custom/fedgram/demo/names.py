@@ -22,7 +22,7 @@ def locate(name: str, cache: Path) -> Path:
     """
     if not name.startswith(PREFIX):
         return Path(name)
-    return fedumm.locate(name, cache) if name.startswith(fedumm.PREFIX) else files.locate(name, cache)
+    return fedumm.drawn(name, cache) if name.startswith(fedumm.PREFIX) else files.embedded(name, cache)
 
 
 def resolve(config: SiteConfig) -> SiteConfig:

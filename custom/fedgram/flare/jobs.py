@@ -16,7 +16,7 @@ from fedgram.anchors import load_anchors
 from fedgram.config import jobfolder
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict
-from fedgram.demo.files import locate
+from fedgram.demo.names import locate
 from fedgram.errors import ConfigError
 from fedgram.files import write_text
 from fedgram.flare.components import CONTROLLER, TO_TRACKERS, TRACKER, executor_of
