@@ -1,4 +1,4 @@
-"""Where one box is from another, by the rule of GenEval (Ghosh et al. 2023, evaluate_images.py)."""
+"""The place of one box seen from another, by the rule of GenEval (Ghosh et al. 2023, evaluate_images.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING = 1e-3
 
 
 def relations(box: Box, other: Box) -> frozenset[str]:
-    """Which of ``left of``, ``right of``, ``above``, ``below`` hold for ``box`` seen from ``other``.
+    """The relations of ``left of``, ``right of``, ``above``, ``below`` that hold for ``box`` seen from ``other``.
 
     Offsets of the centres are shortened by a tenth of the two extents, and what is left must be more than half
     of the distance between the centres. So two can hold at once, or none.

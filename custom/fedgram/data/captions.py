@@ -20,7 +20,7 @@ TABLE = "captions.jsonl"
 
 
 def read_captions(path: Path, reading: Reading = PLAIN) -> list[Caption]:
-    """All captions of a file, in its order.
+    """Read all captions of a file, in its order.
 
     - ``.json``: COCO's format, ``images`` (``id``, ``file_name``) and ``annotations`` (``id``, ``image_id``,
       ``caption``). The pictures lie beside the file, or where ``file_name`` says from there.

@@ -16,7 +16,7 @@ _SAID = re.compile('"?sep=(.)"?')  # how Excel says what separates the cells bel
 
 
 def read_delimited(text: str, path: Path) -> list[list[str]]:
-    """The header and the rows, every row as long as the header; cells are stripped.
+    """Read the header and the rows of a table, each row as long as the header, with stripped cells.
 
     What separates cells is what the header has most of: comma, semicolon, tab or ``|``. A quote opens a quoted
     cell as programs write them; in a file where that cannot be, quotes are letters (inch marks, say).
@@ -63,7 +63,7 @@ def _rows(text: str, separator: str, path: Path) -> list[list[str]]:
 
 
 def _refuse_swallowed(text: str, separator: str, ends: list[int], path: Path) -> None:
-    """Raises DataError where cells of several lines hold nothing but whole rows, and none holds a longer text."""
+    """Refuse a table in which all cells of several lines hold whole rows: their quotes are letters."""
     lines = text.split("\n")
     width = len(lines[ends[0] - 1].split(separator))
     long = [(number, lines[ends[number - 1] : end]) for number, end in enumerate(ends) if number]
@@ -78,7 +78,7 @@ def _refuse_swallowed(text: str, separator: str, ends: list[int], path: Path) ->
 
 
 def _parsed(text: str, separator: str, quoting: Literal[0, 3]) -> tuple[list[list[str]], list[int]]:
-    """The rows that are not empty, cells stripped, and the number of the line on which each ends."""
+    """Rows that are not empty, with stripped cells, and the number of the line on which each ends."""
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(
         io.StringIO(text), delimiter=separator, quoting=quoting, skipinitialspace=separator != "\t", strict=True

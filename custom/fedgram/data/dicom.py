@@ -17,7 +17,7 @@ _NO_DECODER = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or de
 
 @dataclass(frozen=True)
 class Scan:
-    """What a DICOM file shows.
+    """The image of a DICOM file.
 
     Attributes:
         values: intensities (H, W) in the file's units, or colours (H, W, 3).
@@ -39,7 +39,7 @@ def is_dicom_content(path: Path) -> bool:
 
 
 def read_dicom(path: Path, pixels: bool = True) -> Any:
-    """A DICOM data set.
+    """Read a DICOM data set.
 
     Raises:
         DataError: pydicom is not installed, or the file is not DICOM.
@@ -60,7 +60,7 @@ def read_dicom(path: Path, pixels: bool = True) -> Any:
 
 
 def read_scan(path: Path, window: tuple[float, ...] | None = None) -> Scan:
-    """The one image of a DICOM file.
+    """Read the one image of a DICOM file.
 
     Args:
         path: of the file.
@@ -138,7 +138,7 @@ def _windowed(values: np.ndarray, dataset: Any, padding: np.ndarray) -> tuple[np
 
 
 def _padding(pixels: np.ndarray, dataset: Any) -> np.ndarray:
-    """Where the scanner saw nothing: one stored value, or a range of them, outside of the circle that it sees."""
+    """The pixels where the scanner saw nothing: those of one stored value, or of a range of values."""
     if not _given(dataset, "PixelPaddingValue"):
         return np.zeros(pixels.shape, dtype=bool)
     one = _first(dataset, "PixelPaddingValue", 0.0)
@@ -154,5 +154,5 @@ def _given(dataset: Any, name: str) -> bool:
 
 
 def _first(dataset: Any, name: str, default: float) -> float:
-    """A number of a data set, the first where there are several."""
+    """The number that an attribute holds, the first where there are several."""
     return float(np.atleast_1d(dataset.get(name))[0]) if _given(dataset, name) else default

@@ -20,7 +20,7 @@ _IMAGES, _MASKS = "images", "masks"
 
 
 def read_images(path: Path, reading: Reading = PLAIN) -> list[Sample]:
-    """A sample for each image.
+    """Read a sample for each image.
 
     - A folder to classify: a sub-folder for each concept, ``Ursidae/a.png`` or ``Ursidae/patient7/a.png``; the
       whole may stand below ``train``, ``validation`` and ``test``.
@@ -96,7 +96,7 @@ def _from_table(table_path: Path, folder: Path, reading: Reading) -> list[Sample
 
 
 def read_image(path: Path) -> Picture:
-    """The image of an anchor file.
+    """Open the image of an anchor file.
 
     Raises:
         DataError: as :func:`~fedgram.data.pixels.open_image`.
@@ -107,7 +107,7 @@ def read_image(path: Path) -> Picture:
 
 
 def _folders(path: Path) -> list[Path]:
-    """The folders of a folder that holds no images itself."""
+    """The folders below one that may hold no image itself."""
     found = visible(path)
     stray = [file for file in found if file.is_file() and is_image(file)]
     if stray:

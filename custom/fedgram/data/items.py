@@ -1,4 +1,4 @@
-"""What a site with a unified model learns from: questions about pictures, and pictures with captions."""
+"""Questions about pictures and pictures with captions, from which a unified model learns."""
 
 from __future__ import annotations
 

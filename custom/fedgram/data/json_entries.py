@@ -1,4 +1,4 @@
-"""Reading the JSON of published data sets, strictly and without telling what stands in it."""
+"""Strict reading of the JSON of published data sets; messages never quote it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
-    """The object that a JSON file holds.
+    """Read the object that a JSON file holds.
 
     Raises:
         DataError: no such file, or not a JSON object.
@@ -42,7 +42,7 @@ def entries(record: Mapping[str, Any], name: str, where: str) -> list[Mapping[st
 
 
 def value(record: Mapping[str, Any], name: str, kind: type[T], where: str) -> T:
-    """The value under a name, of a kind; words are not empty.
+    """The value under a name, of the given type; words are not empty.
 
     Raises:
         DataError: it is missing, empty or of another kind. Truth values are no numbers.
@@ -54,7 +54,7 @@ def value(record: Mapping[str, Any], name: str, kind: type[T], where: str) -> T:
 
 
 def identity(record: Mapping[str, Any], name: str, where: str) -> str:
-    """An id, a whole number or a word, as a word.
+    """The id under a name, a whole number or a word, as a word.
 
     Raises:
         DataError: it is missing or something else.

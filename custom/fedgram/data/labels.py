@@ -1,4 +1,4 @@
-"""Who a sample is: id, concept, group, target and split, from the columns of a table."""
+"""Id, concept, group, target and split of samples, from the columns of a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SEPARATORS = re.compile("[|;]")
 
 
 def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | None = None) -> list[Sample]:
-    """A sample without content for each row.
+    """Make a sample without content for each row.
 
     Args:
         path: of the table, for messages.
@@ -73,7 +73,7 @@ def _group(table: pd.DataFrame, path: Path, columns: Columns) -> pd.Series:
 
 
 def _concepts(table: pd.DataFrame, path: Path, reading: Reading) -> list[str]:
-    """May be missing or blank where the head learns something else."""
+    """The concepts of the rows; they may be missing or blank where the head learns something else."""
     name = reading.columns.concept
     if reading.target == name and reading.task is not None:
         return require_filled(require_column(table, name, path, "concept"), path).tolist()

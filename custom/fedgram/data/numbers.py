@@ -11,7 +11,8 @@ import pandas as pd
 
 from fedgram.errors import DataError
 
-_SIGNS = re.compile(r"\d?,\d|\d['’ \u00a0\u202f]\d|\d\.\d{3}\.\d")  # what a plain number has not
+_SIGNS = re.compile(r"[,'’ \u00a0\u202f]\d|\.\d{3}\.")  # what a plain number has not
+_MINUS = "\u2212"  # as typeset tables have it
 _EXPONENT = r"([eE][+-]?\d+)?"
 _PLAIN = re.compile(rf"[+-]?(\d+|\d*\.\d+|\d+\.){_EXPONENT}")
 _COMMA, _POINT = (re.compile(rf"[+-]?\d*{sign}\d+{_EXPONENT}") for sign in (",", r"\."))
@@ -19,7 +20,7 @@ _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:([.,'’ \u00a0\u202f])\d{3})(?:\1\d
 
 
 def parse_numbers(cells: Sequence[str]) -> np.ndarray:
-    """The numbers among cells with decimal points, (N,) float64; NaN for all else."""
+    """Parse numbers with decimal points, (N,) float64; all else is NaN."""
     return np.asarray(pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce"), dtype=np.float64)
 
 
@@ -40,7 +41,7 @@ def with_points(
     Raises:
         DataError: signs of a column that may be decimal or stand between thousands, with nothing to decide it.
     """
-    columns = [[cell.replace("\u2212", "-") for cell in cells] for cells in columns]  # a true minus sign
+    columns = [[c.replace(_MINUS, "-") for c in cells] if _MINUS in "".join(cells) else cells for cells in columns]
     marked = [cells for cells in (*columns, *others) if _SIGNS.search("\n".join(cells)) and _are_numbers(cells)]
     if not marked:
         return list(columns)
@@ -78,7 +79,7 @@ def _decided(cells: Sequence[str], name: str, path: Path, commas: bool, points: 
 
 
 def _kind(cell: str) -> str:
-    """How a number is written: with a decimal sign, one that may be so (``?``), or grouped by thousands."""
+    """The way in which a number is written: with a decimal sign, perhaps (``?``), or grouped by thousands."""
     decimal = "comma" if _COMMA.fullmatch(cell) else "point" if _POINT.fullmatch(cell) else ""
     if not _GROUPED.fullmatch(cell):
         return decimal

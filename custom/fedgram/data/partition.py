@@ -1,4 +1,4 @@
-"""Which site has which group: a Dirichlet over concepts for each site (Hsu et al. 2019).
+"""Groups of samples dealt to sites: a Dirichlet over concepts for each site (Hsu et al. 2019).
 
 Every site k draws its own mixture q_k ~ Dir(α C p), p the shares of C concepts, and the sites take turns, the one
 with the fewest samples next, drawing a concept from q_k and a group of it. So α counts for an average concept, as
@@ -43,7 +43,7 @@ def partition(
     concepts: int = CONCEPTS,
     tested: bool = True,
 ) -> dict[str, int]:
-    """Site, counted from 0, of each group by name.
+    """Deal groups to sites: the site, counted from 0, of each group by name.
 
     Groups of ``train`` are dealt as above, or evenly concept by concept when α = ∞. Those of ``validation`` and
     ``test`` go to sites that train on their concept, in proportion to what these have of it, first of all to
@@ -86,7 +86,7 @@ def partition(
 
 
 class _Deal:
-    """Groups of one part that are still to be given, and who has what."""
+    """The groups of one part that are still to be given, and what each site has."""
 
     def __init__(self, groups: Sequence[Group], sites: int):
         self.sites = range(sites)
@@ -117,7 +117,7 @@ def _evenly(deal: _Deal, concepts: Sequence[str]) -> None:
 def _by_dirichlet(
     deal: _Deal, alpha: float, generator: np.random.Generator, unseen: Collection[str], each: int
 ) -> bool:
-    """False when a site cannot have as many concepts as ``each`` is to have."""
+    """Deal the training groups; False when a site cannot have as many concepts as ``each``."""
     concepts = [c for c in deal.concepts if c not in unseen]
     left = np.array([deal.samples_left(c) for c in concepts], dtype=np.float64)
     mixtures = generator.dirichlet(alpha * len(concepts) * left / left.sum(), size=len(deal.sites))

@@ -1,4 +1,4 @@
-"""The files that a table or another file names."""
+"""Files that a table or another file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPELLINGS = ("", *SUFFIXES, *map(str.upper, SUFFIXES))
 
 
 def find_file(folder: Path, name: str, where: str, what: str) -> Path:
-    """The file of a name below a folder; its suffix may be left out.
+    """Find the file of a name below a folder; its suffix may be left out.
 
     A name with backslashes is one of Windows. Where no file is spelled like that, one that differs in capitals or
     in how accents are coded is meant, if it is the only one: other systems do not tell them apart.
@@ -49,7 +49,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def stem(path: Path) -> str:
-    """A file's name without a suffix of images; what is after the last dot of a DICOM UID is none."""
+    """The name of a file without a suffix of images; a DICOM UID has dots and no suffix."""
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 

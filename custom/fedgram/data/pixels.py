@@ -31,7 +31,7 @@ class Picture:
     window: tuple[float, ...] | None = None
 
     def fingerprint(self) -> bytes:
-        """Bytes that identify what is seen: with the way of reading, where it is no longer what it was."""
+        """Bytes that identify the pixels: the file, the window, and the reading where it has changed."""
         window = repr(self.window).encode() if self.window else b""
         return self.path.read_bytes() + window + (b"reading 2" if _is_read_anew(self.path) else b"")
 
@@ -55,7 +55,7 @@ def _is_read_anew(path: Path) -> bool:
 
 
 def open_image(picture: Picture) -> Image.Image:
-    """An 8-bit RGB image; what is transparent is white.
+    """Open an image as 8-bit RGB; what is transparent is white.
 
     Raises:
         DataError: not an image, damaged, a volume, too large, or of more than 8 bits a channel: greys need a
@@ -72,7 +72,7 @@ def open_image(picture: Picture) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path, what: str, expected: str) -> Iterator[Image.Image]:
-    """A file as Pillow opens it; what Pillow raises inside is a DataError."""
+    """Open a file with Pillow; what Pillow raises becomes a DataError."""
     try:
         Image.init()
         with Image.open(path, formats=_FORMATS) as image:
@@ -131,14 +131,14 @@ def _rgb(image: Image.Image, picture: Picture) -> Image.Image:
 
 
 def _to_8_bits(values: np.ndarray, window: tuple[float, ...]) -> np.ndarray:
-    """Intensities (H, W) or colours (H, W, 3), the window stretched over 0 … 255."""
+    """Stretch the window of intensities (H, W) or colours (H, W, 3) over 0 … 255."""
     low, high = window
     scaled = (np.clip(np.nan_to_num(values, nan=low), low, high) - low) / max(high - low, 1e-9) * 255
     return scaled.round().astype(np.uint8)
 
 
 def open_mask(path: Path) -> np.ndarray:
-    """Class of every pixel, (H, W), uint8.
+    """Read the class of every pixel, (H, W), uint8.
 
     Raises:
         DataError: not an image, lossy, partly transparent, or not one number below 256 a pixel.

@@ -46,7 +46,7 @@ def is_missing(cell: Cell) -> bool:
 
 
 def aligned(row: Row, columns: Sequence[str]) -> list[Cell]:
-    """The cells in the order of a training table's columns; both must have the same.
+    """The cells of a row in the order of a training table's columns; both must have the same.
 
     Raises:
         DataError: a column too many or too few.
@@ -70,7 +70,7 @@ def category(cell: Cell) -> str:
 
 
 def read_table_samples(path: Path, reading: Reading = PLAIN) -> list[Sample]:
-    """A sample for each row.
+    """Read a sample for each row of a table.
 
     Raises:
         DataError: as :func:`read_rows` and :func:`~fedgram.data.labels.label_rows`.
@@ -83,7 +83,7 @@ def read_table_samples(path: Path, reading: Reading = PLAIN) -> list[Sample]:
 
 
 def read_row(path: Path) -> Row:
-    """The one row of an anchor file, without labels.
+    """Read the one row of an anchor file, without labels.
 
     Raises:
         DataError: as :func:`read_rows`, or not one row.
@@ -95,7 +95,7 @@ def read_row(path: Path) -> Row:
 
 
 def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -> list[Row]:
-    """The features of a table.
+    """Read the features of a table.
 
     Args:
         categories: columns whose numbers are codes.
@@ -124,7 +124,7 @@ def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -
 
 
 def _cells(name: str, cells: Sequence[str], numbers: np.ndarray, codes: bool, path: Path) -> list[Cell]:
-    """Numbers if most cells are, else categories."""
+    """The cells of a column: numbers if most are, else categories."""
     finite = np.isfinite(numbers)
     if codes or 2 * finite.sum() < sum(map(bool, cells)):
         tables.require_rows(

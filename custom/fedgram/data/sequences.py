@@ -21,7 +21,7 @@ _TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
 def read_records(path: Path) -> dict[str, str]:
-    """Sequences by record id (the first word of the header), in file order: upper case, no gaps, T for U.
+    """Read sequences by record id (the header's first word), in file order: upper case, no gaps, T for U.
 
     Raises:
         DataError: missing, damaged or neither FASTA nor FASTQ; an empty record; a letter outside the alphabet.
@@ -37,7 +37,7 @@ def read_records(path: Path) -> dict[str, str]:
 
 
 def _fasta(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Header and sequence of each record."""
+    """Header and sequence of each FASTA record."""
     before, *records = re.split(r"^>", text, flags=re.MULTILINE)
     if before.strip() or not records:
         raise DataError("not a FASTA file", where=path, expected="records that begin with '>'")
@@ -47,7 +47,7 @@ def _fasta(path: Path, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _fastq(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Header and sequence of each record; the qualities are not used."""
+    """Header and sequence of each FASTQ record; the qualities are not used."""
     lines = [line for line in text.split("\n") if line.strip()]
     for start in range(0, max(len(lines), 1), 4):
         header, sequence, plus, qualities = (*lines[start : start + 4], "", "", "", "")[:4]
@@ -79,7 +79,7 @@ def _parse(path: Path, number: int, header: str, letters: str) -> tuple[str, str
 
 
 def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
-    """A sample for each record, in the order of the file.
+    """Read a sample for each record, in the order of the file.
 
     Raises:
         DataError: as :func:`read_records`; a record without a label, a label without a record.
@@ -105,7 +105,7 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
 
 
 def _beside(path: Path) -> Path:
-    """The table of the same stem; the CSV when there is none, so that the error names it."""
+    """The table of labels with the same stem; the CSV when there is none, so that the error names it."""
     stem = _without_gz(path)
     tables = [stem.with_suffix(suffix) for suffix in _TABLES]
     return next((table for table in tables if table.is_file()), tables[0])
@@ -116,7 +116,7 @@ def _without_gz(path: Path) -> Path:
 
 
 def read_sequence(path: Path) -> str:
-    """The one record of an anchor file.
+    """Read the one record of an anchor file.
 
     Raises:
         DataError: as :func:`read_records`, or not one record.

@@ -25,7 +25,7 @@ Item = Question | Caption
 
 @dataclass(frozen=True)
 class Share:
-    """What one site has."""
+    """The questions and captions of one site."""
 
     questions: tuple[Question, ...]
     captions: tuple[Caption, ...]
@@ -38,7 +38,7 @@ class Share:
 def deal(
     questions: Sequence[Question], captions: Sequence[Caption], sites: int, alpha: float, seed: int, by: str
 ) -> dict[str, Share]:
-    """Deal to ``site-1``, ``site-2`` …, about as many items to each, by :func:`fedgram.data.partition.partition`.
+    """Deal questions and captions to ``site-1``, ``site-2`` …, about as many to each.
 
     ``by="kind"`` mixes answer types (captions are one of them), each item on its own: a picture may come to
     several sites. ``by="concept"`` mixes concepts, and all that is said of a picture stays together. Every site
@@ -70,7 +70,9 @@ def deal(
 
 
 def deal_by_list(questions: Sequence[Question], captions: Sequence[Caption], path: Path) -> dict[str, Share]:
-    """Deal as a table says: columns ``id`` and ``site``. An id that a question and a caption share names both.
+    """Deal questions and captions as a table says, whose columns are ``id`` and ``site``.
+
+    An id that a question and a caption share names both.
 
     Raises:
         DataError: no items, an id of theirs or of the table that is there twice or has no counterpart, or the name
@@ -97,12 +99,12 @@ def deal_by_list(questions: Sequence[Question], captions: Sequence[Caption], pat
 
 
 def counts(shares: Mapping[str, Share], by: str) -> dict[str, Counter[str]]:
-    """How many items of each kind or concept each site has."""
+    """The number of items of each kind or concept at each site."""
     return {site: Counter(_about(item, by) for item in share.items) for site, share in shares.items()}
 
 
 def write_shares(folder: Path, shares: Mapping[str, Share]) -> None:
-    """A folder for each site, with its questions in VQA v2's format, its captions as a table, and the pictures.
+    """Write a folder for each site: its questions in VQA v2's format, its captions as a table, and the pictures.
 
     Raises:
         ConfigError: the folder holds something already.

@@ -18,7 +18,7 @@ _BINS = 4  # of numbers: a stratum each
 def split(
     samples: Sequence[Sample], validation: float = 0.1, test: float = 0.2, seed: int = 0
 ) -> dict[str, list[Sample]]:
-    """Split by group: no group is on two sides. Where the data say the split themselves, that is taken.
+    """Split samples by group, so that no group is on two sides; a split that the data name is taken.
 
     The groups of each stratum are ranked by a hash of their names; so the split does not depend on the order
     of the samples, and new groups move few of the old ones. A stratum with one group trains on it, with two
@@ -53,7 +53,7 @@ def split(
 
 
 def strata(samples: Sequence[Sample]) -> list[str]:
-    """What each sample counts as when a split keeps the shares: its class, its rarest label, its number's quarter.
+    """The stratum of each sample, whose shares a split keeps: its class, rarest label or number's quarter.
 
     Samples with a mask count as their concept.
     """
@@ -85,7 +85,7 @@ def _own_split(samples: Iterable[Sample]) -> dict[str, str]:
 
 
 def _groups_by_stratum(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Every group once, under its most frequent stratum (the first by name when there are several)."""
+    """Groups by their most frequent stratum, the first by name where several are as frequent."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for sample, stratum in zip(samples, strata(samples), strict=True):
         counts[sample.group][stratum] += 1

@@ -25,7 +25,7 @@ Columns = list[tuple[str, list[str]]]
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table as strings, stripped and with composed letters (NFC); blank cells are ``""``.
+    """Read a table as strings, stripped and with composed letters (NFC); blank cells are ``""``.
 
     The suffix says what it is: ``.parquet``, ``.jsonl``; all else is text with separators
     (:mod:`fedgram.data.delimited`). Text may be gzipped. Whole numbers that a blank cell made decimal (``17.0``)
@@ -87,7 +87,7 @@ def _no_table(path: Path, reason: str, remedy: str = "export it again") -> DataE
 
 
 def _cell(value: object) -> str:
-    """A value as a cell of a text table would have it; objects inside cells stay JSON."""
+    """The text of a value, as a cell of a CSV file has it; objects inside cells stay JSON."""
     if value is None or value != value:  # NaN
         return ""
     if isinstance(value, bytes):
@@ -100,7 +100,7 @@ def _cell(value: object) -> str:
 
 
 def _named(columns: Columns, path: Path) -> Columns:
-    """Columns with distinct names; one without a name is row numbers if it is the first, else it must be empty.
+    """The columns by distinct names; one without a name has row numbers if it is the first, else nothing.
 
     A header is not quoted in messages: where it is missing, it is a row.
     """
@@ -130,7 +130,7 @@ def _without_zeros(cells: list[str]) -> list[str]:
 
 
 def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> pd.Series:
-    """A column of a table.
+    """The column of a table that a setting names.
 
     Args:
         table: that should have it.
@@ -152,7 +152,7 @@ def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> 
 
 
 def require_filled(column: pd.Series, path: Path) -> pd.Series:
-    """Raises DataError naming the first row that is blank."""
+    """Refuse a column with a blank cell, naming its first blank row."""
     filled = (column != "").tolist()
     require_rows(filled, path, f"column {column.name!r} is blank", remedy="fill the cell or remove the row")
     return column
@@ -161,7 +161,7 @@ def require_filled(column: pd.Series, path: Path) -> pd.Series:
 def require_rows(
     good: Iterable[bool], path: Path, problem: str, *, expected: str | None = None, remedy: str | None = None
 ) -> None:
-    """Raises DataError unless all rows are good: the first that is not by its number, and how many more."""
+    """Refuse rows that are not good: the first is named by its number, with how many more there are."""
     wrong = [index for index, fine in enumerate(good) if not fine]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -169,7 +169,7 @@ def require_rows(
 
 
 def require_unique(ids: Sequence[str], path: Path, what: str) -> None:
-    """Raises DataError naming both rows (or records) of the first duplicate id."""
+    """Refuse ids that are there twice, naming both rows (or records) of the first."""
     first: dict[str, int] = {}
     for number, name in enumerate(ids, 1):
         if name in first:
@@ -182,5 +182,5 @@ def require_unique(ids: Sequence[str], path: Path, what: str) -> None:
 
 
 def row(path: Path, index: int) -> str:
-    """How messages name a row of a table: the first below the header is row 1."""
+    """The name of a row in messages: the first below the header is row 1."""
     return f"{path}, row {index + 1}"

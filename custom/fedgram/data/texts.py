@@ -14,7 +14,7 @@ from fedgram.records import Sample
 
 
 def read_texts(path: Path, reading: Reading = PLAIN) -> list[Sample]:
-    """A sample for each row.
+    """Read a sample for each row of a table.
 
     Raises:
         DataError: as :func:`~fedgram.data.labels.label_rows`.
@@ -26,7 +26,7 @@ def read_texts(path: Path, reading: Reading = PLAIN) -> list[Sample]:
 
 
 def read_text(path: Path) -> str:
-    """The text of one anchor file.
+    """Read the text of one anchor file.
 
     Raises:
         DataError: it is no text, or empty.

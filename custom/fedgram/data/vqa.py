@@ -20,7 +20,7 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def read_vqa(folder: Path) -> list[Question]:
-    """All questions of a folder, in the order of the files.
+    """Read all questions of a folder, in the order of the files.
 
     The folder holds ``…_questions.json`` and ``…_annotations.json``, a pair for each ``data_subtype`` (such as
     ``val2014``). The pictures ``COCO_<subtype>_<image id, 12 digits>`` with any suffix of pictures lie beside, or
@@ -85,7 +85,7 @@ def write_vqa(folder: Path, subtype: str, questions: Sequence[Question]) -> None
 
 
 def picture_name(subtype: str, number: int | str) -> str:
-    """What a picture is called, without suffix."""
+    """The file name of a picture, without suffix."""
     return f"COCO_{subtype}_{number:0>12}"
 
 
@@ -185,7 +185,7 @@ def _question(key: str, image: Path, text: str, note: Mapping[str, Any], split: 
 
 
 def _answers(note: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Some people said nothing: an empty answer is one."""
+    """The answers of all people; some said nothing, and an empty answer is one."""
     answers = [entry.get("answer") for entry in entries(note, "answers", where)]
     if not answers or not all(isinstance(answer, str) for answer in answers):
         raise DataError("no answers", where=where, expected="texts of ten people, at least of one")
@@ -193,7 +193,7 @@ def _answers(note: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _id(question: Question) -> int | str:
-    """Whole numbers are what the published tools expect."""
+    """The question's id as the published tools expect it: a whole number where it is one."""
     return int(question.id) if question.id.isdecimal() and str(int(question.id)) == question.id else question.id
 
 

@@ -1,4 +1,4 @@
-"""What was understood of a site's data, and what may be wrong with them. Nothing here is ever sent."""
+"""The check of a site's data: how they are read, and faults they may have. Nothing here is ever sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fedgram.sites.samples import read_samples, split_samples
 
 @dataclass(frozen=True)
 class Understood:
-    """A site's data as fedgram sees them.
+    """The data of a site as fedgram sees them.
 
     Attributes:
         config: the site file.
@@ -61,7 +61,7 @@ def check(site_file: Path) -> Understood:
 
 
 def _about_pairs(config: SiteConfig, pairs: Mapping[str, Sequence[Pair]]) -> Iterator[Finding]:
-    """What may be wrong with the second modality of a bridge site."""
+    """Findings about the second modality of a bridge site."""
     if config.bridge is None:
         return
     seconds = {part: [pair.sample for pair in found] for part, found in pairs.items()}

@@ -1,4 +1,4 @@
-"""The contents of samples: readable, not twice, and with something in every column."""
+"""Findings about the contents of samples: unreadable, there twice, columns that say nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _errors(sample: Sample) -> Iterator[DataError]:
 
 
 def duplicates(modality: Modality, parts: Parts) -> Iterator[Finding]:
-    """The same content on two sides of the split, or with two labels."""
+    """Contents that are on two sides of the split, or have two labels."""
     seen: dict[bytes, list[tuple[str, Sample]]] = defaultdict(list)
     for part, samples in parts.items():
         for sample in samples:
@@ -117,6 +117,6 @@ def _about(names: Sequence[str], text: str, remedy: str, level: Level = "warning
 
 
 def folded(names: Sequence[str]) -> str:
-    """Names in a line: of many, the first and how many more."""
+    """The names as one line; of many, the first and how many more."""
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + more

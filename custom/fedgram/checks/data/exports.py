@@ -1,4 +1,4 @@
-"""What programs do to data on their way to a file: marks of it, for a person to judge."""
+"""Findings about marks that programs leave in data on their way to a file, for a person to judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes, labels and groups over the splits."""
+"""Findings about classes, labels and groups over the splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNEVEN = 10  # times as many samples in one class as in another
 
 
 def counts(parts: Parts) -> dict[str, Counter[str]]:
-    """Samples by split and class or label."""
+    """The number of samples by split and class or label."""
     return {part: Counter(label for s in samples for label in s.labels) for part, samples in parts.items()}
 
 
@@ -67,7 +67,7 @@ def unbalanced(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
 
 
 def groups(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
-    """Whether the groups look like groups."""
+    """A warning where every sample is a group of its own."""
     names = [sample.group for samples in parts.values() for sample in samples]
     if len(names) > 1 and len(set(names)) == len(names) and config.columns.group != config.columns.id:
         yield Finding(

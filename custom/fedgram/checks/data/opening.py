@@ -1,4 +1,4 @@
-"""Anchors and tokens, made as training makes them when it opens a site: what it would refuse is a failure."""
+"""Findings about anchors and tokens: what training would refuse when it opens the site."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Named = tuple[str, Any]  # a content and where it is from
 def refused(
     name: str, modality: Modality, parts: Mapping[str, Sequence[Sample]], anchors: Sequence[AnchorSet] = ()
 ) -> Iterator[Finding]:
-    """What the tokenizer of that name, the site's, cannot take.
+    """Contents that the site's tokenizer, of that name, cannot take.
 
     A tokenizer without an encoder is tried on all samples and anchors. One with an encoder is only built: the
     tokens of all samples take minutes, and the doctor makes one.

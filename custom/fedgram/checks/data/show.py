@@ -1,4 +1,4 @@
-"""What was understood, for a person at the site: tables that hold private data and go to the screen only."""
+"""Tables for a person at the site; they hold private data and go to the screen only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "dim
 
 
 def show(found: Understood, console: Console) -> None:
-    """Counts, columns, the first samples, and the findings."""
+    """Print counts, columns, the first samples, and the findings."""
     config = found.config
     console.print(f"{config.modality}, {config.task}, {config.data}", markup=False)
     if config.bridge is not None:
@@ -40,7 +40,7 @@ def show(found: Understood, console: Console) -> None:
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """What may be wrong, and how to mend it."""
+    """Print the findings, each with its remedy."""
     table = Table(title="Findings", show_lines=True)
     for column in ("", "what", "remedy"):
         table.add_column(column, overflow="fold")
@@ -80,7 +80,7 @@ def _spread(samples: Sequence[Sample]) -> str:
 
 
 def _features(found: Understood) -> str:
-    """How the columns of a table were taken."""
+    """Columns of numbers and of categories, as the table was read."""
     rows = [s.content for s in found.parts["train"]]
     texts = [c for i, c in enumerate(rows[0].columns) if any(isinstance(row.values[i], str) for row in rows)]
     numbers = [c for c in rows[0].columns if c not in texts]

@@ -1,4 +1,4 @@
-"""What was understood of a unified site's questions and captions, and what may be wrong. Nothing is ever sent."""
+"""The check of a unified site's questions and captions. Nothing here is ever sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN, _FREQUENT = 3, 5
 
 @dataclass(frozen=True)
 class UnderstoodItems:
-    """A unified site's data as fedgram sees them.
+    """The data of a unified site as fedgram sees them.
 
     Attributes:
         site_file: that names them.
@@ -61,7 +61,7 @@ def check(site_file: Path) -> UnderstoodItems:
 
 
 def show(found: UnderstoodItems, console: Console) -> None:
-    """Counts, frequent answers, the first questions and captions, and the findings."""
+    """Print counts, frequent answers, the first questions and captions, and the findings."""
     train = found.parts["train"]
     console.print(_counts(found.parts))
     if train.questions:
@@ -96,7 +96,7 @@ def _findings(parts: Mapping[str, Items]) -> Iterator[Finding]:
 
 
 def _answered(questions: list[Question]) -> Iterator[Finding]:
-    """Whether the best answer can have the full score."""
+    """A warning where even the best answer cannot have the full score."""
     best = [max(soft_accuracy(answer, q.answers) for answer in {*q.answers}) for q in questions]
     short = sum(score < 1 for score in best)
     if short:
@@ -129,7 +129,7 @@ def _counts(parts: Mapping[str, Items]) -> Table:
 
 
 def _answers(train: Items) -> Table:
-    """What a model that never looks would say."""
+    """The most frequent answers: all that a model knows which never looks."""
     table = Table(title="The most frequent training answers")
     for column in ("kind", "answers"):
         table.add_column(column)
