@@ -75,6 +75,7 @@ def test_one_table_in_many_codings(encode, tmp_path: Path):
         (b"id,text\n", "no samples"),
         (b"\n", "no samples"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else value,  # gzip writes the time, and workers compare names
 )
 def test_what_is_no_table_is_named_and_not_quoted(content: bytes, problem: str, tmp_path: Path):
     with pytest.raises(DataError, match=problem) as caught:
