@@ -311,6 +311,19 @@ def test_a_rejected_site_leaves_no_trace(c, site, tensors, weight, words):
     assert_same_bits((mean.shares(), mean.close()), mean_of(GOOD, c))
 
 
+@pytest.mark.parametrize("c", [1.0, 0.5])
+def test_a_site_that_claims_more_than_its_part_of_the_room_is_refused_and_nobody_else(c):
+    """Without equal parts, 2²⁶ of one site would leave no room for three others of size 1."""
+    for claim, weight in ((2.0**26, 1.0), (1.0, 2.0**26), (2.0**24 + 1, 1.0)):
+        mean = WeightedMean({"b": ()}, c, sites=4)
+        with pytest.raises(FedgramError, match=r"liar: b .*finite values up to 1\.68e\+07") as refused:
+            mean.add("liar", {"b": torch.tensor(claim, dtype=torch.float64)}, weight)
+        assert refused.value.where == "liar"
+        for site in ("x", "y", "z"):
+            mean.add(site, {"b": torch.tensor(2.0**24)}, 1.0)
+        torch.testing.assert_close(mean.close()["b"].item(), 2.0**24)
+
+
 def test_updates_held_apart_count_towards_the_room():
     """Each alone fits. The second is refused when it arrives, not when the round closes without a culprit."""
     mean = WeightedMean({"b": ()}, 0.25)

@@ -174,7 +174,7 @@ BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
     ),
     "a huge m": (
         lambda u: dataclasses.replace(u, m={k: v + 1e30 for k, v in u.m.items()}),
-        "finite values in range",
+        "finite values up to",
     ),
     "no m": (lambda u: dataclasses.replace(u, m={}), "m: "),
     "a Gram of other size": (lambda u: dataclasses.replace(u, gram=u.gram[:-1, :-1]), "Gram of shape"),

@@ -85,11 +85,17 @@ class WeightedMean:
     rounding; a site that is absent and a site of weight 0 would be the same (weight 0 itself is refused).
 
     Resolution is absolute, 2⁻³⁶ of the weighted sum: give weights of order 1 or more. So is the room for it,
-    6.7e7: limit norms and weights before, or one site may fill it and have the others refused.
+    6.7e7, of which every site has an equal part: none can fill it and have the others refused.
+
+    Args:
+        shapes: of the tensors by name.
+        max_share: the largest share of one site.
+        sites: the number of sites that may reply.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], max_share: float = 1.0):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], max_share: float = 1.0, *, sites: int = 1):
         capped_weights({}, max_share)  # validates
+        self._room = _LARGEST_SUM / max(sites, 1)
         self._sums = {name: FixedPointSum(shape) for name, shape in shapes.items()}
         self._max_share = max_share
         self._held_apart = int(1 / max_share + 1e-9) if max_share < 1 else 0
@@ -118,11 +124,12 @@ class WeightedMean:
         for name, tensor in tensors.items():  # all checks before any addition: a bad site leaves no trace
             expected = self._sums[name]
             largest = tensor.abs().max().item() * weight if tensor.numel() else 0.0
-            if tensor.shape != expected.shape or not expected.has_room_for(largest + self._held_size(name)):
+            room = largest <= self._room and expected.has_room_for(largest + self._held_size(name))
+            if tensor.shape != expected.shape or not room:
                 raise FedgramError(
                     f"{name} of shape {tuple(tensor.shape)} and weighted size {largest:.3g}",
                     where=site,
-                    expected=f"shape {tuple(expected.shape)} and finite values in range",
+                    expected=f"shape {tuple(expected.shape)} and finite values up to {self._room:.3g}",
                 )
         self.weights[site] = weight
         self._heaviest[site] = tensors

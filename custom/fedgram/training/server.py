@@ -166,7 +166,7 @@ class Round:
             group = self._before.modalities[reply.site]
         if group not in self._means:
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            self._means[group] = WeightedMean(shapes, self._job.aggregation.max_share)
+            self._means[group] = WeightedMean(shapes, self._job.aggregation.max_share, sites=len(self._asked))
         self._means[group].add(reply.site, tensors, reply.weight)
 
     def reject(self, site: str, reason: str) -> None:
