@@ -9,13 +9,11 @@ import tempfile
 from pathlib import Path
 
 import fedgram
-from fedgram.config.job import JobConfig
+from fedgram import JobConfig, SiteSession, open_site
 from fedgram.config.jobfolder import read_server, settings_in
 from fedgram.config.site import find_site_config
 from fedgram.config.strict import from_dict
-from fedgram.sites.opening import open_site
 from fedgram.training.server import Round, agree
-from fedgram.training.session import SiteSession
 
 ROOT = Path(__file__).resolve().parents[1]
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")

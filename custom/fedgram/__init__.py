@@ -6,7 +6,7 @@ The public names are imported at their first use: a FLARE job process imports th
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "AnchorPin": "config.job",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+import fedgram
 from toy import ROOT
 
 PAGES = sorted(
@@ -125,3 +126,8 @@ def test_a_row_of_a_table_has_as_many_cells_as_its_head():
         for is_table, lines in groupby(prose.splitlines(), key=lambda line: line.startswith("|")):
             counts = {CODE.sub("", line).count("|") for line in lines} if is_table else set()
             assert len(counts) <= 1, page.name
+
+
+def test_the_version_is_the_same_everywhere():
+    assert f"\nversion: {fedgram.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {fedgram.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
