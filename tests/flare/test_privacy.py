@@ -85,13 +85,24 @@ def _in_the_spec(model: FLModel) -> None:
     model.meta["spec/patients"] = 7
 
 
-@pytest.mark.parametrize("add", [_embeddings, _note, _longer_name, _longer_note, _in_the_spec, _parameter, _view])
-def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None]):
+@pytest.mark.parametrize(
+    ("add", "reason"),
+    [
+        (_embeddings, r"\['embeddings'\] stays here"),
+        (_note, r"\['note'\] stays here"),
+        (_longer_name, r"\['gram_of_patients'\] stays here"),
+        (_longer_note, r"\['samples_of_patients'\] stays here"),
+        (_in_the_spec, r"\['spec/patients'\] stays here"),
+        (_parameter, "plain tensors stays here"),
+        (_view, "plain tensors stays here"),
+    ],
+)
+def test_anything_else_stays(introduction: FLModel, passed: Pass, add: Callable[[FLModel], None], reason: str):
     """One thing of what is sent is enough to keep the reply."""
-    params = {**introduction.params, "magnitude/layer": torch.ones(3)}
+    params = {**introduction.params, "m/layer": torch.ones(3)}
     model = FLModel(params_type=introduction.params_type, params=params, meta=dict(introduction.meta))
     add(model)
-    with pytest.raises(UpdateRejected, match="stays here"):
+    with pytest.raises(UpdateRejected, match=reason):
         passed(FLModelUtils.to_shareable(model))
 
 
