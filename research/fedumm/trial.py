@@ -16,7 +16,6 @@ from fedgram.config.site import SiteConfig, UnifiedConfig
 from fedgram.config.strict import from_dict
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.prompts import Prompt
-from fedgram.data.shares import deal, write_shares
 from fedgram.data.vqa import read_vqa
 from fedgram.demo.fedumm import WORLD
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
@@ -28,6 +27,8 @@ from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
+
+from research.partition.shares import deal, write_shares
 
 STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
 _PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill

@@ -8,13 +8,13 @@ from pathlib import Path
 from fedgram import modalities
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config.site import SiteConfig
-from fedgram.data.partition import LEAST
 from fedgram.demo.names import locate
 from fedgram.records import Sample
 from fedgram.sites.samples import read_samples, split_samples
 
 from research.evidence.federations import Federation, kind_of
 from research.evidence.federations.assemble import MOST_TRAINING
+from research.partition.dirichlet import LEAST
 
 Parts = dict[str, list[Sample]]
 

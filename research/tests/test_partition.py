@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from fedgram.data.partition import LEAST, Group, partition
 from fedgram.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from research.evidence.federations.allocate import allocate, most_sites
+from research.partition.dirichlet import LEAST, Group, partition
 
 EVEN = float("inf")
 ALPHAS = (0.1, 0.5, EVEN)

@@ -1,4 +1,4 @@
-"""The command line: simulate or submit a job, report, use its result, check a site, make anchors, deal data."""
+"""The command line: simulate or submit a job, report, use its result, check a site, make anchors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from fedgram.cli import anchors, data, job, results
 from fedgram.cli.console import console, plain_errors
-from fedgram.cli.partition import partition
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -18,7 +17,6 @@ app.add_typer(anchors.app, name="anchors")
 results.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(job.app, name="job")
-app.command()(partition)
 
 
 @app.command()

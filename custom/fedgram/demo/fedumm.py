@@ -7,17 +7,18 @@ shapes by name, one or two things in a picture, and simple questions (:mod:`rese
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from fedgram import __version__
-from fedgram.data.captions import TABLE, read_captions
-from fedgram.data.items import Question
+from fedgram.data.captions import TABLE, read_captions, write_captions
+from fedgram.data.items import Caption, Question
 from fedgram.data.prompts import write_prompts
-from fedgram.data.shares import deal, write_shares
-from fedgram.data.vqa import read_vqa
+from fedgram.data.vqa import read_vqa, write_vqa
 from fedgram.demo import files as demo
 from fedgram.demo.scene_data import silhouette_questions, write_scene_captions, write_scene_questions
 from fedgram.demo.scene_prompts import make_prompts
@@ -29,7 +30,8 @@ WORLD = World(
     shapes=("square", "circle", "triangle", "star"),
     most=2,
 )
-SITES, ALPHA, SEED = 4, 0.5, 0
+SITES, SEED = 4, 0
+DEALT = Path(__file__).with_suffix(".json")  # a digit for each question and caption, in the order of their ids
 PREFIX = "demo:fedumm/"
 _PIXELS = 32
 _QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
@@ -54,15 +56,24 @@ def drawn(name: str, cache: Path) -> Path:
 
 
 def build(folder: Path, cache: Path) -> None:
-    """Draw the federation into an empty folder, dealt by a Dirichlet over what the pictures show."""
+    """Draw the federation into an empty folder, each item to the site that :data:`DEALT` names."""
+    site_of = json.loads(DEALT.read_text())
     with tempfile.TemporaryDirectory() as drawn:
-        scenes = Path(drawn)
-        write_scene_questions(scenes / "vqa", "train2014", _QUESTIONS, SEED, WORLD, pixels=_PIXELS)
-        write_scene_captions(scenes / "captions", _CAPTIONS, SEED + 1, WORLD, pixels=_PIXELS)
-        questions = [*read_vqa(scenes / "vqa"), *_silhouettes(cache)]
-        captions = read_captions(scenes / "captions" / TABLE)
-        write_shares(folder, deal(questions, captions, SITES, ALPHA, SEED, "concept"))
+        questions, captions = draw_items(Path(drawn), cache)
+        for site in map(str, range(1, SITES + 1)):
+            own = [q for q in questions if site_of["questions"][int(q.id) - 1] == site]
+            write_vqa(folder / f"site-{site}", "all", sorted(own, key=lambda q: q.id))
+            said = [c for c in captions if site_of["captions"][int(c.id) - 1] == site]
+            write_captions(folder / f"site-{site}", sorted(said, key=lambda c: c.id))
     write_prompts(folder / "prompts.jsonl", make_prompts(WORLD, _PROMPTS, SEED + 2))
+
+
+def draw_items(folder: Path, cache: Path) -> tuple[list[Question], list[Caption]]:
+    """All questions and captions of the federation, with their pictures in a folder; ids count from 1."""
+    write_scene_questions(folder / "vqa", "train2014", _QUESTIONS, SEED, WORLD, pixels=_PIXELS)
+    write_scene_captions(folder / "captions", _CAPTIONS, SEED + 1, WORLD, pixels=_PIXELS)
+    questions = [*read_vqa(folder / "vqa"), *_silhouettes(cache)]
+    return questions, read_captions(folder / "captions" / TABLE)
 
 
 def _silhouettes(cache: Path) -> list[Question]:
@@ -70,18 +81,8 @@ def _silhouettes(cache: Path) -> list[Question]:
     found = silhouette_questions(demo.embedded("demo:carnivora/image", cache))
     every = max(1, len(found) // _SILHOUETTES)
     pairs = [found[i : i + 2] for i in range(0, len(found), 2 * every)]
-    return [
-        Question(
-            id=str(_QUESTIONS + number),
-            image=q.image,
-            text=q.text,
-            answers=q.answers,
-            answer=q.answer,
-            kind=q.kind,
-            concept=q.concept,
-        )
-        for number, q in enumerate([q for pair in pairs for q in pair], 1)
-    ]
+    spread = enumerate((q for pair in pairs for q in pair), _QUESTIONS + 1)
+    return [replace(q, id=str(number)) for number, q in spread]
 
 
 def _publish(target: Path, cache: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from math import inf, sqrt
 
-from fedgram.data.partition import CONCEPTS, LEAST, Group, partition
 from fedgram.errors import ConfigError
+
+from research.partition.dirichlet import CONCEPTS, LEAST, Group, partition
 
 
 def allocate(samples: Mapping[str, int], most: Mapping[str, int], sites: int) -> dict[str, int]:

@@ -11,7 +11,6 @@ from fedgram.anchors import load_anchors
 from fedgram.config.job import AnchorPin, BackboneConfig
 from fedgram.config.site import SiteConfig
 from fedgram.data import splits
-from fedgram.data.partition import Group, partition
 from fedgram.demo.names import locate
 from fedgram.records import Sample
 
@@ -20,6 +19,7 @@ from research.evidence.federations.allocate import allocate, most_sites
 from research.evidence.federations.items import Item, Pool, ranked
 from research.evidence.federations.once import digest, once
 from research.evidence.federations.sitefiles import data_of, write_site
+from research.partition.dirichlet import Group, partition
 
 MOST_TRAINING = 400  # samples of a site
 _MOST_MEASURED = {"validation": 30, "test": 60}  # samples of a concept over all sites of a modality

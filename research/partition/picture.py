@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from fedgram.files import write_atomically
 from matplotlib.figure import Figure
 from rich.table import Table
-
-from fedgram.files import write_atomically
 
 _READABLE = 15  # columns beyond which numbers no longer fit into the cells
 

@@ -1,4 +1,4 @@
-"""The command that deals questions and captions to sites."""
+"""Questions and captions dealt to sites: ``python -m research.partition OUT …``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from fedgram.cli.console import console, plain_errors
+from fedgram.data.captions import read_captions
+from fedgram.data.vqa import read_vqa
+from fedgram.errors import ConfigError
+
+from research.partition import picture, shares
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def partition(
+@app.command()
+def main(
     out: Annotated[Path, typer.Argument(help="new folder: one inside for each site, and who-has-what.png")],
     questions: Annotated[Path | None, typer.Option(help="folder of VQA v2's JSON files and pictures")] = None,
     captions: Annotated[Path | None, typer.Option(help="COCO captions (.json), or a table: path, text")] = None,
@@ -25,12 +32,6 @@ def partition(
     Shows who has what. With --list each item goes where the table says; else a Dirichlet deals, and no site is
     left empty.
     """
-    from fedgram.data import shares
-    from fedgram.data.captions import read_captions
-    from fedgram.data.vqa import read_vqa
-    from fedgram.errors import ConfigError
-    from fedgram.results import who_has_what
-
     with plain_errors():
         if (sites is None) == (listed is None):
             raise ConfigError("one of --sites and --list is needed", where="partition")
@@ -45,6 +46,10 @@ def partition(
         shares.write_shares(out, dealt)
         counts = shares.counts(dealt, by)
         title = f"by list, {by}" if listed else f"by {by}, α = {alpha:g}, seed {seed}"
-        who_has_what.draw(counts, out / "who-has-what.png", title)
-        console.print(who_has_what.table(counts))
+        picture.draw(counts, out / "who-has-what.png", title)
+        console.print(picture.table(counts))
         console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

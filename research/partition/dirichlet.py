@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from math import isinf
 
 import numpy as np
-
 from fedgram.errors import ConfigError
 
 LEAST = 5  # training samples of each of two concepts, at every site

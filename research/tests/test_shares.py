@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -9,19 +10,21 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from fedgram.cli.main import app
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.items import Caption, Question
-from fedgram.data.shares import Share, counts, deal, deal_by_list, write_shares
 from fedgram.data.vqa import read_vqa
+from fedgram.demo import fedumm
 from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
 from fedgram.demo.scenes import World
 from fedgram.errors import ConfigError, DataError
-from fedgram.results import who_has_what
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
+
+from research.partition import demo, picture
+from research.partition.__main__ import app
+from research.partition.shares import Share, counts, deal, deal_by_list, write_shares
 
 KINDS = ("yes/no", "number", "other")
 EVEN = float("inf")
@@ -182,7 +185,7 @@ def test_what_is_written_is_read_again(source, tmp_path):
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["partition", *map(str, arguments)])
+    done = CliRunner().invoke(app, list(map(str, arguments)))
     return done.exit_code, done.output
 
 
@@ -192,8 +195,8 @@ def test_the_command(source, tmp_path):
     assert code == 0, shown
     # 90 items, 30 a site: 10 of each topic's answer type, evenly
     assert [line.split("│")[-2].strip() for line in shown.splitlines() if "│ site-" in line] == ["30"] * 3
-    with Image.open(tmp_path / "out" / "who-has-what.png") as picture:
-        assert picture.width > 300
+    with Image.open(tmp_path / "out" / "who-has-what.png") as drawn:
+        assert drawn.width > 300
     assert len(read_vqa(tmp_path / "out" / "site-1")) == 20
     (tmp_path / "list.csv").write_text("id,site\n" + "".join(f"{i},s{i % 2}\n" for i in range(1, 61)))
     code, shown = run(tmp_path / "listed", *given, "--list", tmp_path / "list.csv", "--by", "concept")
@@ -219,6 +222,13 @@ def test_faults_of_the_command(tmp_path, options, message):
 
 def test_the_picture_of_many_concepts(tmp_path):
     found = {"a": Counter({f"word {i}": i + 1 for i in range(40)}), "b": Counter()}
-    who_has_what.draw(found, tmp_path / "p.png", "many")
-    with Image.open(tmp_path / "p.png") as picture:
-        assert picture.width > picture.height
+    picture.draw(found, tmp_path / "p.png", "many")
+    with Image.open(tmp_path / "p.png") as drawn:
+        assert drawn.width > drawn.height
+
+
+@pytest.mark.slow
+def test_the_sites_of_the_embedded_demo_are_what_is_dealt(tmp_path, monkeypatch):
+    """Ids and concepts decide, not the pictures: tiny ones will do."""
+    monkeypatch.setattr(fedumm, "_PIXELS", 4)
+    assert demo.sites(tmp_path) == json.loads(fedumm.DEALT.read_text())

@@ -1,0 +1,1 @@
+"""One data set dealt to several sites: ``python -m research.partition OUT …``."""
