@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.errors import ConfigError
+from fedgram.model.site_model import LocalModel
 from fedgram.records import AnchorTokens, GlobalState, ModelSpec, SiteUpdate
 
 Settings = Mapping[str, Mapping[str, Any]]  # of a job, by part; see fedgram.config.job
@@ -91,7 +92,7 @@ class SiteView(Protocol):
     """The part of a site that a method sees; all of it is :class:`fedgram.sites.base.Site`."""
 
     @property
-    def model(self) -> Any: ...
+    def model(self) -> LocalModel: ...
     @property
     def optimizer(self) -> torch.optim.Optimizer: ...
     @property
