@@ -1,17 +1,23 @@
-"""Atomic writing of files: a crash or a full disk leaves the old file or the new one, never half of one."""
+"""Files that cannot lie: written whole or not at all, and tensors under a checksum that every reader verifies."""
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fedgram.errors import CheckpointError
+
+_CHECKSUM = "sha256"  # in a file's metadata, of all else that is in the file
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,20 +34,70 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file atomically.
+    """Write a safetensors file atomically, with a checksum that :func:`read_tensors` verifies.
 
     Raises:
         CheckpointError: it cannot be written; an older file in its place is intact.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stated = dict(metadata or {})
+    stated[_CHECKSUM] = _checksum(plain, stated)
+    with _writing(path):
+        write_atomically(path, lambda part: save_file(plain, part, metadata=stated))
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Add to the end of a file and wait until it is on disk; a crash may leave a part of what was added.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there before is intact.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        write_atomically(path, lambda part: save_file(plain, part, metadata=dict(metadata or {})))
+        yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot be written ({error})",
             where=path,
             remedy="free disk space or mend rights, then run the job again: it goes on after the last round saved",
         ) from error
+
+
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata that :func:`write_tensors` wrote; not one bit may have changed since.
+
+    Raises:
+        CheckpointError: the file cannot be read, is incomplete or was changed; ``remedy`` says what to do.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"damaged ({error})", where=path, remedy=remedy) from error
+    stated = metadata.pop(_CHECKSUM, None)
+    if stated != _checksum(tensors, metadata):
+        why = "no checksum: by fedgram 0.1?" if stated is None else "its checksum does not fit"
+        raise CheckpointError(f"damaged ({why})", where=path, remedy=remedy)
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The sha256 over the names, dtypes, shapes and bytes of the tensors, and over the metadata."""
+    parts = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
+    digest = sha256(json.dumps([parts, sorted(metadata.items())]).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

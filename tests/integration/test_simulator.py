@@ -14,7 +14,7 @@ import simulator
 import torch
 from fedgram.cli.main import app
 from fedgram.errors import CheckpointError
-from fedgram.training import checkpoint
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from safetensors.torch import load_file
@@ -172,7 +172,7 @@ class start_and_kill_after:
         while process.poll() is None and (saved is None or saved.state.round < self._rounds):
             time.sleep(0.02)
             try:
-                saved = checkpoint.load(self._state, self._run.job)
+                saved = Checkpoint(self._state, self._run.job).load()
             except CheckpointError:  # a file that is just being replaced
                 continue
         os.killpg(process.pid, signal.SIGKILL)

@@ -113,3 +113,10 @@ def test_every_site_is_judged_by_its_own_metric(tmp_path: Path):
     assert rows["y"] == ["mae ↓", "4.000", "3.000", "+1.000"]
     assert rows["z"] == ["dice", "0.750", "0.500", "-0.250"]
     assert rows["w"] == ["–", "–", "–", "–"]
+
+
+def test_saved_state_that_was_damaged_is_in_the_report(tmp_path: Path):
+    note = "server.safetensors: damaged (its checksum does not fit); went on from the state after round 1"
+    report.write(tmp_path, Outcome(server=dataclasses.replace(state(), notes=(note,)), together={}, alone={}), JOB)
+    assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == [note]
+    assert note in (tmp_path / "report.txt").read_text()

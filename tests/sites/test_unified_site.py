@@ -27,7 +27,8 @@ from fedgram.scoring.geneval.open_vocabulary import OpenVocabularyDetector
 from fedgram.sites.opening import reopen_site
 from fedgram.sites.unified import UnifiedBatch
 from fedgram.sites.unified_data import Items, split_items
-from fedgram.training import checkpoint, geometry, rounds
+from fedgram.training import geometry, rounds
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.server import agree
 from fedgram.training.session import SiteSession
@@ -84,7 +85,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_bits(federation: UnifiedTo
 
     with pytest.raises(Interrupted):
         run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "server-b", stop)
-    assert checkpoint.load(tmp_path / "server-b", run.job).state.round == 1
+    assert Checkpoint(tmp_path / "server-b", run.job).load().state.round == 1
     resumed = run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "server-b")
     for name, b in whole.server.state.B.items():
         assert torch.equal(resumed.server.state.B[name], b)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 from fedgram.errors import CheckpointError
-from fedgram.files import write_tensors
-from fedgram.records import GlobalState, ModelSpec
-from fedgram.training import checkpoint
+from fedgram.files import read_tensors, write_tensors
+from fedgram.records import GlobalState, ModelSpec, RoundRecord
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.server import ServerState
 from hypothesis import given, settings
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from some_records import assert_same, records
 from toy import Toy
 
@@ -25,8 +28,8 @@ from toy import Toy
 @given(state=records(ServerState))
 def test_a_saved_state_comes_back_to_the_bit(toy: Toy, state: ServerState):
     with TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder), state, toy.job)
-        assert_same(state, checkpoint.load(Path(folder), toy.job))
+        Checkpoint(Path(folder), toy.job).save(state)
+        assert_same(state, Checkpoint(Path(folder), toy.job).load())
 
 
 @pytest.fixture
@@ -42,23 +45,23 @@ def saved(toy: Toy, tmp_path: Path) -> Path:
     )
     spec = ModelSpec(shapes={"q": (3, 2, 4)}, backbone="b" * 64, width=4)
     state = ServerState(run="r", state=shared, moments={}, spec=spec, modalities={}, refused=(), records=())
-    checkpoint.save(tmp_path, state, toy.job)
+    Checkpoint(tmp_path, toy.job).save(state)
     return tmp_path / "server.safetensors"
 
 
 def rewrite(path: Path, **changes: Any) -> None:
     """Other entries in the file's header; None takes one out."""
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["fedgram"]) | changes
+    tensors, metadata = read_tensors(path, "none")
+    header = json.loads(metadata["fedgram"]) | changes
     header = {name: value for name, value in header.items() if value is not None}
-    write_tensors(path, load_file(path), {"fedgram": json.dumps(header)})
+    write_tensors(path, tensors, {"fedgram": json.dumps(header)})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": None}, "saved by another version of fedgram\n  expected: format 2"),
-        ({"format": 1}, "saved by another version of fedgram"),
+        ({"format": None}, "saved by another version of fedgram\n  expected: format 3"),
+        ({"format": 2}, "saved by another version of fedgram"),
         ({"job": None}, "saved by a job with other settings"),
         ({"job": "0" * 64}, "saved by a job with other settings"),
         ({"facts": None}, "NoneType for the parts"),
@@ -67,33 +70,226 @@ def rewrite(path: Path, **changes: Any) -> None:
 )
 def test_a_state_that_cannot_be_gone_on_from_is_refused(toy: Toy, saved: Path, changes: dict, message: str):
     rewrite(saved, **changes)
-    with pytest.raises(CheckpointError, match=rf"(?s)server\.safetensors: {message}.*remedy: delete it"):
-        checkpoint.load(saved.parent, toy.job)
+    with pytest.raises(
+        CheckpointError, match=rf"(?s)server\.safetensors: {message}.*remedy: restore it from a backup, or delete"
+    ):
+        Checkpoint(saved.parent, toy.job).load()
 
 
 def test_a_state_of_before_there_were_formats_is_refused(toy: Toy, saved: Path):
     """As it was written then: every fact at the top, B without the name of the state."""
     facts = {"run": "r", "round": 1, "anchors": "a" * 64, "job": toy.job.fingerprint(), "records": []}
     write_tensors(saved, {"B/q": torch.ones(3, 2), "consensus": torch.eye(2)}, {"fedgram": json.dumps(facts)})
-    with pytest.raises(CheckpointError, match=r"(?s)another version of fedgram.*remedy: delete it"):
-        checkpoint.load(saved.parent, toy.job)
+    with pytest.raises(
+        CheckpointError, match=r"(?s)another version of fedgram.*remedy: restore it from a backup, or delete"
+    ):
+        Checkpoint(saved.parent, toy.job).load()
 
 
 @pytest.mark.parametrize("header", [{}, {"fedgram": "{"}, {"fedgram": "[]"}, {"fedgram": "3"}])
 def test_a_header_that_says_nothing_is_damage(toy: Toy, saved: Path, header: dict):
     write_tensors(saved, load_file(saved), header)
-    with pytest.raises(CheckpointError, match=r"(?s)damaged.*remedy: delete it"):
-        checkpoint.load(saved.parent, toy.job)
+    with pytest.raises(CheckpointError, match=r"(?s)damaged.*remedy: restore it from a backup, or delete"):
+        Checkpoint(saved.parent, toy.job).load()
 
 
 def test_a_tensor_that_is_missing_or_unknown_is_named(toy: Toy, saved: Path):
-    with safe_open(saved, framework="pt") as file:
-        header = file.metadata()
-    tensors = load_file(saved)
+    tensors, header = read_tensors(saved, "none")
     write_tensors(saved, {**tensors, "state/C": torch.zeros(1)}, header)
     with pytest.raises(CheckpointError, match=r"unknown parts \['state/C'\]"):
-        checkpoint.load(saved.parent, toy.job)
+        Checkpoint(saved.parent, toy.job).load()
     del tensors["state/consensus"]
     write_tensors(saved, tensors, header)
     with pytest.raises(CheckpointError, match="state/consensus: missing"):
-        checkpoint.load(saved.parent, toy.job)
+        Checkpoint(saved.parent, toy.job).load()
+
+
+def record(round: int, sites: int = 2) -> RoundRecord:
+    numbers = {f"site-{i}": round + i / sites for i in range(sites)}
+    whole = dict.fromkeys(numbers, round)
+    return RoundRecord(
+        round=round,
+        shares=numbers,
+        metrics={site: {"loss": value} for site, value in numbers.items()},
+        payload_bytes=whole,
+        rejected={},
+        missing=(),
+        mean_update_norm=1.0,
+        update_norms=numbers,
+        seconds=0.5,
+        restarts={},
+        samples=whole,
+    )
+
+
+def after(state: ServerState, sites: int = 2) -> ServerState:
+    """The state after one round more."""
+    number = state.state.round + 1
+    shared = replace(state.state, round=number, B={"q": torch.full((3, 2), float(number))})
+    return replace(state, state=shared, records=(*state.records, record(number, sites)))
+
+
+@pytest.fixture
+def rounds(toy: Toy, saved: Path) -> list[ServerState]:
+    """The states after rounds 1 to 3, of which two are saved."""
+    checkpoint = Checkpoint(saved.parent, toy.job)
+    start = checkpoint.load()
+    assert start is not None
+    saved.unlink()
+    states = [replace(start, records=(record(1),))]
+    states += [after(states[0]), after(after(states[0]))]
+    for state in states:
+        checkpoint.save(state)
+    return states
+
+
+def flips(data: bytes, number: int) -> list[bytes]:
+    """Copies with one bit turned, spread over all bytes, the first eight (the header's length) among them."""
+    draw = random.Random(number)
+    places = [*range(8), *(draw.randrange(len(data)) for _ in range(number))]
+    return [data[:i] + bytes([data[i] ^ 1 << draw.randrange(8)]) + data[i + 1 :] for i in places]
+
+
+def damaged(data: bytes, number: int = 300) -> list[bytes]:
+    """Single bits turned, halves and blocks of zeros, truncations, and something after the end."""
+    half, size = len(data) // 2, len(data)
+    zeroed = [bytes(half) + data[half:], data[:half] + bytes(size - half), bytes(size)]
+    return [*flips(data, number), *zeroed, *(data[: size * i // 20] for i in range(20)), data[:-1], data + b"x"]
+
+
+def test_every_damage_of_the_newest_state_is_noticed_and_the_one_before_is_used(
+    toy: Toy, saved: Path, rounds: list
+):
+    whole = saved.read_bytes()
+    for data in damaged(whole):
+        saved.write_bytes(data)
+        state = Checkpoint(saved.parent, toy.job).load()
+        assert_same(rounds[1], replace(state, notes=()))
+        assert len(state.notes) == 1
+        assert state.notes[0].startswith("server.safetensors: damaged (")
+        assert state.notes[0].endswith("went on from the state after round 2")
+    saved.write_bytes(whole)
+    assert_same(rounds[2], Checkpoint(saved.parent, toy.job).load())
+
+
+def without_a_layer(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    del tensors["state/B/q"]
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (without_a_layer, "damaged (its checksum does not fit)"),
+        (lambda path: save_file(load_file(path), path), "damaged (no checksum: by fedgram 0.1?)"),
+        (lambda path: rewrite(path, format=2), "saved by another version of fedgram"),
+    ],
+)
+def test_a_state_with_a_layer_missing_or_of_another_version_is_not_used(
+    toy: Toy, saved: Path, rounds: list, damage: Callable[[Path], None], problem: str
+):
+    damage(saved)
+    state = Checkpoint(saved.parent, toy.job).load()
+    assert_same(rounds[1], replace(state, notes=()))
+    assert state.notes == (f"server.safetensors: {problem}; went on from the state after round 2",)
+
+
+def test_without_a_good_state_the_error_names_the_newest_and_the_remedy(toy: Toy, saved: Path, rounds: list):
+    for path in saved.parent.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        CheckpointError, match=r"(?s)server\.safetensors: damaged.*remedy: restore .* start afresh"
+    ):
+        Checkpoint(saved.parent, toy.job).load()
+
+
+def test_a_damaged_state_is_set_aside_by_the_next_round_and_its_note_stays(toy: Toy, saved: Path, rounds: list):
+    broken = saved.read_bytes()[:-1]
+    saved.write_bytes(broken)
+    Checkpoint(saved.parent, toy.job).load()  # and dies before it has saved anything
+    again = Checkpoint(saved.parent, toy.job)
+    state = again.load()
+    assert state is not None
+    again.save(after(state))
+    assert (saved.parent / "server.damaged.safetensors").read_bytes() == broken
+    loaded = Checkpoint(saved.parent, toy.job).load()
+    assert_same(rounds[2], replace(loaded, notes=()))
+    assert loaded.notes == state.notes
+    saved.write_bytes(b"")  # the one before is still the good one of round 2
+    assert_same(rounds[1], replace(Checkpoint(saved.parent, toy.job).load(), notes=()))
+
+
+def test_a_power_cut_between_the_two_renamings_costs_a_round_and_no_more(toy: Toy, saved: Path, rounds: list):
+    saved.replace(saved.with_name("server.previous.safetensors"))
+    checkpoint = Checkpoint(saved.parent, toy.job)
+    assert_same(rounds[2], checkpoint.load())
+    checkpoint.finish()
+    assert list(saved.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "records.copy.jsonl"])
+def test_every_damage_of_the_records_is_noticed_and_their_copy_is_used(
+    toy: Toy, saved: Path, rounds: list, name: str
+):
+    path = saved.parent / name
+    whole = path.read_bytes()
+    for data in [*flips(whole, 200), bytes(len(whole)), *(whole[: len(whole) * i // 9] for i in range(9))]:
+        path.write_bytes(data)
+        checkpoint = Checkpoint(saved.parent, toy.job)
+        state = checkpoint.load()
+        assert_same(rounds[2], replace(state, notes=()))
+        assert state.notes == (f"{name}: damaged; the records were read from its copy",)
+    checkpoint.save(after(rounds[2]))
+    for copy in ("records.jsonl", "records.copy.jsonl"):  # either of them is whole again
+        other = (saved.parent / copy).read_bytes()
+        (saved.parent / copy).unlink()
+        assert_same(after(rounds[2]), replace(Checkpoint(saved.parent, toy.job).load(), notes=()))
+        (saved.parent / copy).write_bytes(other)
+
+
+def test_a_record_lost_in_both_files_costs_its_round(toy: Toy, saved: Path, rounds: list):
+    for path in saved.parent.glob("*.jsonl"):
+        path.write_bytes(path.read_bytes()[:-9])
+    state = Checkpoint(saved.parent, toy.job).load()
+    assert_same(rounds[1], replace(state, notes=()))
+    assert "the record of a round is damaged or missing in both of its copies" in state.notes[0]
+    for path in saved.parent.glob("*.jsonl"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="in both of its copies"):
+        Checkpoint(saved.parent, toy.job).load()
+
+
+def test_half_a_line_and_a_round_that_was_done_again_do_not_belong_to_the_state(
+    toy: Toy, saved: Path, rounds: list
+):
+    for path in saved.parent.glob("*.jsonl"):
+        with path.open("ab") as file:
+            file.write(b'\n{"before": "torn')
+    saved.write_bytes(b"")
+    checkpoint = Checkpoint(saved.parent, toy.job)
+    state = checkpoint.load()
+    assert state is not None
+    other = replace(record(3), seconds=9.0)  # than the round 3 that is there already
+    checkpoint.save(replace(after(state), records=(*state.records, other)))
+    loaded = Checkpoint(saved.parent, toy.job).load()
+    assert loaded is not None
+    assert loaded.records == (record(1), record(2), other)
+
+
+def test_saving_costs_the_same_in_every_round(toy: Toy, saved: Path):
+    """256 sites: the tensors' file does not grow, and each round adds what it has to say and no more."""
+    checkpoint = Checkpoint(saved.parent, toy.job)
+    state, sizes, growth = checkpoint.load(), [], []
+    files = [saved.parent / name for name in ("records.jsonl", "records.copy.jsonl")]
+    for _ in range(200):
+        before = [path.stat().st_size for path in files]
+        state = after(state, sites=256)
+        checkpoint.save(state)
+        sizes.append(saved.stat().st_size)
+        growth += [path.stat().st_size - size for path, size in zip(files, before, strict=True)]
+    assert max(sizes) - min(sizes) <= 64
+    assert max(growth) < 1.2 * min(growth)
+    assert_same(state, Checkpoint(saved.parent, toy.job).load())

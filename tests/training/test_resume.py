@@ -12,11 +12,12 @@ import pytest
 import torch
 from fedgram.errors import CheckpointError
 from fedgram.records import RoundRecord
-from fedgram.training import checkpoint
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from fedgram.training.session import load_before
 from safetensors.torch import load_file
+from some_records import assert_same
 from toy import Toy
 
 
@@ -63,7 +64,7 @@ def test_a_server_that_lost_a_round_makes_the_sites_step_back(toy: Toy, tmp_path
     sessions = toy.sessions(tmp_path)
     with pytest.raises(PowerCut):
         run_federation(sessions, toy.job, tmp_path / "server", cut_after(1))
-    saved = checkpoint.load(tmp_path / "server", toy.job)
+    saved = Checkpoint(tmp_path / "server", toy.job).load()
     assert saved is not None
     for session in sessions.values():
         session.train(saved.run, saved.state)  # round 2, whose replies the server never saved
@@ -73,7 +74,7 @@ def test_a_server_that_lost_a_round_makes_the_sites_step_back(toy: Toy, tmp_path
 
 def test_a_finished_run_leaves_its_result_and_no_checkpoint(toy: Toy, uninterrupted):
     outcome, folder = uninterrupted
-    assert checkpoint.load(folder / "server", toy.job) is None
+    assert Checkpoint(folder / "server", toy.job).load() is None
     local = load_file(folder / "red" / "result" / "local.safetensors")
     shared = {k.removeprefix("B/"): v for k, v in local.items() if k.startswith("B/")}
     assert all(torch.equal(b, shared[k]) for k, b in outcome.server.state.B.items())
@@ -99,28 +100,40 @@ def no_file_beyond(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_is_full_leaves_the_last_round_saved(toy: Toy, stopped: Path):
-    state = checkpoint.load(stopped, toy.job)
+    state = Checkpoint(stopped, toy.job).load()
     assert state is not None
-    before = (stopped / "server.safetensors").read_bytes()
-    with (
-        no_file_beyond(len(before)),
-        pytest.raises(CheckpointError, match="it goes on after the last round saved"),
-    ):
-        checkpoint.save(stopped, replace(state, records=state.records * 100), toy.job)
-    assert [path.name for path in stopped.iterdir()] == ["server.safetensors"]
-    assert (stopped / "server.safetensors").read_bytes() == before
+    before = {path.name: path.read_bytes() for path in stopped.iterdir()}
+    room = len(before["server.safetensors"])
+    with no_file_beyond(room), pytest.raises(CheckpointError, match="it goes on after the last round saved"):
+        Checkpoint(stopped, toy.job).save(replace(state, moments={"more": torch.zeros(room)}))
+    assert {path.name for path in stopped.iterdir()} == before.keys()
+    assert (stopped / "server.safetensors").read_bytes() == before["server.safetensors"]
+    with no_file_beyond(100), pytest.raises(CheckpointError, match=r"records\.jsonl: cannot be written"):
+        Checkpoint(stopped, toy.job).save(state)
+    assert_same(state, Checkpoint(stopped, toy.job).load())
+
+
+def test_a_run_whose_newest_state_is_damaged_ends_with_the_same_bits(toy: Toy, tmp_path: Path, uninterrupted):
+    with pytest.raises(PowerCut):
+        run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server", cut_after(2))
+    newest = tmp_path / "server" / "server.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    resumed = run_federation(toy.sessions(tmp_path), toy.job, tmp_path / "server")
+    same(uninterrupted[0], resumed)
+    assert [record.round for record in resumed.server.records] == [1, 2, 3]
+    assert resumed.server.notes[0].endswith("went on from the state after round 1")
 
 
 def test_a_checkpoint_of_other_settings_is_refused(toy: Toy, stopped: Path):
     with pytest.raises(CheckpointError, match="other settings"):
-        checkpoint.load(stopped, toy.with_job(training={"rounds": 9}).job)
+        Checkpoint(stopped, toy.with_job(training={"rounds": 9}).job).load()
 
 
 def test_a_damaged_checkpoint_is_named(toy: Toy, stopped: Path):
     path = next(stopped.glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match=r"server\.safetensors: damaged"):
-        checkpoint.load(stopped, toy.job)
+        Checkpoint(stopped, toy.job).load()
     state = next((stopped.parent / "red").glob("run-*/round-00001.safetensors"))
     state.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"round-00001\.safetensors: damaged"):

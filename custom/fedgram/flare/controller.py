@@ -26,7 +26,8 @@ from fedgram.flare.shield.guard import Guard
 from fedgram.methods import require_allowed_at_server
 from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.results import report
-from fedgram.training import checkpoint, contracts
+from fedgram.training import contracts
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, ServerState, agree
 
@@ -62,20 +63,20 @@ class GramController(ModelController):
         own = read_server_config(path)
         require_allowed_at_server(path, own, job)
         states = Path(own.state) if own.state else Path(workspace.get_root_dir(), "checkpoints")
-        folder = states / job.fingerprint()[:16]
+        saved = Checkpoint(states / job.fingerprint()[:16], job)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
-        state = checkpoint.load(folder, job) or self._introduce(job, progress)
+        state = saved.load() or self._introduce(job, progress)
         progress.started(state)
         while state.state.round < job.training.rounds:
             state = self._round(state, job, progress)
-            checkpoint.save(folder, state, job)
+            saved.save(state)
             progress.round_done(state.records[-1])
             report.write_server_files(results, state, job)
         alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
         together = self._evaluations(wire.EVALUATE, state, job, progress)
         report.write(results, Outcome(server=state, together=together, alone=alone), job)
-        checkpoint.finish(folder)
+        saved.finish()
         progress.finished(results)
 
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:

@@ -39,6 +39,8 @@ class Progress:
         self._began = time.monotonic()
         if self._first:
             self._line(f"resumed after round {self._first}/{self._rounds}")
+        for note in state.notes:
+            self._line(note)
 
     def replied(self, update: SiteUpdate) -> None:
         """Say that a site's reply counts."""

@@ -9,12 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 
-from fedgram.errors import DataError
-from fedgram.files import write_tensors
+from fedgram.errors import CheckpointError, DataError
+from fedgram.files import read_tensors, write_tensors
 from fedgram.modalities.base import Tokenizer
 from fedgram.records import Tokens
 
@@ -45,8 +43,7 @@ def cached_tokens(
     if (stored := _load(path)) is not None:
         return stored
     tokens = _tokenize(tokenizer, contents)
-    tensors = {"values": tokens.values, "mask": tokens.mask}
-    write_tensors(path, tensors, {"sha256": _digest(tensors)})
+    write_tensors(path, {"values": tokens.values, "mask": tokens.mask})
     return tokens
 
 
@@ -55,26 +52,15 @@ def _key(tokenizer: Tokenizer, fingerprints: Sequence[bytes]) -> str:
     return sha256(json.dumps([_FORMAT, tokenizer.identity, parts]).encode()).hexdigest()
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    digest = sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _load(path: Path) -> Tokens | None:
     if not path.exists():
         return None
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("values", "mask")}
-            intact = (file.metadata() or {}).get("sha256") == _digest(tensors)
-    except (safetensors.SafetensorError, OSError, ValueError):
-        intact, tensors = False, {}
-    if not intact:
-        log.warning("damaged token cache %s: tokenising again", path)
+        tensors, _ = read_tensors(path, "none needed")
+        return Tokens(tensors["values"], tensors["mask"])
+    except (CheckpointError, KeyError):
+        log.warning("damaged token cache (or one of fedgram 0.1) %s: tokenising again", path)
         return None
-    return Tokens(tensors["values"], tensors["mask"])
 
 
 def _tokenize(tokenizer: Tokenizer, contents: Sequence[Any]) -> Tokens:

@@ -78,6 +78,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
         "backbone": state.spec.backbone,
         "job": to_dict(job),
         "rounds": [dataclasses.asdict(record) for record in state.records],
+        "notes": list(state.notes),
         "test": {},
         "test_alone": {},
         "alignment": [],
@@ -99,6 +100,8 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
     console.print(_sites_table(facts))
     if facts["alignment"]:
         console.print(_pairs_table(facts))
+    for note in facts.get("notes", ()):  # fedgram 0.1 had none
+        console.print(note, markup=False)
     for record in facts["rounds"]:
         reasons = [*record["rejected"].values(), *(f"{site}: no reply" for site in record["missing"])]
         for site, times in record["restarts"].items():

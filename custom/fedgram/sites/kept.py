@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fedgram import __version__
@@ -18,7 +16,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.errors import BackboneError, CheckpointError
-from fedgram.files import write_tensors, write_text
+from fedgram.files import read_tensors, write_tensors, write_text
 from fedgram.model import lora, peft_checkpoint
 from fedgram.model.site_model import LocalModel
 from fedgram.pretrained import hub_id
@@ -72,9 +70,10 @@ def read_kept(folder: Path) -> tuple[dict[str, Any], SiteConfig, JobConfig, dict
     """
     facts, path = read_facts(folder)
     try:
-        tensors, config, _ = load_file(folder / "local.safetensors"), facts["site_config"], facts["site"]
-    except (OSError, SafetensorError, KeyError) as error:
+        config, _ = facts["site_config"], facts["site"]
+    except KeyError as error:
         raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
+    tensors, _ = read_tensors(folder / "local.safetensors", "restore it from a backup, or run the job again")
     where = str(path)
     return facts, from_dict(SiteConfig, config, where), from_dict(JobConfig, facts["job"], where), tensors
 

@@ -1,58 +1,132 @@
-"""The server's state on disk: one file, written atomically after every round, enough to go on from."""
+"""The server's state on disk: saved after every round, verified when it is read, with the one before in reserve.
+
+``server.safetensors`` holds the state after the last round and ``server.previous.safetensors`` the one before. The
+records of the rounds are lines of ``records.jsonl``, and once more of ``records.copy.jsonl``, so that a round costs
+the same however many came before. Each line names the line before by its sha256, and the state names the last one:
+whatever else stands in the files (half a line, a round that was done again) does not belong to it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from fedgram.config.job import JobConfig
 from fedgram.errors import CheckpointError
-from fedgram.files import write_tensors
-from fedgram.training.codec import pack, unpack
+from fedgram.files import append, read_tensors, write_tensors
+from fedgram.records import RoundRecord
+from fedgram.training.codec import ErrorOf, pack, unpack
 from fedgram.training.server import ServerState
 
-_FILE = "server.safetensors"
-_FORMAT = 2  # counts up whenever a record that is part of the state gets other fields
+_FORMAT = 3  # counts up whenever a record that is part of the state gets other fields
 
 
-def save(folder: Path, state: ServerState, job: JobConfig) -> None:
-    """Replace the saved state; a crash or a full disk leaves the last good one intact.
+class Checkpoint:
+    """The saved state of the unfinished run of one job in one folder.
 
-    Raises:
-        CheckpointError: it cannot be written.
+    Args:
+        folder: of this job's state alone.
+        job: whose settings the state must be of.
     """
-    tensors, facts = pack(state)
-    saved = {"format": _FORMAT, "job": job.fingerprint(), "facts": facts}
-    write_tensors(folder / _FILE, tensors, {"fedgram": json.dumps(saved)})
 
+    def __init__(self, folder: Path, job: JobConfig):
+        self._folder, self._job = folder, job
+        self._newest, self._previous, self._next, self._damaged = (
+            folder / f"server{part}.safetensors" for part in ("", ".previous", ".next", ".damaged")
+        )
+        self._records = folder / "records.jsonl", folder / "records.copy.jsonl"
+        self._remedy = f"restore it from a backup, or delete {folder} to start afresh"
+        self._written, self._last = 0, ""  # records that are on disk, and the sha256 of the last one's line
+        self._set_aside = self._previous  # what becomes of the newest file when there is a newer one
 
-def load(folder: Path, job: JobConfig) -> ServerState | None:
-    """The state saved by an unfinished run of the same job, or None.
+    def save(self, state: ServerState) -> None:
+        """Add a round to the saved state; a crash or a full disk leaves the last good one intact.
 
-    Raises:
-        CheckpointError: the file is damaged, or belongs to another version or to a job with other settings.
-    """
-    path = folder / _FILE
-    if not path.exists():
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        last, lines = self._last, b""
+        for record in state.records[self._written :]:
+            line = json.dumps({"before": last, "record": pack(record)[1]}).encode()
+            last, lines = sha256(line).hexdigest(), lines + b"\n" + line + b"\n"
+        for path in self._records:
+            append(path, lines)
+        tensors, facts = pack(replace(state, records=()))
+        saved = {"format": _FORMAT, "job": self._job.fingerprint(), "facts": facts, "last": last}
+        write_tensors(self._next, tensors, {"fedgram": json.dumps(saved)})
+        if self._newest.exists():
+            os.replace(self._newest, self._set_aside)
+        os.replace(self._next, self._newest)
+        self._written, self._last, self._set_aside = len(state.records), last, self._previous
+
+    def load(self) -> ServerState | None:
+        """Read the last good state of an unfinished run of the same job, or None; nothing is changed on disk.
+
+        Raises:
+            CheckpointError: there is none that is intact, of this version and of a job with these settings.
+        """
+        found, faults = [path for path in (self._newest, self._previous) if path.exists()], []
+        for path in found:
+            try:
+                state = self._read(path)
+            except CheckpointError as fault:
+                faults.append(fault)
+                continue
+            if faults:
+                self._set_aside = self._damaged
+                note = f"{found[0].name}: {faults[0].problem}; went on from the state after round "
+                state = replace(state, notes=(*state.notes, f"{note}{state.state.round}"))
+            return state
+        if faults:
+            raise faults[0]
         return None
-    error = partial(CheckpointError, where=path, remedy="delete it to start afresh")
-    try:
-        with safe_open(path, framework="pt") as file:
-            saved = json.loads(file.metadata()["fedgram"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        version, fingerprint, facts = saved.get("format"), saved.get("job"), saved.get("facts")
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as fault:
-        raise error(f"damaged ({fault})") from fault
-    if version != _FORMAT:
-        raise error("saved by another version of fedgram", expected=f"format {_FORMAT}")
-    if fingerprint != job.fingerprint():
-        raise error("saved by a job with other settings")
-    return unpack(ServerState, tensors, facts, error)
+
+    def finish(self) -> None:
+        """Forget the saved state of a run that has completed; the newest goes after those that it must outlive."""
+        for path in (self._previous, self._next, self._damaged, self._newest, *self._records):
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> ServerState:
+        error = partial(CheckpointError, where=path, remedy=self._remedy)
+        tensors, metadata = read_tensors(path, self._remedy)
+        try:
+            saved = json.loads(metadata["fedgram"])
+            version, fingerprint, facts = saved.get("format"), saved.get("job"), saved.get("facts")
+        except (KeyError, ValueError, AttributeError) as fault:
+            raise error(f"damaged ({fault})") from fault
+        if version != _FORMAT:
+            raise error("saved by another version of fedgram", expected=f"format {_FORMAT}")
+        if fingerprint != self._job.fingerprint():
+            raise error("saved by a job with other settings")
+        state = unpack(ServerState, tensors, facts, error)
+        records, notes = self._read_records(saved.get("last"), error)
+        return replace(state, records=records, notes=(*state.notes, *notes))
+
+    def _read_records(self, last: str, error: ErrorOf) -> tuple[tuple[RoundRecord, ...], list[str]]:
+        """The records up to the one whose line has the sha256 ``last``, and what is wrong with the files."""
+        copies = [_lines(path) for path in self._records]
+        records: list[RoundRecord] = []
+        wanted, incomplete = last, set()
+        while wanted:
+            held = [lines.get(wanted) for lines in copies]
+            line = next((line for line in held if line is not None), None)
+            if line is None:
+                raise error("the record of a round is damaged or missing in both of its copies")
+            incomplete |= {path.name for path, line in zip(self._records, held, strict=True) if line is None}
+            entry = json.loads(line)
+            records.append(unpack(RoundRecord, {}, entry["record"], error))
+            wanted = entry["before"]
+        # An incomplete copy is made whole by writing every record again with the next round.
+        self._written, self._last = (0, "") if incomplete else (len(records), last)
+        notes = [f"{name}: damaged; the records were read from its copy" for name in sorted(incomplete)]
+        return tuple(reversed(records)), notes
 
 
-def finish(folder: Path) -> None:
-    """Forget the saved state of a run that has completed."""
-    (folder / _FILE).unlink(missing_ok=True)
+def _lines(path: Path) -> dict[str, bytes]:
+    """The lines of a file by their sha256; none of a file that is not there."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return {sha256(line).hexdigest(): line for line in lines}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedgram.config.job import JobConfig
 from fedgram.records import RoundRecord
-from fedgram.training import checkpoint
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, agree
 from fedgram.training.session import SiteSession
@@ -33,7 +33,8 @@ def run_federation(
     Raises:
         RoundFailed: too few sites agree or reply.
     """
-    state = checkpoint.load(folder, job)
+    saved = Checkpoint(folder, job)
+    state = saved.load()
     if state is None:
         state, _ = agree([session.introduce() for session in sessions.values()], job)
     sessions = {name: session for name, session in sessions.items() if name not in state.refused}
@@ -42,9 +43,9 @@ def run_federation(
         for session in sessions.values():
             current.add(session.train(state.run, state.state))
         state = current.close()
-        checkpoint.save(folder, state, job)
+        saved.save(state)
         on_round(state.records[-1])
     alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
-    checkpoint.finish(folder)
+    saved.finish()
     return Outcome(server=state, together=together, alone=alone)

@@ -38,6 +38,7 @@ class ServerState:
         modalities: by site that took part in round 0.
         refused: sites that may not take part, because of what they said in round 0.
         records: of the rounds so far.
+        notes: on saved state that was damaged, and what was used instead.
     """
 
     run: str
@@ -47,6 +48,7 @@ class ServerState:
     modalities: Mapping[str, str]
     refused: tuple[str, ...] = ()
     records: tuple[RoundRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerState, dict[str, str]]:
