@@ -1,7 +1,7 @@
 """The server's state on disk: saved after every round, verified when it is read, with the one before in reserve.
 
 ``server.safetensors`` holds the state after the last round and ``server.previous.safetensors`` the one before. The
-records of the rounds are lines of ``records.jsonl``, and once more of ``records.copy.jsonl``, so that a round costs
+records of the rounds are lines of ``records.jsonl`` and once more of ``records.copy.jsonl``, so that a round costs
 the same however many came before. Each line names the line before by its sha256, and the state names the last one:
 whatever else stands in the files (half a line, a round that was done again) does not belong to it.
 """
