@@ -66,7 +66,8 @@ bench-methods: $(READY) ## every row of research/RESULTS.md: a night; goes on wh
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
-	$(BIN)/python anchors/build_scenes.py
+	$(BIN)/python -m research.scenes.anchors
+	$(BIN)/python -m research.scenes.demo
 
 clean: ## remove .venv and results
 	rm -rf $(VENV) results

@@ -17,9 +17,6 @@ from fedgram.config.strict import from_dict
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.prompts import Prompt
 from fedgram.data.vqa import read_vqa
-from fedgram.demo.fedumm import WORLD
-from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
-from fedgram.demo.scene_prompts import make_prompts
 from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
 from fedgram.sites.opening import open_site
@@ -29,6 +26,9 @@ from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
 from research.partition.shares import deal, write_shares
+from research.scenes.data import write_scene_captions, write_scene_questions
+from research.scenes.demo import WORLD
+from research.scenes.prompts import make_prompts
 
 STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
 _PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from fedgram.demo.scenes import World
 from fedgram.model.unified.janus import Janus
 from fedgram.model.unified.janus_chat import Chat
 from fedgram.pretrained import quiet_loading
@@ -16,6 +15,7 @@ from fedgram.pretrained import quiet_loading
 from research.pretraining import encoders, language
 from research.pretraining.checkpoint import Size, make_model, make_processor
 from research.pretraining.pictures import random_pictures
+from research.scenes.scenes import World
 
 SEED = 0
 _GUIDANCE = 2.0  # what is right for a model this small

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from fedgram.demo.scenes import COLOURS, SHAPES
+from fedgram.demo.shapes import COLOURS, SHAPES
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 

@@ -13,8 +13,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from fedgram.demo.scene_words import NUMBERS, SKILLS, ask, plural, portray
-from fedgram.demo.scenes import COLOURS, SHAPES, Scene, World
+from fedgram.demo.shapes import COLOURS, SHAPES
 from fedgram.model.unified.janus import Janus
 from fedgram.model.unified.janus_chat import Ids
 from PIL.Image import Image
@@ -23,6 +22,8 @@ from torch.nn.functional import cross_entropy
 
 from research.pretraining.encoders import adamw, batches
 from research.pretraining.pictures import PUBLIC, make_pictures, random_pictures
+from research.scenes.scenes import Scene, World
+from research.scenes.words import NUMBERS, SKILLS, ask, plural, portray
 
 TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
 ONE_THING = ("single_object", "colors")  # skills of generation, likewise

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fedgram.demo.scenes import COLOURS, SHAPES, Scene, World, draw, paint, random_scene
+from fedgram.demo.shapes import COLOURS, SHAPES, paint
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from research.scenes.scenes import Scene, World, draw, random_scene
 
 PUBLIC = World(colours=("red", "green", "blue", "yellow"), shapes=("square", "circle", "triangle"), most=2)
 

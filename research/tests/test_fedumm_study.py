@@ -6,12 +6,11 @@ from collections import Counter
 from itertools import product
 from math import inf
 
-from fedgram.demo.fedumm import WORLD
-from fedgram.demo.scene_prompts import make_prompts
-from fedgram.demo.scene_words import SKILLS
-
 from research.fedumm.__main__ import SEEDS, trials
 from research.fedumm.trial import BATCH, STEPS, _evenly, _job
+from research.scenes.demo import WORLD
+from research.scenes.prompts import make_prompts
+from research.scenes.words import SKILLS
 
 
 def test_every_line_has_the_same_compute():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fedgram.config.job import BackboneConfig
-from fedgram.demo.scene_words import SKILLS, TOPICS, ask, portray
-from fedgram.demo.scenes import COLOURS, SHAPES, Scene, Thing, World, random_scene
+from fedgram.demo.shapes import COLOURS, SHAPES
 from fedgram.model.unified.janus import Janus, load_janus
 from fedgram.model.unified.janus_chat import Ids
 from fedgram.scoring.geneval.exact import look
@@ -19,6 +18,8 @@ from research.pretraining.__main__ import main
 from research.pretraining.encoders import k_means, on_sphere
 from research.pretraining.language import STAGES, _making_loss, prepare, words
 from research.pretraining.pictures import PUBLIC, looks_by_patch, make_pictures
+from research.scenes.scenes import Scene, Thing, World, random_scene
+from research.scenes.words import SKILLS, TOPICS, ask, portray
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -13,18 +12,17 @@ import pytest
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.items import Caption, Question
 from fedgram.data.vqa import read_vqa
-from fedgram.demo import fedumm
-from fedgram.demo.scene_data import write_scene_captions, write_scene_questions
-from fedgram.demo.scenes import World
 from fedgram.errors import ConfigError, DataError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from research.partition import demo, picture
+from research.partition import picture
 from research.partition.__main__ import app
 from research.partition.shares import Share, counts, deal, deal_by_list, write_shares
+from research.scenes.data import write_scene_captions, write_scene_questions
+from research.scenes.scenes import World
 
 KINDS = ("yes/no", "number", "other")
 EVEN = float("inf")
@@ -225,10 +223,3 @@ def test_the_picture_of_many_concepts(tmp_path):
     picture.draw(found, tmp_path / "p.png", "many")
     with Image.open(tmp_path / "p.png") as drawn:
         assert drawn.width > drawn.height
-
-
-@pytest.mark.slow
-def test_the_sites_of_the_embedded_demo_are_what_is_dealt(tmp_path, monkeypatch):
-    """Ids and concepts decide, not the pictures: tiny ones will do."""
-    monkeypatch.setattr(fedumm, "_PIXELS", 4)
-    assert demo.sites(tmp_path) == json.loads(fedumm.DEALT.read_text())

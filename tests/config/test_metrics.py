@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from fedgram.config.job import METRICS
-from fedgram.demo.scene_words import SKILLS
 from fedgram.model.tasks import metrics
 from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import Segmentation
+
+from research.scenes.words import SKILLS
 
 OF_TRAINING = {"loss", "task_loss", "cka", "seconds", "bridge_loss", "pair_recall"}
 OF_UNIFIED = {"understanding_loss", "generation_loss", "vqa_accuracy", "geneval"}

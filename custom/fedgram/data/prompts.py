@@ -68,6 +68,11 @@ def read_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
+def with_article(words: str) -> str:
+    """Put "a" or "an" before a thing, as prompts have it."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def write_prompts(path: Path, prompts: list[Prompt]) -> None:
     """Write prompts in the published format, one a line."""
     lines = [json.dumps(_record(prompt)) for prompt in prompts]

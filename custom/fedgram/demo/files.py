@@ -1,4 +1,4 @@
-"""The embedded demo federation: small, real, unpaired data that come with the package."""
+"""The embedded demo federations: small, unpaired data that come with the package."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") fo
 
 
 def embedded(name: str, cache: Path) -> Path:
-    """The file or folder of a site's data that a name ``demo:carnivora/…`` or ``demo:scenes/…`` stands for.
+    """The file or folder of a site's data that a name of embedded data stands for.
 
     Args:
-        name: ``demo:carnivora/image``, ``demo:carnivora/anchors/train`` …
-        cache: the folder in which image archives are unpacked, once.
+        name: ``demo:carnivora/image``, ``demo:carnivora/anchors/train``, ``demo:fedumm/site-1`` …
+        cache: the folder in which archives are unpacked, once.
 
     Raises:
         DataError: no such demo data.
@@ -35,12 +35,14 @@ def embedded(name: str, cache: Path) -> Path:
     key = name.removeprefix("demo:")
     if key in _ANCHORS:
         return _anchors(key)
-    if key not in _SITE_DATA:
-        raise DataError(
-            "no such demo data", where=name, expected=", ".join(f"demo:{k}" for k in (*_SITE_DATA, *_ANCHORS))
-        )
-    path = _HERE / _SITE_DATA[key]
-    return _unpacked(path, cache / "demo") if path.suffix == ".zip" else path
+    if key in _SITE_DATA:
+        path = _HERE / _SITE_DATA[key]
+        return _unpacked(path, cache / "demo") if path.suffix == ".zip" else path
+    federation, _, inside = key.partition("/")
+    if federation == "fedumm" and (path := _unpacked(_HERE / "fedumm.zip", cache / "demo") / inside).exists():
+        return path
+    known = (*_SITE_DATA, *_ANCHORS, "fedumm/site-1 to site-4", "fedumm/prompts.jsonl")
+    raise DataError("no such demo data", where=name, expected=", ".join(f"demo:{key}" for key in known))
 
 
 def _anchors(key: str) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedgram.config.site import SiteConfig
-from fedgram.demo import fedumm, files
+from fedgram.demo.files import embedded
 
 PREFIX = "demo:"
 
@@ -15,14 +15,12 @@ def locate(name: str, cache: Path) -> Path:
     """The file or folder of embedded demo data; all that is no ``demo:…`` name is a path.
 
     Args:
-        cache: the folder in which archives are unpacked and scenes are drawn, once.
+        cache: the folder in which archives are unpacked, once.
 
     Raises:
         DataError: no such demo data.
     """
-    if not name.startswith(PREFIX):
-        return Path(name)
-    return fedumm.drawn(name, cache) if name.startswith(fedumm.PREFIX) else files.embedded(name, cache)
+    return embedded(name, cache) if name.startswith(PREFIX) else Path(name)
 
 
 def resolve(config: SiteConfig) -> SiteConfig:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedgram.demo.scene_prompts import describe
-from fedgram.demo.scene_words import SKILLS, portray
-from fedgram.demo.scenes import GROUND, SHAPES, Scene, Thing, World, draw, random_scene
+from fedgram.demo.shapes import GROUND, SHAPES
 from fedgram.errors import ConfigError
 from fedgram.scoring.geneval.exact import ExactDetector, look
 from fedgram.scoring.geneval.rules import Detection, fault, score
 from PIL import Image, ImageFilter
+
+from research.scenes.prompts import describe
+from research.scenes.scenes import Scene, Thing, World, draw, random_scene
+from research.scenes.words import SKILLS, portray
 
 
 def seen(picture: Image.Image) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from fedgram.data.boxes import Box
-from fedgram.demo.scenes import COLOURS, GROUND, SHAPES, paint
+from fedgram.demo.shapes import COLOURS, GROUND, SHAPES, paint
 from fedgram.errors import ConfigError
 from fedgram.scoring.geneval.rules import Detection
 
@@ -26,7 +26,7 @@ _NAMES = tuple(COLOURS)
 
 
 class ExactDetector:
-    """A reader of the scenes of :mod:`fedgram.demo.scenes`; boxes are shares of the picture.
+    """A reader of the scenes of :mod:`fedgram.demo.shapes`; boxes are shares of the picture.
 
     A detection's score is the overlap (intersection over union, weighted by coverage) of the region and the shape
     that was fitted to it.

@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 
 from fedgram.data.boxes import Box
-from fedgram.demo.scene_words import with_article
+from fedgram.data.prompts import with_article
 from fedgram.errors import BackboneError, ConfigError
 from fedgram.pretrained import load_part
 from fedgram.scoring.geneval.rules import Detection

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-
 from fedgram.data.boxes import only_relation
 from fedgram.data.prompts import Prompt, Wanted
-from fedgram.demo.scene_words import SKILLS, portray
-from fedgram.demo.scenes import Scene, World
 from fedgram.errors import DataError
+
+from research.scenes.scenes import Scene, World
+from research.scenes.words import SKILLS, portray
 
 _FRUITLESS = 200  # draws that give no new prompt: there are no more
 
 
 def describe(skill: str, scene: Scene, text: str) -> Prompt:
-    """The prompt, with its metadata, of a scene and text from :func:`~fedgram.demo.scene_words.portray`.
+    """The prompt, with its metadata, of a scene and text from :func:`~research.scenes.words.portray`.
 
     Raises:
         DataError: the scene of a position shows none.

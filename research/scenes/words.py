@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-
 from fedgram.data.boxes import OPPOSITE, only_relation
-from fedgram.demo.scenes import Scene, Thing, World, place
+from fedgram.data.prompts import with_article
 from fedgram.errors import ConfigError
+
+from research.scenes.scenes import Scene, Thing, World, place
 
 T = TypeVar("T")
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
@@ -67,10 +68,6 @@ def portray(skill: str, generator: np.random.Generator, world: World) -> tuple[S
 
 def plural(shape: str) -> str:
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
-
-
-def with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _presence(scene: Scene, generator: np.random.Generator, world: World) -> tuple[str, str] | None:

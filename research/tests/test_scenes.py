@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fedgram.demo.scenes import COLOURS, GROUND, SHAPES, Scene, Thing, World, draw, place, random_scene
+from fedgram.demo.shapes import COLOURS, GROUND, SHAPES
 from fedgram.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from research.scenes.scenes import Scene, Thing, World, draw, place, random_scene
 
 
 def scenes(seed: int, count: int = 40):

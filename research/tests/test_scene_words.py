@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from fedgram.data.boxes import relations
-from fedgram.demo.scene_words import NUMBERS, SKILLS, TOPICS, ask, plural, portray, with_article
-from fedgram.demo.scenes import SHAPES, Scene, Thing, World, random_scene
+from fedgram.demo.shapes import SHAPES
 from fedgram.errors import ConfigError
+
+from research.scenes.scenes import Scene, Thing, World, random_scene
+from research.scenes.words import NUMBERS, SKILLS, TOPICS, ask, plural, portray, with_article
 
 ROW = Scene((Thing("red", "star", 0.2, 0.5, 0.3), Thing("blue", "square", 0.7, 0.5, 0.3)))
 SINGULAR = {plural(shape): shape for shape in SHAPES}

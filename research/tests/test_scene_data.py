@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from zipfile import ZipFile
 
 import pytest
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.prompts import Prompt, Wanted
 from fedgram.data.vqa import read_vqa, write_vqa
 from fedgram.demo.names import locate
-from fedgram.demo.scene_data import silhouette_questions, write_scene_captions, write_scene_questions
-from fedgram.demo.scenes import SHAPES, World
+from fedgram.demo.shapes import SHAPES
 from fedgram.errors import ConfigError, DataError
 from fedgram.scoring.geneval.exact import ExactDetector
 from fedgram.scoring.geneval.rules import fault
 from fedgram.scoring.vqa_score import summary
 from PIL import Image
+
+from research.scenes import demo
+from research.scenes.data import silhouette_questions, write_scene_captions, write_scene_questions
+from research.scenes.scenes import World
 
 
 def test_scene_questions(tmp_path):
@@ -64,3 +68,13 @@ def test_what_is_not_there(tmp_path):
         write_scene_captions(tmp_path, 1, 0, World(), skills=())
     with pytest.raises(DataError, match="no questions"):
         write_scene_questions(tmp_path, "train", 0, 0, World())
+
+
+@pytest.mark.slow
+def test_the_embedded_demo_is_what_is_drawn(tmp_path):
+    """The same files to the byte, and packed alike."""
+    demo.build(tmp_path / "built", tmp_path)
+    demo.pack(tmp_path / "built", tmp_path / "again.zip")
+    with ZipFile(tmp_path / "again.zip") as again, ZipFile(demo.ARCHIVE) as shipped:
+        assert again.namelist() == shipped.namelist()
+        assert all(again.read(name) == shipped.read(name) for name in shipped.namelist())

@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-
 from fedgram.data.captions import write_captions
 from fedgram.data.items import Caption, Question
 from fedgram.data.vqa import write_vqa
-from fedgram.demo.scene_words import SKILLS, TOPICS, ask, portray, with_article
-from fedgram.demo.scenes import World, draw, random_scene
 from fedgram.errors import ConfigError, DataError
+
+from research.scenes.scenes import World, draw, random_scene
+from research.scenes.words import SKILLS, TOPICS, ask, portray, with_article
 
 ANIMALS: Mapping[str, str] = {"Canidae": "dog", "Felidae": "cat", "Ursidae": "bear"}
 _PEOPLE = 10  # who answer alike: VQA's score cannot reach 1 below four

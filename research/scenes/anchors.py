@@ -1,6 +1,6 @@
 """Rebuilds the anchor sets of rendered scenes, for jobs/fedumm and jobs/fedumm-mixed: pictures and sentences.
 
-python anchors/build_scenes.py
+``python -m research.scenes.anchors``
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from fedgram.anchors.build import build
-from fedgram.demo.fedumm import WORLD
-from fedgram.demo.scene_words import with_article
-from fedgram.demo.scenes import draw, place
 
-HERE = Path(__file__).resolve().parent
+from research.scenes.demo import WORLD
+from research.scenes.scenes import draw, place
+from research.scenes.words import with_article
+
+ANCHORS = Path(__file__).resolve().parents[2] / "anchors"
 EACH = {"train": 5, "heldout": 3}  # of each shape
 TERMS = {"licence": "CC0-1.0", "source": "anchors/build_scenes.py", "origin": "synthetic"}
 
@@ -43,4 +44,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "scenes")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ANCHORS / "scenes")

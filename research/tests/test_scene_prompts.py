@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from fedgram.data.prompts import Prompt, Wanted
-from fedgram.demo.scene_prompts import describe, make_prompts
-from fedgram.demo.scene_words import SKILLS
-from fedgram.demo.scenes import Scene, Thing, World
 from fedgram.errors import ConfigError, DataError
+
+from research.scenes.prompts import describe, make_prompts
+from research.scenes.scenes import Scene, Thing, World
+from research.scenes.words import SKILLS
 
 
 def test_made_prompts_are_different_and_repeatable():

@@ -1,0 +1,1 @@
+"""Rendered scenes with exact truth: pictures, questions, captions and prompts to train and test FedUMM on."""
