@@ -96,7 +96,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     parts = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
     digest = sha256(json.dumps([parts, sorted(metadata.items())]).encode())
     for name in sorted(tensors):
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

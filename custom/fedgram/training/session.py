@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 import shutil
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fedgram.errors import CheckpointError
-from fedgram.files import write_tensors
+from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
 
-_KEPT_ROUNDS = 2  # a server that restarts may ask for the round that a site has already done
+log = logging.getLogger("fedgram.site")
+
+_KEPT_ROUNDS = 3  # a server that restarts may ask for the round before the one that a site has already done
+_KEPT_RUNS, _DAY, _MONTH = 4, 86_400, 30 * 86_400
 
 
 class SiteSession:
@@ -35,6 +43,7 @@ class SiteSession:
     def __init__(self, site: Site, folder: Path):
         self.site, self._folder = site, folder
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
+        self._used = ""  # the run whose folder is kept from being pruned
 
     def introduce(self) -> SiteIntroduction:
         """Answer round 0."""
@@ -43,6 +52,7 @@ class SiteSession:
     def train(self, run: str, state: GlobalState) -> SiteUpdate:
         """Train one local round; the state it leaves is on disk before the reply is sent."""
         self._step_back_to(run, state.round)
+        self._position = None  # until the round is whole
         update = rounds.local_round(self.site, state)
         save_round(self._run_folder(run), update.round, snapshot(self.site.model, self.site.optimizer))
         self._position = (run, update.round)
@@ -53,57 +63,138 @@ class SiteSession:
         self._position = None
         rounds.train_alone(self.site)
         evaluation = rounds.evaluation(self.site)
-        self.site.save(self._folder / "alone", evaluation.metrics)
+        self._publish("alone", lambda new: self.site.save(new, evaluation.metrics))
         rounds.reset(self.site)
         return evaluation
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
-        """Evaluate the global model and write what the site keeps."""
+        """Evaluate the global model and write what the site keeps: with the run, and as its latest result."""
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
         evaluation = rounds.evaluation(self.site)
-        self.site.save(self._folder / "result", evaluation.metrics)
+        own = self._run_folder(run) / "result"
+        self.site.save(own, evaluation.metrics)
+        self._publish("result", lambda new: shutil.copytree(own, new))
         return evaluation
+
+    def _publish(self, name: str, write: Callable[[Path], object]) -> None:
+        """Put a folder in its place as a whole: of two jobs that do so, the later one's stays."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._folder, prefix=f".{name}-") as temporary:
+            new, old, place = Path(temporary, "new"), Path(temporary, "old"), self._folder / name
+            write(new)
+            with _locked(self._folder, fcntl.LOCK_EX):
+                if place.exists():
+                    os.replace(place, old)
+                os.replace(new, place)
 
     def _step_back_to(self, run: str, round: int) -> None:
         """Have in memory the local state after the last round up to ``round`` that this site trained."""
         if self._position is not None and self._position[0] == run and self._position[1] <= round:
             return
-        forget_other_runs(self._folder, run)
+        self._use(run)
         saved = load_before(self._run_folder(run), round + 1)
         restore(self.site.model, self.site.optimizer, self.site.initial if saved is None else saved)
         self._position = (run, round)
+
+    def _use(self, run: str) -> None:
+        """Keep a run's folder from being pruned while this session lives, and prune those of old runs."""
+        if self._used == run:
+            return
+        held = ExitStack()
+        held.enter_context(_locked(self._run_folder(run), fcntl.LOCK_SH))
+        weakref.finalize(self, held.close)
+        os.utime(self._run_folder(run))
+        self._used = run
+        with _locked(self._folder, fcntl.LOCK_EX):
+            prune_runs(self._folder, run)
 
     def _run_folder(self, run: str) -> Path:
         return self._folder / f"run-{run}"
 
 
 def save_round(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
-    """Keep the state after a round; the last two stay."""
-    write_tensors(folder / f"round-{round:05d}.safetensors", tensors)
-    for old in sorted(folder.glob("round-*.safetensors"))[:-_KEPT_ROUNDS]:
-        old.unlink()
+    """Keep the state after a round, twice, and of those before it the last two; later rounds are done again."""
+    rounds = _kept_rounds(folder)
+    for stale in [r for r in rounds if r > round]:
+        _forget_round(folder, stale)
+    earlier = [r for r in rounds if r < round]
+    for path in _copies(folder, round):
+        write_tensors(path, tensors, {"before": str(earlier[-1]) if earlier else ""})
+    for old in earlier[: 1 - _KEPT_ROUNDS]:
+        _forget_round(folder, old)
 
 
 def load_before(folder: Path, round: int) -> dict[str, Tensor] | None:
     """The latest state of a round before ``round``, or None when the site has not trained before it.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: both copies of it are damaged, or it is not kept any more.
     """
-    earlier = [p for p in sorted(folder.glob("round-*.safetensors")) if int(p.stem.removeprefix("round-")) < round]
-    if not earlier:
-        return None
-    try:
-        return load_file(earlier[-1])
-    except (SafetensorError, OSError) as error:
+    rounds = _kept_rounds(folder)
+    earlier = [r for r in rounds if r < round]
+    if earlier:
+        return _read_round(folder, earlier[-1])[0]
+    if rounds and (before := _read_round(folder, rounds[0])[1]["before"]):
         raise CheckpointError(
-            f"damaged ({error})", where=earlier[-1], remedy="delete it: the site goes on from the state before it"
-        ) from error
+            f"the state after round {before} is not kept any more, and round {round} begins with it",
+            where=folder,
+            expected=f"a round after {rounds[0]}",
+            remedy="delete the server's state of this job: it then starts afresh",
+        )
+    return None
 
 
-def forget_other_runs(folder: Path, run: str) -> None:
-    """Remove the round states of earlier runs in a site's state folder."""
-    for other in folder.glob("run-*"):
-        if other.name != f"run-{run}":
-            shutil.rmtree(other, ignore_errors=True)
+def prune_runs(folder: Path, run: str) -> None:
+    """Remove old runs from a site's folder: untouched for a month, or for a day where newer ones are many.
+
+    A run that a living session uses stays, and so does every run where the file system has no locks.
+    """
+    ages = {path: time.time() - path.stat().st_mtime for path in folder.glob("run-*") if path.name != f"run-{run}"}
+    for place, other in enumerate(sorted(ages, key=ages.__getitem__)):
+        if ages[other] > (_MONTH if place < _KEPT_RUNS else _DAY):
+            with _locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as unused:
+                if unused:
+                    shutil.rmtree(other, ignore_errors=True)
+
+
+def _copies(folder: Path, round: int) -> tuple[Path, Path]:
+    name = f"round-{round:05d}.safetensors"
+    return folder / name, folder / "copy" / name
+
+
+def _kept_rounds(folder: Path) -> list[int]:
+    return sorted({int(path.stem.removeprefix("round-")) for path in folder.rglob("round-*.safetensors")})
+
+
+def _forget_round(folder: Path, round: int) -> None:
+    for path in _copies(folder, round):
+        path.unlink(missing_ok=True)
+
+
+def _read_round(folder: Path, round: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    first, second = _copies(folder, round)
+    remedy = (
+        f"restore it, or delete it and {second}: the site then goes on from the state before, with other numbers"
+    )
+    try:
+        return read_tensors(first, remedy)
+    except CheckpointError as error:
+        with suppress(CheckpointError):
+            intact = read_tensors(second, remedy)
+            log.warning("%s: %s; its copy is used", first, error.problem)
+            return intact
+        raise
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[bool]:
+    """Hold the lock of a folder, and say whether it could be had: some file systems have none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, how)
+        except OSError:
+            yield False
+        else:
+            yield True
