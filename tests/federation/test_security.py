@@ -18,6 +18,7 @@ import pytest
 import simulator
 import torch
 from fedgram.flare import ledger
+from fedgram.records import SiteUpdate
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from loopback import Federation
@@ -192,8 +193,10 @@ def replies(toy: Toy, folder: Path, site: str) -> dict[str, Tensor]:
         def heard(self, when, reply):
             if self.site.name == site:
                 parts = {"gram": reply.gram}
-                for part, field in (("delta", "delta"), ("magnitude", "magnitude")):
-                    parts |= {f"{part}/{name}": value for name, value in getattr(reply, field, {}).items()}
+                if isinstance(reply, SiteUpdate):
+                    assert not reply.extra
+                    parts |= {f"delta_B/{name}": value for name, value in reply.delta_B.items()}
+                    parts |= {f"m/{name}": value for name, value in reply.m.items()}
                 found.update({f"{when} {name}": value for name, value in parts.items()})
             return reply
 
