@@ -46,7 +46,7 @@ def test_every_class_of_a_shipped_job_is_allowed_and_nothing_else_of_the_package
             assert allowed(kit, part["path"]), part["path"]
         for part in parts["components"]:
             assert allowed(kit, part["path"]), part["path"]
-    for name in ("fedgram.files.write_text", "fedgram.flare.executors.find_site_config", "os.system"):
+    for name in ("fedgram.files.write_text", "fedgram.config.site.find_site_config", "os.system"):
         assert not allowed(server, name)
         assert not allowed(site, name)
     assert not allowed(site, SERVER_CLASSES[0])

@@ -163,6 +163,17 @@ def test_a_damaged_result_is_named(red: Path):
         fedgram.load(red)
 
 
+@pytest.mark.parametrize("found", [None, "1", 2])
+def test_a_result_of_another_version_is_refused_before_its_settings_are_read(red: Path, found: object):
+    """As 0.1.0 wrote it first: no format, and a setting that is gone."""
+    facts = json.loads((red / "site.json").read_text())
+    facts["job"]["training"]["adoption"] = 1.0
+    edit(red, job=facts["job"], format=found)
+    told = r"(?s)site\.json: saved by another version of fedgram.*expected: format 2.*remedy: .*run the job again"
+    with pytest.raises(CheckpointError, match=told):
+        fedgram.load(red)
+
+
 @pytest.mark.parametrize(
     ("fact", "kind", "problem"),
     [

@@ -23,6 +23,7 @@ from fedgram.pretrained import hub_id
 from fedgram.results import figure
 from fedgram.results.alignment import alignments
 from fedgram.results.figure import labelled, main_results
+from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState
 
@@ -74,6 +75,7 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
 def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
     return {
         "fedgram": __version__,
+        "format": FORMAT,
         "run": state.run,
         "backbone": state.spec.backbone,
         "job": to_dict(job),

@@ -21,7 +21,7 @@ from fedgram.model import lora, peft_checkpoint
 from fedgram.model.site_model import LocalModel
 from fedgram.pretrained import hub_id
 from fedgram.sites.base import Site
-from fedgram.sites.state import OPTIMIZER, restore, snapshot
+from fedgram.sites.state import FORMAT, OPTIMIZER, restore, snapshot
 
 _RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
@@ -54,6 +54,7 @@ def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
     write_tensors(folder / "local.safetensors", {**trained, **residual})
     common = {
         "fedgram": __version__,
+        "format": FORMAT,
         "site": site.name,
         "site_config": dataclasses.asdict(site.config),
         "job": to_dict(site.job),
@@ -66,7 +67,7 @@ def read_kept(folder: Path) -> tuple[dict[str, Any], SiteConfig, JobConfig, dict
     """Read what :func:`write_kept` wrote: facts, the site's file, the job, and all that trained.
 
     Raises:
-        CheckpointError: no result there, or a damaged one.
+        CheckpointError: no result there, a damaged one, or one of another version.
     """
     facts, path = read_facts(folder)
     try:
@@ -98,7 +99,7 @@ def read_facts(result: Path) -> tuple[dict[str, Any], Path]:
     """Read the facts that a site or the server wrote about its result, and name their file.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none, it is damaged, or another version of fedgram wrote it.
     """
     path = next((result / name for name in _FACTS if (result / name).is_file()), None)
     if path is None:
@@ -108,6 +109,13 @@ def read_facts(result: Path) -> tuple[dict[str, Any], Path]:
         _ = facts["job"], facts["backbone"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=path) from None
+    if facts.get("format") != FORMAT:
+        raise CheckpointError(
+            "saved by another version of fedgram",
+            where=path,
+            expected=f"format {FORMAT}",
+            remedy="open it with the version that saved it, or run the job again",
+        )
     return facts, path
 
 
