@@ -17,6 +17,7 @@ from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import hub_id
 from fedgram.results.merge import merge
 from fedgram.sites.single import SingleSite
+from fedgram.sites.state import FORMAT
 from peft import PeftModel
 from torch import Tensor
 from toy import Toy
@@ -80,7 +81,7 @@ def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> 
     lora.set_m(model, {k: 1.3 * v for k, v in lora.get_m(model).items()})
     pin = {"sha256": "0" * 64, "concepts": ["a"] * 4}
     job = {"anchors": pin, "backbone": {"name": backbone.name, "layers": backbone.layers}}
-    (folder / "metrics.json").write_text(json.dumps({"job": job, "backbone": weights}))
+    (folder / "metrics.json").write_text(json.dumps({"format": FORMAT, "job": job, "backbone": weights}))
     peft_checkpoint.save_adapter(
         folder / "adapter",
         B=lora.get_B(model),
