@@ -22,6 +22,9 @@ from torch import Tensor
 from toy import Toy
 
 OTHERS = sorted(set(METHODS) - {"geo"})
+# One of each kind of state that a run goes on from: A and B, a residual, class means, parts within modalities.
+QUICK = ("fedex", "fedit", "fedproto", "xflora")
+ALL_BUT_QUICK_SLOW = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OTHERS]
 
 
 @pytest.fixture(scope="module", params=OTHERS)
@@ -44,6 +47,7 @@ def cut(record: RoundRecord) -> None:
         raise PowerCut
 
 
+@pytest.mark.parametrize("run", ALL_BUT_QUICK_SLOW, indirect=True)
 def test_a_run_survives_a_power_cut_and_its_results_can_be_used_again(run: Toy, tmp_path: Path):
     run = run.with_job(training={"local_steps": 2})
     whole = run_federation(run.sessions(tmp_path / "whole"), run.job, tmp_path / "whole-state")
