@@ -15,13 +15,12 @@ from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.config.unified import UnifiedConfig
-from fedgram.data.prompts import write_prompts
 from fedgram.sites.base import Site
 from fedgram.sites.opening import open_site
 from fedgram.training.session import SiteSession
 
 from research.scenes.data import write_scene_captions, write_scene_questions
-from research.scenes.prompts import make_prompts
+from research.scenes.prompts import make_prompts, write_prompts
 from research.scenes.scenes import World, draw, random_scene
 
 PIXELS = tiny_janus.PIXELS

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedgram.data.captions import write_captions
 from fedgram.data.items import Caption, Question
 from fedgram.data.tables import read_table, require_column, require_filled, require_rows, require_unique
-from fedgram.data.vqa import write_vqa
 from fedgram.errors import ConfigError, DataError
 
 from research.partition.dirichlet import Group, partition
+from research.partition.writing import write_captions, write_vqa
 
 BY = ("kind", "concept")
 CAPTION = "caption"  # the kind of all captions

@@ -8,11 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from fedgram.data.captions import write_captions
 from fedgram.data.items import Caption, Question
-from fedgram.data.vqa import write_vqa
 from fedgram.errors import ConfigError, DataError
 
+from research.partition.writing import write_captions, write_vqa
 from research.scenes.scenes import World, draw, random_scene
 from research.scenes.words import SKILLS, TOPICS, ask, portray, with_article
 

@@ -15,13 +15,12 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.items import Question
-from fedgram.data.prompts import write_prompts
 from fedgram.data.vqa import read_vqa
 from fedgram.demo import files
 
 from research.partition.shares import deal, write_shares
 from research.scenes.data import silhouette_questions, write_scene_captions, write_scene_questions
-from research.scenes.prompts import make_prompts
+from research.scenes.prompts import make_prompts, write_prompts
 from research.scenes.scenes import World
 
 ARCHIVE = Path(files.__file__).with_name("fedumm.zip")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from fedgram.data.boxes import only_relation
 from fedgram.data.prompts import Prompt, Wanted
@@ -50,3 +54,25 @@ def make_prompts(world: World, each: int, seed: int) -> list[Prompt]:
             found.setdefault(text, describe(skill, scene, text))
         prompts += found.values()
     return prompts
+
+
+def write_prompts(path: Path, prompts: list[Prompt]) -> None:
+    """Write prompts in the published format, one a line."""
+    lines = [json.dumps(_record(prompt)) for prompt in prompts]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _record(prompt: Prompt) -> dict[str, Any]:
+    record = {"tag": prompt.tag, "include": [_entry(w) for w in prompt.include]}
+    if prompt.exclude:
+        record["exclude"] = [_entry(w) for w in prompt.exclude]
+    return record | {"prompt": prompt.text}
+
+
+def _entry(wanted: Wanted) -> dict[str, Any]:
+    entry: dict[str, Any] = {"class": wanted.label, "count": wanted.count}
+    if wanted.colour is not None:
+        entry["color"] = wanted.colour
+    if wanted.position is not None:
+        entry["position"] = list(wanted.position)
+    return entry

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fedgram.data.captions import TABLE, read_captions, write_captions
+from fedgram.data.captions import TABLE, read_captions
 from fedgram.data.items import Caption
 from fedgram.errors import DataError
 from PIL import Image
+
+from research.partition.writing import write_captions
 
 COCO = {
     "images": [

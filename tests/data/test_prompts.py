@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from fedgram.data.prompts import Prompt, Wanted, read_prompts, write_prompts
+from fedgram.data.prompts import Prompt, Wanted, read_prompts
 from fedgram.errors import DataError
+
+from research.scenes.prompts import write_prompts
 
 # Two lines as they stand in the published file.
 PUBLISHED = """\

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from fedgram.data.items import Question
-from fedgram.data.vqa import read_vqa, write_vqa
+from fedgram.data.vqa import read_vqa
 from fedgram.errors import DataError
 from PIL import Image
+
+from research.partition.writing import write_vqa
 
 TEN = ["net", "net", "net", "netting", "net", "net", "mesh", "net", "net", "net"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 import pytest
-from fedgram.data.items import Question
 from fedgram.errors import DataError
-from fedgram.scoring.vqa_score import normalise, soft_accuracy, summary
+from fedgram.scoring.vqa_score import normalise, soft_accuracy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,25 +102,3 @@ def test_order_does_not_matter(answers):
 def test_no_answers_are_refused():
     with pytest.raises(DataError, match="no answers"):
         soft_accuracy("yes", [])
-
-
-def question(kind: str, *answers: str) -> Question:
-    return Question(id="1", image=Path("x.png"), text="what?", answers=answers, answer=answers[0], kind=kind)
-
-
-def test_summary_by_answer_type():
-    asked = [
-        question("yes/no", *["yes"] * 10),
-        question("yes/no", *["no"] * 10),
-        question("number", *["2"] * 3, *["3"] * 7),
-    ]
-    assert summary(asked, ["yes", "yes", "two"]) == pytest.approx(
-        {"overall": 1.9 / 3, "yes/no": 0.5, "number": 0.9}
-    )
-
-
-def test_summary_needs_a_prediction_each():
-    with pytest.raises(DataError, match="1 predictions"):
-        summary([question("other", "a")] * 2, ["a"])
-    with pytest.raises(DataError, match="0 predictions"):
-        summary([], [])

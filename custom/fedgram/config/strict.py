@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import os
 import tomllib
 import types
@@ -78,6 +79,23 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
     if missing:
         raise ConfigError(f"missing setting {missing[0]!r}", where=where)
     return kind(**values)
+
+
+def imported(path: str, where: str) -> Any:
+    """Import what a setting names as ``package.module:attribute``.
+
+    Raises:
+        ConfigError: nothing is there.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"cannot import {path!r} ({error})",
+            where=where,
+            remedy="install the package here, or correct the name",
+        ) from error
 
 
 def expand_home(config: Any, names: Iterable[str]) -> None:

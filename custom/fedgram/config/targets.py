@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Literal, get_args
 
+from fedgram.config.strict import imported
 from fedgram.errors import ConfigError
 
 TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
@@ -37,12 +37,4 @@ def imported_task(path: str) -> Any:
         ConfigError: not such a path, or nothing is there.
     """
     require_task(path)
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"cannot import {path!r} ({error})",
-            where="task",
-            remedy="install the package at this site, or correct the name",
-        ) from error
+    return imported(path, "task")

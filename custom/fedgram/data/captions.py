@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from fedgram.config.site import PLAIN, Reading
@@ -14,7 +11,6 @@ from fedgram.data.labels import SPLITS
 from fedgram.data.paths import find_file
 from fedgram.data.tables import read_table, require_column, require_filled, require_rows, require_unique
 from fedgram.errors import DataError
-from fedgram.files import write_text
 
 TABLE = "captions.jsonl"
 
@@ -31,28 +27,6 @@ def read_captions(path: Path, reading: Reading = PLAIN) -> list[Caption]:
         DataError: the file is missing or not of this format, or a picture is missing.
     """
     return _from_coco(path) if path.suffix.lower() == ".json" else _from_table(path, reading)
-
-
-def write_captions(folder: Path, captions: Sequence[Caption]) -> None:
-    """Write captions as a table :data:`TABLE`, with copies of their pictures, which are numbered anew.
-
-    Raises:
-        DataError: no captions.
-    """
-    if not captions:
-        raise DataError("no captions", where=folder, expected="one at least")
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    names = {
-        path: f"pictures/{number:07}{path.suffix}"
-        for number, path in enumerate(dict.fromkeys(c.image for c in captions), 1)
-    }
-    for path, name in names.items():
-        shutil.copyfile(path, folder / name)
-    rows = [
-        {"id": c.id, "path": names[c.image], "text": c.text, "concept": c.concept, "split": c.split}
-        for c in captions
-    ]
-    write_text(folder / TABLE, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _from_table(path: Path, reading: Reading) -> list[Caption]:

@@ -1,4 +1,4 @@
-"""Prompts with what their pictures must show, read and written in GenEval's published format."""
+"""Prompts with what their pictures must show, read in GenEval's published format."""
 
 from __future__ import annotations
 
@@ -73,12 +73,6 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def write_prompts(path: Path, prompts: list[Prompt]) -> None:
-    """Write prompts in the published format, one a line."""
-    lines = [json.dumps(_record(prompt)) for prompt in prompts]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def _prompt(record: Mapping[str, Any]) -> Prompt:
     include = tuple(_wanted(entry) for entry in record["include"])
     for index, entry in enumerate(include):
@@ -99,19 +93,3 @@ def _wanted(entry: Mapping[str, Any]) -> Wanted:
         entry.get("color"),
         None if position is None else (str(position[0]), int(position[1])),
     )
-
-
-def _record(prompt: Prompt) -> dict[str, Any]:
-    record = {"tag": prompt.tag, "include": [_entry(w) for w in prompt.include]}
-    if prompt.exclude:
-        record["exclude"] = [_entry(w) for w in prompt.exclude]
-    return record | {"prompt": prompt.text}
-
-
-def _entry(wanted: Wanted) -> dict[str, Any]:
-    entry: dict[str, Any] = {"class": wanted.label, "count": wanted.count}
-    if wanted.colour is not None:
-        entry["color"] = wanted.colour
-    if wanted.position is not None:
-        entry["position"] = list(wanted.position)
-    return entry

@@ -1,9 +1,7 @@
-"""Questions about pictures in the published format of VQA v2 (Goyal et al. 2017), read and written."""
+"""Questions about pictures in the published format of VQA v2 (Goyal et al. 2017)."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from typing import Any
 from fedgram.data.items import Question
 from fedgram.data.json_entries import by_identity, entries, identity, read_object, value
 from fedgram.errors import DataError
-from fedgram.files import write_text
 
 _QUESTIONS, _ANNOTATIONS = "*_questions.json", "*_annotations.json"
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -47,41 +44,6 @@ def read_vqa(folder: Path) -> list[Question]:
                 raise DataError("a question_id is in two files", where=asked.path)
             read[question.id] = question
     return list(read.values())
-
-
-def write_vqa(folder: Path, subtype: str, questions: Sequence[Question]) -> None:
-    """Write questions as VQA v2 does, with copies of their pictures, which are numbered anew.
-
-    Beyond the published fields an annotation has the ``concept`` of its picture.
-
-    Raises:
-        DataError: no questions.
-    """
-    if not questions:
-        raise DataError("no questions", where=folder, expected="one at least")
-    numbers = {path: number for number, path in enumerate(dict.fromkeys(q.image for q in questions), 1)}
-    (folder / subtype).mkdir(parents=True, exist_ok=True)
-    for path, number in numbers.items():
-        shutil.copyfile(path, folder / subtype / f"{picture_name(subtype, number)}{path.suffix}")
-    head = {"data_type": "mscoco", "data_subtype": subtype}
-    asked = [{"image_id": numbers[q.image], "question": q.text, "question_id": _id(q)} for q in questions]
-    answered = [
-        {
-            "question_id": _id(q),
-            "image_id": numbers[q.image],
-            "question_type": " ".join(q.text.lower().rstrip("?").split()[:2]),
-            "answer_type": q.kind,
-            "multiple_choice_answer": q.answer,
-            "answers": [
-                {"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(q.answers, 1)
-            ],
-            "concept": q.concept,
-        }
-        for q in questions
-    ]
-    name = f"mscoco_{subtype}"
-    _write(folder / f"v2_OpenEnded_{name}_questions.json", {**head, "task_type": "Open-Ended", "questions": asked})
-    _write(folder / f"v2_{name}_annotations.json", {**head, "annotations": answered})
 
 
 def picture_name(subtype: str, number: int | str) -> str:
@@ -190,12 +152,3 @@ def _answers(note: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not answers or not all(isinstance(answer, str) for answer in answers):
         raise DataError("no answers", where=where, expected="texts of ten people, at least of one")
     return tuple(map(str, answers))
-
-
-def _id(question: Question) -> int | str:
-    """The question's id as the published tools expect it: a whole number where it is one."""
-    return int(question.id) if question.id.isdecimal() and str(int(question.id)) == question.id else question.id
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(record))

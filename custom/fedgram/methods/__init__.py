@@ -7,7 +7,6 @@ import path, ``package.module:Class``, where the site's own file and the server'
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from fedgram.config.job import JobConfig
 from fedgram.config.server import ServerConfig
 from fedgram.config.site import SiteConfig
+from fedgram.config.strict import imported
 from fedgram.errors import ConfigError
 from fedgram.methods.base import Method, merged
 from fedgram.methods.creamfl import CreamFL
@@ -74,15 +74,7 @@ def find(name: str) -> type[Method]:
     _require_name(name)
     if name in METHODS:
         return METHODS[name]
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"cannot import {name!r} ({error})",
-            where="method",
-            remedy="install the package here, or correct the name",
-        ) from error
+    found = imported(name, "method")
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise ConfigError(
             f"{name!r} is {found!r}", where="method", expected="a subclass of fedgram.methods.Method"

@@ -5,8 +5,7 @@ Importing this package loads no encoder library: a modality's module is imported
 
 from __future__ import annotations
 
-import importlib
-
+from fedgram.config.strict import imported
 from fedgram.errors import ConfigError
 from fedgram.modalities.base import Modality
 
@@ -24,18 +23,11 @@ def load(name: str) -> Modality:
     Raises:
         ConfigError: neither a known name nor something that can be imported.
     """
-    module, _, attribute = _MODALITIES.get(name, name).partition(":")
-    if not attribute:
+    path = _MODALITIES.get(name, name)
+    if not path.partition(":")[2]:
         raise ConfigError(
             f"unknown modality {name!r}",
             where="modality",
             expected=f"{', '.join(_MODALITIES)}, or package.module:attribute",
         )
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"cannot import {name!r} ({error})",
-            where="modality",
-            remedy="install the package at this site, or correct the name",
-        ) from error
+    return imported(path, "modality")

@@ -6,11 +6,9 @@ Written anew from the protocol, its oddities included: scores are to be comparab
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from fedgram.data.items import Question
 from fedgram.errors import DataError
 
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -64,24 +62,6 @@ def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
         given, prediction = [normalise(answer) for answer in given], normalise(prediction)
     agreeing = sum(answer == prediction for answer in given)
     return fmean(min(1.0, (agreeing - (answer == prediction)) / 3) for answer in given)
-
-
-def summary(questions: Sequence[Question], predictions: Sequence[str]) -> dict[str, float]:
-    """The mean soft accuracy, ``overall`` and by answer type.
-
-    Raises:
-        DataError: no questions, or not one prediction each.
-    """
-    if not questions or len(questions) != len(predictions):
-        raise DataError(
-            f"{len(predictions)} predictions", where="soft accuracy", expected=f"one for each of {len(questions)}"
-        )
-    scores: dict[str, list[float]] = defaultdict(list)
-    for question, prediction in zip(questions, predictions, strict=True):
-        score = soft_accuracy(prediction, question.answers)
-        scores["overall"].append(score)
-        scores[question.kind].append(score)
-    return {kind: fmean(found) for kind, found in scores.items()}
 
 
 def _without_punctuation(answer: str) -> str:
