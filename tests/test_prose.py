@@ -14,51 +14,6 @@ FRAGMENTS = (
     *("What", "Which", "Who", "Whoever", "Whose", "Where", "When", "Why", "How", "Did"),
     *("Of", "As", "From", "Under", "Up", "Those", "Them", "They", "It", "Its", "See", "Undo", "Raises", "Same"),
 )
-UNFINISHED = frozenset(
-    (
-        "checks.data",
-        "checks.data._about_pairs",
-        "checks.data.content.duplicates",
-        "checks.data.exports",
-        "checks.data.labels.groups",
-        "checks.data.opening.refused",
-        "checks.data.show",
-        "checks.data.show._features",
-        "checks.data.show.print_findings",
-        "checks.data.unified",
-        "checks.data.unified._answered",
-        "checks.data.unified._answers",
-        "data.boxes",
-        "data.boxes.relations",
-        "data.delimited._refuse_swallowed",
-        "data.dicom.Scan",
-        "data.dicom._padding",
-        "data.items",
-        "data.labels",
-        "data.numbers._kind",
-        "data.splits.strata",
-        "data.tables.require_filled",
-        "data.tables.require_rows",
-        "data.tables.require_unique",
-        "data.tables.row",
-        "data.vqa.picture_name",
-        "methods.base.Closing",
-        "methods.base.Method.extra",
-        "methods.base.Method.finish",
-        "methods.base.Method.penalty",
-        "methods.base.Method.start",
-        "methods.base.Method.terms",
-        "methods.base.SiteView",
-        "methods.require_allowed",
-        "training.contracts",
-        "training.contracts.check_evaluation",
-        "training.contracts.check_introduction",
-        "training.contracts.check_update",
-        "training.contracts.update_norm",
-        "training.contracts.wire_dtype",
-        "training.outcome",
-    )
-)
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _Named = ast.Module | _Definition
 
@@ -97,10 +52,7 @@ def fault(node: _Named, text: str) -> str | None:
 def test_first_lines_stand_alone(path):
     module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     found = documented(ast.parse(path.read_text(encoding="utf-8")), module)
-    faults = {name: problem for name, node, text in found if (problem := fault(node, text))}
-    assert {
-        name: problem for name, problem in faults.items() if name.removeprefix("fedgram.") not in UNFINISHED
-    } == {}
+    assert {name: problem for name, node, text in found if (problem := fault(node, text))} == {}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Closing:
-    """What the server has when a round ends.
+    """All that the server has when a round ends.
 
     Attributes:
         before: the state that the sites started from.
@@ -157,15 +157,15 @@ class Method:
         return {}
 
     def start(self, spec: ModelSpec) -> dict[str, Tensor]:
-        """:attr:`GlobalState.extra` before the first round."""
+        """Make :attr:`GlobalState.extra`, before the first round."""
         return {}
 
     def terms(self, update: SiteUpdate, state: GlobalState) -> Mapping[str, Tensor]:
-        """What of a site's extras the server averages, on arrival."""
+        """Choose, on arrival, the tensors of a site's extras that the server averages."""
         return update.extra
 
     def finish(self, round: Closing) -> dict[str, Tensor]:
-        """:attr:`GlobalState.extra` after a round."""
+        """Make :attr:`GlobalState.extra`, after a round."""
         return {}
 
     # at a site
@@ -174,9 +174,9 @@ class Method:
         """Take over :attr:`GlobalState.extra`; the shared B and m are in place."""
 
     def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
-        """What the method adds to the loss of one step, already weighted; None when nothing."""
+        """Make the term that the method adds to the loss of one step, already weighted; None when it adds none."""
         return None
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
-        """:attr:`SiteUpdate.extra` after the local steps."""
+        """Make :attr:`SiteUpdate.extra`, after the local steps."""
         return {}
