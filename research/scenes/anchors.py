@@ -19,6 +19,7 @@ from research.scenes.words import with_article
 
 ANCHORS = Path(__file__).resolve().parents[2] / "anchors"
 EACH = {"train": 5, "heldout": 3}  # of each shape
+# The source is the first name of this script: it is part of the manifest, whose hash the jobs pin.
 TERMS = {"licence": "CC0-1.0", "source": "anchors/build_scenes.py", "origin": "synthetic"}
 
 
