@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -49,12 +50,13 @@ class Checkpoint:
         Raises:
             CheckpointError: it cannot be written.
         """
-        last, lines = self._last, b""
+        last, lines = self._last, []
         for record in state.records[self._written :]:
             line = json.dumps({"before": last, "record": pack(record)[1]}).encode()
-            last, lines = sha256(line).hexdigest(), lines + b"\n" + line + b"\n"
+            last = sha256(line).hexdigest()
+            lines.append(b"\n" + line + b"\n")
         for path in self._records:
-            append(path, lines)
+            append(path, b"".join(lines))
         tensors, facts = pack(replace(state, records=()))
         saved = {"format": _FORMAT, "job": self._job.fingerprint(), "facts": facts, "last": last}
         write_tensors(self._next, tensors, {"fedgram": json.dumps(saved)})
@@ -69,21 +71,19 @@ class Checkpoint:
         Raises:
             CheckpointError: there is none that is intact, of this version and of a job with these settings.
         """
-        found, faults = [path for path in (self._newest, self._previous) if path.exists()], []
-        for path in found:
-            try:
-                state = self._read(path)
-            except CheckpointError as fault:
-                faults.append(fault)
-                continue
-            if faults:
+        if not self._newest.exists():  # at the start, or cut between the two renamings
+            return self._read(self._previous) if self._previous.exists() else None
+        try:
+            return self._read(self._newest)
+        except CheckpointError as fault:
+            with suppress(CheckpointError):
+                state = self._read(self._previous)
                 self._set_aside = self._damaged
-                note = f"{found[0].name}: {faults[0].problem}; went on from the state after round "
-                state = replace(state, notes=(*state.notes, f"{note}{state.state.round}"))
-            return state
-        if faults:
-            raise faults[0]
-        return None
+                note = (
+                    f"{self._newest.name}: {fault.problem}; went on from the state after round {state.state.round}"
+                )
+                return replace(state, notes=(*state.notes, note))
+            raise
 
     def finish(self) -> None:
         """Forget the saved state of a run that has completed; the newest goes after those that it must outlive."""
