@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from fedgram.errors import RoundFailed, UpdateRejected
-from fedgram.records import ModelSpec, SiteIntroduction, SiteUpdate
-from fedgram.training import rounds
+from fedgram.records import ModelSpec, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.training import contracts, rounds
 from fedgram.training.server import Round, ServerState, agree
 from toy import Toy
 
@@ -251,3 +251,34 @@ def test_a_round_needs_min_sites(toy: Toy, start: ServerState, updates: list[Sit
     current.reject("green", "green: answered with DataError")
     with pytest.raises(RoundFailed, match=r"(?s)1 good replies.*at least 2.*green: answered with DataError"):
         current.close()
+
+
+@pytest.fixture(scope="module")
+def evaluation(toy: Toy) -> SiteEvaluation:
+    return rounds.evaluation(toy.open("red"))
+
+
+BAD_EVALUATIONS: dict[str, tuple[Callable[[SiteEvaluation], SiteEvaluation], str]] = {
+    "a metric nobody asked for": (lambda e: dataclasses.replace(e, metrics={"age": 61.0}), "does not name"),
+    "an infinite metric": (
+        lambda e: dataclasses.replace(e, metrics={"loss": float("inf")}),
+        "finite number",
+    ),
+    "a Gram of the training anchors alone": (lambda e: dataclasses.replace(e, gram=e.gram[:12, :12]), "Gram of"),
+    "a held-out slot too many": (
+        lambda e: dataclasses.replace(e, heldout_slots=(*e.heldout_slots[:-1], 12)),
+        "within 0 … 23",
+    ),
+    "held-out slots out of order": (
+        lambda e: dataclasses.replace(e, heldout_slots=e.heldout_slots[::-1]),
+        "slots out of range or order",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_EVALUATIONS)
+def test_a_bad_evaluation_is_refused_by_name(toy: Toy, evaluation: SiteEvaluation, fault: str):
+    contracts.check_evaluation(evaluation, toy.job)
+    spoil, reason = BAD_EVALUATIONS[fault]
+    with pytest.raises(UpdateRejected, match=f"(?s)red: .*{reason}"):
+        contracts.check_evaluation(spoil(evaluation), toy.job)
