@@ -179,6 +179,7 @@ def test_a_result_of_another_version_is_refused_before_its_settings_are_read(red
     [
         ({"backbone": "0" * 64}, BackboneError, "on which this result was trained"),
         ({"tokenizers": ["0" * 64]}, CheckpointError, "other tokens than in the run"),
+        ({"tokenizers": []}, CheckpointError, "not 1 tokenizers"),
         ({"task": {"kind": "Juggling"}}, FedgramError, "unknown task 'Juggling'"),
         ({"task": {"kind": "Classification", "classes": ["a"]}}, CheckpointError, "does not fit"),
     ],

@@ -46,11 +46,11 @@ def reopen_site(folder: Path) -> SingleSite:
     facts, config, job, tensors = read_kept(folder)
     if config.unified is not None:
         raise CheckpointError("the result of a unified site", where=folder, remedy="fedgram.load_unified opens it")
-    if not {"task", "tokenizers"} <= facts.keys():
-        raise CheckpointError("damaged (no task or no tokenizers)", where=folder)
+    names = [repr(config.tokenizer), *([f"{config.bridge.tokenizer!r} of the bridge"] if config.bridge else [])]
+    if "task" not in facts or len(facts.get("tokenizers", ())) != len(names):
+        raise CheckpointError(f"damaged (no task, or not {len(names)} tokenizers)", where=folder)
     site = reopen_single(facts["site"], config, job, tasks.from_facts(facts["task"], str(folder)))
     require_base(site.spec.backbone, facts, job)
-    names = [repr(config.tokenizer), *([f"{config.bridge.tokenizer!r} of the bridge"] if config.bridge else [])]
     for name, found, expected in zip(names, site.token_prints(), facts["tokenizers"], strict=True):
         if found != expected:
             raise CheckpointError(

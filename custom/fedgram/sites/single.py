@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -220,6 +221,7 @@ def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> 
     """
     here, modality = resolve(config), modalities.load(config.modality)
 
+    @cache  # both tokenizers may ask for them
     def parts() -> dict[str, list[Sample]]:
         return split_samples(name, read_samples(here, modality), config.concepts)
 
