@@ -36,7 +36,7 @@ def train(sites: Mapping[str, SingleSite]) -> dict[str, SingleSite]:
         for _ in range(settings.local_steps):
             optimizer.zero_grad()
             for name, site in joined.items():
-                data, chosen = site.data["train"], next(rows[name]).rows
+                data, chosen = site.data["fit"], next(rows[name]).rows
                 loss = site.task.loss(site.model(data.tokens[chosen]), data.targets[chosen])
                 loss.backward()
             optimizer.step()

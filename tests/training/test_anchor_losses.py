@@ -60,7 +60,7 @@ def test_samples_without_a_known_concept_count_for_nothing(toy: Toy, state: Glob
     site = toy.open("red")
     train = site.data["train"]
     unknown = ["" if i in (0, 3) else c for i, c in enumerate(train.concepts)]
-    other = dataclasses.replace(site, data={"train": dataclasses.replace(train, concepts=unknown)})
+    other = dataclasses.replace(site, data={"fit": dataclasses.replace(train, concepts=unknown)})
     z, anchors = site.model.represent(train.tokens[ROWS]), geometry.represent_anchors(site)
     some = geometry.concept_loss(other, z, ROWS, anchors, state.consensus)
     rest = geometry.concept_loss(site, z[2:], ROWS[2:], anchors, state.consensus)

@@ -138,6 +138,8 @@ class TrainingConfig:
         geometry_trains: the parameters that the geometry loss may change: the shared ``direction`` B alone, or
             the whole ``pipeline``, the site's linear adapter included. That adapter has enough parameters to fit
             a few anchors by heart.
+        anchor_labels: whether anchors whose concept is among the classes of a site's own classification train its
+            head as labelled samples.
     """
 
     rounds: int = 24
@@ -151,6 +153,7 @@ class TrainingConfig:
     concept_weight: float = 0.3
     cka: CkaVariant = "centered"
     geometry_trains: Literal["direction", "pipeline"] = "pipeline"
+    anchor_labels: bool = True
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_steps", "batch_size", "geometry_every"):

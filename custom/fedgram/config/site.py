@@ -17,6 +17,7 @@ from fedgram.config.unified import UnifiedConfig
 from fedgram.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
+Share = Literal["adapter", "head", "concepts"]
 SPLIT = "split"  # the device that is all GPUs
 UNIFIED = "unified"  # the modality of a site with a unified model
 _PATHS = ("data", "anchors", "heldout", "labels", "cache", "state")
@@ -142,6 +143,8 @@ class SiteConfig:
         heldout: folder of the held-out anchor set.
         concepts: the labels to train on; all when empty.
         methods: the :mod:`fedgram.methods` that a job may run here; one of another package by its import path.
+        share: what the site shares beyond B and m with the sites that share it too: the change of its ``adapter``
+            and of its ``head`` within their group, the prototypes of its ``concepts``; nothing when empty.
         bridge: a second modality, where samples of the site have one.
         unified: the data of a site of modality ``unified``.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
@@ -165,6 +168,7 @@ class SiteConfig:
     heldout: str | None = None
     concepts: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("geo",)
+    share: tuple[Share, ...] = ()
     bridge: BridgeConfig | None = None
     unified: UnifiedConfig | None = None
     backbones: Mapping[str, str] = field(default_factory=dict)
@@ -185,6 +189,8 @@ class SiteConfig:
         if (self.modality == UNIFIED) != (self.unified is not None):
             problem = f"modality {self.modality!r} with{'out' * (self.unified is None)} a [unified] table"
             raise ConfigError(problem, where="unified", expected=f"one at {UNIFIED!r} sites, and only there")
+        if self.unified is not None and self.share:
+            raise ConfigError(f"{list(self.share)}", where="share", expected="nothing at a unified site")
         if self.columns.targets and targets_of(self.task) != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 

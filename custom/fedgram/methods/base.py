@@ -63,7 +63,7 @@ class TaskLoss:
     Attributes:
         loss: a scalar, with gradient.
         z: (N, d), of the batch, with gradient; None where its samples have no labels (a unified site).
-        rows: (N,) int64, of the batch in the site's training data; None likewise.
+        rows: (N,) int64, of the batch in the site's ``data["fit"]``; None likewise.
     """
 
     loss: Tensor

@@ -41,7 +41,7 @@ class FedProto(Local):
 
     def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
         z, rows = task.samples()
-        concepts = self._concepts_of(site)[rows]
+        concepts = self._concepts_of(site, "fit")[rows]
         there = (concepts >= 0) & state.extra["known"].bool()[concepts]
         if not there.any():
             return None
@@ -49,7 +49,7 @@ class FedProto(Local):
         return self.job.method.strength * (z[there.to(z.device)] - targets).square().mean(1).sum() / len(z)
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
-        z, concepts = site.model.embed(site.data["train"].tokens), self._concepts_of(site)
+        z, concepts = site.model.embed(site.data["train"].tokens), self._concepts_of(site, "train")
         prototypes, known = (torch.zeros(shape) for shape in self.sends(site.spec).values())
         for index in concepts.unique().tolist():
             if index >= 0:
@@ -60,10 +60,10 @@ class FedProto(Local):
     def _concepts(self) -> list[str]:
         return sorted(set(self.job.anchors.concepts))
 
-    def _concepts_of(self, site: SiteView) -> Tensor:
-        """Index of the concept of every training sample, (N,), int64; −1 where the anchors know none."""
+    def _concepts_of(self, site: SiteView, part: str) -> Tensor:
+        """Index of the concept of every sample of a part, (N,), int64; −1 where the anchors know none."""
         index = {concept: i for i, concept in enumerate(self._concepts)}
-        return torch.tensor([index.get(concept, -1) for concept in site.data["train"].concepts])
+        return torch.tensor([index.get(concept, -1) for concept in site.data[part].concepts])
 
 
 def mean_of_those_known(

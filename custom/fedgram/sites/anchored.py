@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch.nn.functional import pad
+
 from fedgram.anchors import AnchorSet, load_anchors
 from fedgram.config.job import AnchorPin
 from fedgram.config.site import SiteConfig
 from fedgram.errors import AnchorError, ConfigError
-from fedgram.records import AnchorTokens
+from fedgram.model.tasks import Task
+from fedgram.model.tasks.labels import Classification
+from fedgram.records import AnchorTokens, LabelledTokens, Tokens
 from fedgram.sites.channel import Channel
 from fedgram.sites.device import choose_device
 
@@ -63,3 +68,38 @@ def anchor_tokens(anchors: AnchorSet, channel: Channel, config: SiteConfig) -> A
     tokens = channel.tokens_of(anchors.contents(channel.modality)).to(choose_device(config.device))
     slots = anchors.covered(channel.modality.name)
     return AnchorTokens(slots=slots, tokens=tokens, sha256=anchors.manifest_sha256)
+
+
+def with_labelled_anchors(
+    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task
+) -> LabelledTokens:
+    """The training samples, followed by the anchors whose concept is one of the task's classes.
+
+    The samples alone where no anchor is: the task is another one, or its classes are not the concepts.
+
+    Args:
+        concepts: of every slot of the anchor set.
+    """
+    if not isinstance(task, Classification):
+        return train
+    if [task.classes[target] for target in train.targets.tolist()] != list(train.concepts):
+        return train
+    known = {row: concepts[slot] for row, slot in enumerate(anchors.slots) if concepts[slot] in task.classes}
+    if not known:
+        return train
+    targets = torch.tensor([task.classes.index(concept) for concept in known.values()], dtype=train.targets.dtype)
+    return LabelledTokens(
+        tokens=_joined(train.tokens, anchors.tokens[list(known)]),
+        targets=torch.cat([train.targets, targets]),
+        concepts=(*train.concepts, *known.values()),
+    )
+
+
+def _joined(first: Tokens, second: Tokens) -> Tokens:
+    """Tokens of samples and of more samples, as the first are stored; the shorter ones are padded at the end."""
+    values, mask = second.values.to(first.values), second.mask.to(first.mask.device)
+    longest = max(first.mask.shape[1], mask.shape[1])
+    return Tokens(
+        torch.cat([pad(v, (0, 0, 0, longest - v.shape[1])) for v in (first.values, values)]),
+        torch.cat([pad(m, (0, longest - m.shape[1])) for m in (first.mask, mask)]),
+    )

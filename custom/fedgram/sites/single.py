@@ -25,7 +25,13 @@ from fedgram.model import card
 from fedgram.model.site_model import EVALUATION_BATCH, SiteModel, masked_mean
 from fedgram.model.tasks import Task, make_task, to_facts
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
-from fedgram.sites.anchored import anchor_tokens, find_anchors, require_common_concept, require_heldout
+from fedgram.sites.anchored import (
+    anchor_tokens,
+    find_anchors,
+    require_common_concept,
+    require_heldout,
+    with_labelled_anchors,
+)
 from fedgram.sites.base import derive_generator, shuffled
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import Channel, OnDemand, open_channel
@@ -42,7 +48,7 @@ class Batch:
     """The samples of one step, and at a bridge site some pairs.
 
     Attributes:
-        rows: (N,) int64, of the samples in the training data.
+        rows: (N,) int64, of the samples in ``data["fit"]``.
         pairs: the tokens of the same samples in both modalities.
     """
 
@@ -57,6 +63,7 @@ class SingleSite:
     Attributes:
         channels: its modalities, one or two. Anchors, Gram matrix, head and weight are those of the first; only
             the contrastive loss knows of the second.
+        data: by split; ``fit``, on which the site trains, is ``train`` and the anchors that count as its samples.
         task: what the head does.
         pairs: samples of the first channel in the second, by split; empty without one.
     """
@@ -103,7 +110,7 @@ class SingleSite:
     def batches(self, round: int, steps: int) -> Iterator[Batch]:
         """Rows of shuffled batches; at a bridge site with at least two pairs, and none twice in a batch."""
         size, seed = self.job.training.batch_size, self.job.seed
-        rows = shuffled(len(self.data["train"]), size, derive_generator(seed, self.name, "batches", round))
+        rows = shuffled(len(self.data["fit"]), size, derive_generator(seed, self.name, "batches", round))
         if not self.pairs:
             for _ in range(steps):
                 yield Batch(next(rows))
@@ -118,10 +125,10 @@ class SingleSite:
 
     def task_loss(self, batch: Batch) -> TaskLoss:
         """The loss of the head on a batch, with the representations of its samples."""
-        tokens = self.data["train"].tokens[batch.rows].to(self.device)
+        tokens = self.data["fit"].tokens[batch.rows].to(self.device)
         hidden = self.model.hidden(tokens)
         output = self.model.head(hidden, tokens.mask)
-        loss = self.task.loss(output, self.data["train"].targets[batch.rows].to(self.device))
+        loss = self.task.loss(output, self.data["fit"].targets[batch.rows].to(self.device))
         return TaskLoss(loss, masked_mean(hidden, tokens.mask), batch.rows)
 
     def pair_loss(self, batch: Batch) -> Tensor | None:
@@ -160,7 +167,7 @@ class SingleSite:
             backbone=self.spec.backbone,
             modality=" with pairs in ".join(channel.modality.name for channel in self.channels),
             task=self.config.task,
-            counts={split: len(data) for split, data in self.data.items()},
+            counts={split: len(data) for split, data in self.data.items() if split != "fit"},
             classes=getattr(self.task, "classes", ()),
             metrics=metrics,
         )
@@ -190,6 +197,9 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     second, pairs = _open_pairs(name, here, parts) if here.bridge is not None else (None, {})
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     standard = [data["train"].tokens, *([pairs["train"].tokens] if pairs else [])]
+    data["fit"] = data["train"]
+    if job.training.anchor_labels:
+        data["fit"] = with_labelled_anchors(data["train"], anchors, job.anchors.concepts, task)
     method = method_of(job)
     model, spec = build_model(name, config, job, task, method, standard)
     optimizer = make_optimizer(model, job)

@@ -43,7 +43,7 @@ def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus
     gram = cosine_gram(anchors).detach()
     if consensus is not None:
         gram = target_gram(consensus, gram, site.anchors.slots)
-    own, index = site.data["train"].concepts, _concept_index(site)
+    own, index = site.data["fit"].concepts, _concept_index(site)
     targets = torch.tensor([index.get(str(own[i]), -100) for i in rows.tolist()], device=z.device)
     if (targets < 0).all():
         return z.new_zeros(())
