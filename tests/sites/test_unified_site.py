@@ -127,7 +127,7 @@ def test_other_methods_train_unified_sites(federation: UnifiedToy, tmp_path: Pat
     assert set(outcome.server.records[0].shares) == {"answers", "makes"}
 
 
-@pytest.mark.parametrize("method", ["creamfl", "fedproto"])
+@pytest.mark.parametrize("method", ["creamfl", "fedproto", "fedsaf"])
 def test_a_method_that_needs_labelled_samples_is_refused(federation: UnifiedToy, method: str):
     run = federation.with_job(method={"name": method})
     sites = {"one": dataclasses.replace(federation.sites["one"], methods=(method,))}

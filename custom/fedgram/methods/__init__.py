@@ -26,6 +26,7 @@ from fedgram.methods.fedit import FedIT
 from fedgram.methods.fedproto import FedProto
 from fedgram.methods.fedprox import FedProx
 from fedgram.methods.fedsa import FedSALoRA
+from fedgram.methods.fedsaf import FedSAF
 from fedgram.methods.ffa import FFALoRA
 from fedgram.methods.flora import FLoRA
 from fedgram.methods.geo import Geo
@@ -55,6 +56,7 @@ _ALL: tuple[type[Method], ...] = (
     FedProx,
     FedAdam,
     FedProto,
+    FedSAF,
     CreamFL,
     SharedAttention,
     FedHeNN,

@@ -40,13 +40,11 @@ class FedProto(Local):
         return mean_of_those_known(round.before, round.mean, "prototypes", "known")
 
     def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
-        z, rows = task.samples()
-        concepts = self._concepts_of(site, "fit")[rows]
-        there = (concepts >= 0) & state.extra["known"].bool()[concepts]
-        if not there.any():
+        z, concepts = self._known_samples(site, state, task)
+        if not len(concepts):
             return None
-        targets = state.extra["prototypes"][concepts[there]].to(z)
-        return self.job.method.strength * (z[there.to(z.device)] - targets).square().mean(1).sum() / len(z)
+        targets = state.extra["prototypes"][concepts].to(z)
+        return self.job.method.strength * (z - targets).square().mean(1).sum() / len(task.samples()[1])
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
         z, concepts = site.model.embed(site.data["train"].tokens), self._concepts_of(site, "train")
@@ -59,6 +57,13 @@ class FedProto(Local):
     @property
     def _concepts(self) -> list[str]:
         return sorted(set(self.job.anchors.concepts))
+
+    def _known_samples(self, site: SiteView, state: GlobalState, task: TaskLoss) -> tuple[Tensor, Tensor]:
+        """The samples of a batch whose concept has a global prototype, (n, d), and those concepts, (n,)."""
+        z, rows = task.samples()
+        concepts = self._concepts_of(site, "fit")[rows]
+        there = (concepts >= 0) & state.extra["known"].bool()[concepts]
+        return z[there.to(z.device)], concepts[there]
 
     def _concepts_of(self, site: SiteView, part: str) -> Tensor:
         """Index of the concept of every sample of a part, (N,), int64; −1 where the anchors know none."""
