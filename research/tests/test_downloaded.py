@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from federation_checks import check, contents, files_of, unseen_tests
 
-from research.evidence.federations import EVEN, digits, pathogens
+from research.evidence.federations import EVEN, digits, emoji, pathogens
 from research.evidence.federations.anchorsets import shuffle_anchors, training_anchors
 from research.evidence.federations.damage import mislabelled_site, noisy_site
 from research.evidence.federations.made import synthetic_anchors
@@ -13,7 +13,7 @@ from research.evidence.federations.probe import probe
 
 pytestmark = pytest.mark.slow
 
-MODULES = (digits, pathogens)
+MODULES = (digits, emoji, pathogens)
 
 
 @pytest.fixture(scope="module", params=MODULES, ids=lambda module: module.NAME)

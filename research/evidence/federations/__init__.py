@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fedgram.config.job import AnchorPin, BackboneConfig
 from fedgram.config.site import SiteConfig
 
-NAMES = ("carnivora", "digits", "pathogens", "synthetic")  # modules with ``build``
+NAMES = ("carnivora", "digits", "emoji", "pathogens", "synthetic")  # modules with ``build``
 EVEN = float("inf")  # α of a split without any skew
 
 
