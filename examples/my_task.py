@@ -44,3 +44,7 @@ class Counts:
 
     def predictions(self, output):
         return [Prediction(rate) for rate in self._rates(output).tolist()]
+
+    def mix(self, outputs, weights):
+        rates = sum(weight * output.exp() for weight, output in zip(weights, outputs, strict=True))
+        return rates.log()

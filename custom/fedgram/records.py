@@ -80,11 +80,12 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledTokens:
-    """Tokens with one target per sample, and the concept, ``""`` where the data name none."""
+    """Tokens with one target per sample, its concept, ``""`` where the data name none, and its group (patient)."""
 
     tokens: Tokens
     targets: Tensor
     concepts: Sequence[str]
+    groups: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -34,7 +34,7 @@ class Task(Protocol):
     """A task over token representations, with its targets in one tensor of a row per sample.
 
     A task is a frozen dataclass, whose fields are what it knows from the training samples. One of another package
-    has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers.
+    has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers. Each needs every method below.
     """
 
     @classmethod
@@ -75,6 +75,23 @@ class Task(Protocol):
     def predictions(self, output: Tensor) -> list[Prediction]:
         """Put the head's output into the words of the data."""
         ...
+
+    def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average what several heads say, and give it as one output that loss, metrics and predictions take.
+
+        Args:
+            outputs: of the same samples, one of each head.
+            weights: of each head, positive; they sum to 1.
+        """
+        ...
+
+
+def mixed(task: Task, outputs: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The output of a mixture of heads by name; one with weight 0 takes no part, and needs not be finite."""
+    used = [name for name, weight in weights.items() if weight > 0]
+    if len(used) == 1:
+        return outputs[used[0]]
+    return task.mix([outputs[name] for name in used], [weights[name] for name in used])
 
 
 def require_classes(count: int, least: int) -> None:

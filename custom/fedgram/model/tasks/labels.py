@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedgram.model.tasks.metrics as metrics
+from fedgram.core.mixture import mix_logs
 from fedgram.errors import DataError
 from fedgram.modalities.base import Tokenizer
 from fedgram.model.tasks.base import Prediction, pooled_head, require_classes
@@ -65,6 +66,10 @@ class Classification:
         scores = [dict(zip(self.classes, row, strict=True)) for row in rows]
         return [Prediction(max(row, key=row.__getitem__), row) for row in scores]
 
+    def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average the probabilities: log Σ w softmax, (N, C)."""
+        return mix_logs([output.log_softmax(1) for output in outputs], weights)
+
 
 @dataclass(frozen=True)
 class MultiLabel:
@@ -111,6 +116,11 @@ class MultiLabel:
         rows = output.float().sigmoid().tolist()
         scores = [dict(zip(self.classes, row, strict=True)) for row in rows]
         return [Prediction(tuple(c for c in self.classes if row[c] > 0.5), row) for row in scores]
+
+    def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average the probabilities: the logit of Σ w sigmoid, (N, C)."""
+        present, absent = ([F.logsigmoid(sign * output) for output in outputs] for sign in (1, -1))
+        return mix_logs(present, weights) - mix_logs(absent, weights)
 
 
 def _labels(train: Sequence[Sample]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

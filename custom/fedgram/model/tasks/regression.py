@@ -56,6 +56,10 @@ class Regression:
     def predictions(self, output: Tensor) -> list[Prediction]:
         return [Prediction(self.mean + self.std * value) for value in output[:, 0].double().tolist()]
 
+    def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average the numbers: Σ w output, (N, 1)."""
+        return torch.stack([w * output for w, output in zip(weights, outputs, strict=True)]).sum(0)
+
 
 def number_of(sample: Sample) -> float:
     """The number of a sample; raises DataError for one that has none."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedgram.model.tasks.metrics as metrics
+from fedgram.core.mixture import mix_logs
 from fedgram.data.pixels import open_mask
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer, Tokenizer
@@ -122,6 +123,10 @@ class Segmentation:
         """Masks of the size of the head's output, with the pixel values of the site's own masks."""
         values = np.array(self.classes, dtype=np.uint8)
         return [Prediction(values[indices]) for indices in output.argmax(1).cpu().numpy()]
+
+    def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average the probabilities of every pixel: log Σ w softmax, (N, C, H, W)."""
+        return mix_logs([output.log_softmax(1) for output in outputs], weights)
 
 
 def _enlarged(output: Tensor, targets: Tensor) -> Tensor:
