@@ -80,12 +80,15 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledTokens:
-    """Tokens with one target per sample, its concept, ``""`` where the data name none, and its group (patient)."""
+    """Tokens with one target per sample, and the concept, ``""`` where the data name none.
+
+    ``groups`` names what must not be on two sides of a split (a patient), where somebody asks for it.
+    """
 
     tokens: Tokens
     targets: Tensor
     concepts: Sequence[str]
-    groups: Sequence[str]
+    groups: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -58,7 +58,7 @@ def test_a_choice_needs_candidates(shape: tuple[int, ...]):
 
 
 def test_noise_alone_seldom_leaves_home():
-    """Each candidate as good as home, 40 groups: one in six is better by a standard error, as the normal has it."""
+    """A candidate as good as home: one in six is better by a standard error, as the normal distribution has it."""
     generator = torch.Generator().manual_seed(0)
     left = sum(choose(torch.randn(2, 40, generator=generator)) == 1 for _ in range(2000)) / 2000
     assert left == pytest.approx(0.16, abs=0.03)

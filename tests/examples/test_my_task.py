@@ -50,7 +50,7 @@ def test_a_site_trains_it_beside_sites_with_others_and_its_result_is_opened_agai
     monkeypatch.setattr(signal, "read", with_counts)
     red = dataclasses.replace(toy.sites["red"], task=TASK)
     federation = dataclasses.replace(toy, sites={**toy.sites, "red": red})
-    federation = federation.with_job(training={"rounds": 2}, baseline=False)
+    federation = federation.with_job(training={"rounds": 2})
     outcome = run_federation(federation.sessions(tmp_path), federation.job, tmp_path / "server")
     assert set(outcome.together["red"].metrics) >= {"mae"}
     assert "accuracy" in outcome.together["green"].metrics
@@ -62,6 +62,12 @@ def test_its_loss_is_least_at_the_true_rate():
     task = make_task(dataclasses.replace(SITE, task=TASK), samples(1.0, 3.0))
     losses = [task.loss(torch.tensor([[math.log(rate / 2)]]), torch.tensor([3.0])).item() for rate in (2, 3, 4)]
     assert min(losses) == losses[1]
+
+
+def test_rates_are_averaged():
+    task = make_task(dataclasses.replace(SITE, task=TASK), samples(1.0, 3.0))
+    outputs = [torch.tensor([[math.log(rate / 2)]]) for rate in (2.0, 6.0)]
+    assert task.predictions(task.mix(outputs, [0.75, 0.25]))[0].value == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("targets", [(), (0.0, 0.0), (-1.0, 2.0)])

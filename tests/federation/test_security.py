@@ -184,11 +184,14 @@ def replies(toy: Toy, folder: Path, site: str) -> dict[str, Tensor]:
         def train(self, run, state):
             return self.heard(f"train {state.round + 1}", super().train(run, state))
 
-        def alone(self):
-            return self.heard("alone", super().alone())
+        def alone(self, run):
+            return self.heard("alone", super().alone(run))
 
         def evaluate(self, run, state):
             return self.heard("evaluate", super().evaluate(run, state))
+
+        def settle(self, run, state):
+            return self.heard("settle", super().settle(run, state))
 
         def heard(self, when, reply):
             if self.site.name == site:

@@ -54,6 +54,7 @@ def test_flare_and_the_plain_loop_give_the_same_model(honest):
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
     assert metrics["test_alone"] == {site: e.metrics for site, e in outcome.alone.items()}
+    assert metrics["test_kept"] == {site: e.metrics for site, e in outcome.kept.items()}
     assert [r["shares"] for r in metrics["rounds"]] == [r.shares for r in outcome.server.records]
 
 
@@ -69,8 +70,11 @@ def test_what_a_user_finds(honest):
     assert [e.step for e in events.Scalars("cka")] == [1, 2, 3]
     for site in ("red", "green", "blue"):
         kept = {path.name for path in (folder / "sites" / site / "result").iterdir()}
-        assert kept == {"adapter", "local.safetensors", "site.json"}
-        assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == kept
+        model = {"adapter", "local.safetensors", "site.json"}
+        assert kept - {"home"} == {*model, "kept.json"}
+        assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == model
+        plain = folder / "plain" / site / "result" / "kept.json"
+        assert (folder / "sites" / site / "result" / "kept.json").read_bytes() == plain.read_bytes()
 
 
 def test_nothing_private_is_at_the_server(honest):

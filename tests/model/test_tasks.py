@@ -12,7 +12,8 @@ import torch
 from fedgram.config.site import SiteConfig
 from fedgram.errors import ConfigError, DataError, FedgramError
 from fedgram.model.tasks import make_task, metrics
-from fedgram.model.tasks.base import Task, pooled_head
+from fedgram.model.tasks.base import Task, mixed, pooled_head
+from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import PatchHead, Segmentation
 from fedgram.records import Sample, Target
@@ -204,3 +205,53 @@ def test_a_pooled_head_averages_the_tokens_that_are_there():
     mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
     expected = torch.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]) @ head.weight.T + head.bias
     torch.testing.assert_close(head(hidden, mask), expected)
+
+
+# --- averages of answers
+
+
+def test_classes_are_averaged_by_probability():
+    task = Classification(("a", "b"))
+    first, second = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
+    found = task.mix([first.log() + 3, second.log() - 7], [0.25, 0.75])  # logits are given up to a constant
+    torch.testing.assert_close(found.exp(), torch.tensor([[0.375, 0.625]]))
+    assert task.predictions(found)[0].scores["b"] == pytest.approx(0.625)
+    assert task.loss(found, torch.tensor([1])).item() == pytest.approx(-math.log(0.625))
+
+
+def test_labels_are_averaged_by_probability():
+    task, p = MultiLabel(("a", "b")), torch.tensor([[0.9, 0.5]])
+    found = task.mix([p.logit(), torch.tensor([[-200.0, 200.0]])], [0.5, 0.5])  # and without overflow
+    torch.testing.assert_close(found.sigmoid(), torch.tensor([[0.45, 0.75]]))
+
+
+def test_numbers_are_averaged():
+    task = Regression(mean=10.0, std=2.0)
+    found = task.mix([torch.tensor([[1.0]]), torch.tensor([[-1.0]])], [0.75, 0.25])
+    assert task.predictions(found)[0].value == 11.0
+
+
+def test_pixels_are_averaged_by_probability():
+    task = Segmentation((0, 255))
+    p = torch.rand(2, 1, 3, 4)
+    q = torch.rand(2, 1, 3, 4)
+    outputs = [torch.cat([1 - x, x], dim=1).log() for x in (p, q)]
+    found = task.mix(outputs, [0.5, 0.5]).exp()
+    torch.testing.assert_close(found[:, 1:], (p + q) / 2)
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("task", [Classification(("a", "b")), MultiLabel(("a", "b")), Regression(0, 1)], ids=str)
+def test_a_head_averaged_with_itself_is_itself(task: Task):
+    output = torch.randn(5, 1 if isinstance(task, Regression) else 2)
+    targets = torch.rand(5) if isinstance(task, Regression) else torch.tensor([0, 1, 0, 1, 1])
+    targets = torch.eye(2)[targets] if isinstance(task, MultiLabel) else targets
+    torch.testing.assert_close(
+        task.loss(task.mix([output, output], [0.25, 0.75]), targets), task.loss(output, targets)
+    )
+
+
+def test_a_head_of_weight_0_has_no_part():
+    nothing = torch.full((1, 2), float("nan"))
+    answers = {"home": torch.tensor([[1.0, 2.0]]), "together": nothing}
+    assert mixed(Classification(("a", "b")), answers, {"home": 1.0, "together": 0.0}) is answers["home"]

@@ -18,8 +18,8 @@ from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 
-# Training, the metrics of every task, those of pairs, and what a site keeps in the end (the weights of its mixture,
-# and what that gains over home): a site sends those that its own task and data have.
+# Training, the metrics of every task, those of pairs, those of what a site keeps in the end (the weights of its
+# mixture, and its gain over home), unified models: a site sends those that its own task and data have.
 METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),

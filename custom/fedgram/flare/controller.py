@@ -51,7 +51,7 @@ class GramController(ModelController):
         self._on_error: Callable[[str, str], None] = lambda site, reason: None
 
     def run(self) -> None:
-        """Run the job: round 0, the rounds, training alone, evaluation, report."""
+        """Run the job: round 0, the rounds, training alone, evaluation, the sites' choice, report."""
         fobs.register(TensorDecomposer)
         rejoin.accept_returning_sites(self.fl_ctx)
         # FLARE 2.9.0 sets another attribute than it reads; without this a round idles half a second.
@@ -75,7 +75,8 @@ class GramController(ModelController):
             report.write_server_files(results, state, job)
         alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
         together = self._evaluations(wire.EVALUATE, state, job, progress)
-        report.write(results, Outcome(server=state, together=together, alone=alone), job)
+        kept = self._evaluations(wire.SETTLE, state, job, progress)
+        report.write(results, Outcome(server=state, together=together, alone=alone, kept=kept), job)
         saved.finish()
         progress.finished(results)
 

@@ -11,7 +11,11 @@ from fedgram.records import RoundRecord, SiteIntroduction, SiteUpdate
 from fedgram.training.server import ServerState
 
 MARK = "fedgram |"  # begins every line, so that they can be found in a log
-_STAGES = {"alone": "training every site alone, for comparison", "evaluate": "evaluating the global model"}
+_STAGES = {
+    "alone": "training every site alone, for comparison",
+    "evaluate": "evaluating the global model",
+    "settle": "choosing at every site what to keep",
+}
 
 
 class Progress:

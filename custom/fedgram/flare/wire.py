@@ -22,8 +22,8 @@ from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.training.codec import pack, unpack
 
-INTRODUCE, TRAIN, ALONE, EVALUATE = "gram", "train", "alone", "evaluate"
-TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE)
+INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
+TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE)
 ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
 _FLARES = {*(value for name, value in vars(FLMetaKey).items() if name.isupper()), "client_name", "props"}
 

@@ -62,6 +62,7 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     facts = _facts(outcome.server, job) | {
         "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
         "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},
+        "test_kept": {site: dict(e.metrics) for site, e in outcome.kept.items()},
         "alignment": [dataclasses.asdict(p) for p in alignments(outcome.together, job)],
         "alignment_alone": [dataclasses.asdict(p) for p in alignments(outcome.alone, job)],
     }
@@ -83,6 +84,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
         "notes": list(state.notes),
         "test": {},
         "test_alone": {},
+        "test_kept": {},
         "alignment": [],
         "alignment_alone": [],
     }

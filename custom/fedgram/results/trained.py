@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fedgram.errors import CheckpointError, DataError
-from fedgram.model.tasks.base import Prediction
+from fedgram.model.tasks.base import Prediction, mixed
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Sample
 from fedgram.results import crossmodal
 from fedgram.results.crossmodal import Embedded, Match
+from fedgram.sites.kept import lent, read_facts
 from fedgram.sites.opening import reopen_site, reopen_unified
+from fedgram.sites.settled import HOME, TOGETHER, Kept, read_settled
 from fedgram.sites.single import SingleSite
 
 # Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
@@ -30,9 +32,16 @@ class Trained:
     Contents are in the form that the site's modality takes (a text, a sequence, a row, a picture), or paths of
     files that hold one sample each. A bridge site has a second ``channel``, 1: it shares the space of the first,
     so cosines between the two mean something, and the anchors of the first serve both.
+
+    Attributes:
+        site: with the federation's model, which represents contents.
+        kept: the mixture that predicts.
+        home: all that trained alone, where the mixture has a part of it.
     """
 
     site: SingleSite
+    kept: Kept = field(default_factory=lambda: Kept.alone(TOGETHER, "together: nothing else is known"))
+    home: Mapping[str, Tensor] = field(default_factory=dict)
 
     def embed(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
@@ -43,9 +52,15 @@ class Trained:
         return self.gallery(contents, channel=channel).coordinates(self.site.anchors.slots)
 
     def predict(self, contents: Sequence[Any]) -> list[Prediction]:
-        """The answer of the site's own head to each content."""
-        tokens = self.site.channel(0).tokens_of(self._read(contents, 0))
-        return self.site.task.predictions(self.site.outputs(tokens))
+        """The answer to each content of what the site keeps: its own model, the federation's, or their mixture."""
+        site, tokens = self.site, self.site.channel(0).tokens_of(self._read(contents, 0))
+        answers = {}
+        if self.kept.weights[TOGETHER] > 0:
+            answers[TOGETHER] = site.outputs(tokens)
+        if self.kept.weights[HOME] > 0:
+            with lent(site, self.home, Path(HOME)):
+                answers[HOME] = site.outputs(tokens)
+        return site.task.predictions(mixed(site.task, answers, self.kept.weights))
 
     def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
         """Contents to search in.
@@ -101,7 +116,13 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
         FedgramError: what it needs is no longer there (base, tokenizer, anchors; training data if the tokenizer
             was fitted on them), or not the same.
     """
-    return Trained(reopen_site(find_result(Path(folder).expanduser(), site)))
+    result = find_result(Path(folder).expanduser(), site)
+    opened = reopen_site(result)
+    kept, home = read_settled(result, read_facts(result)[0])
+    if home:
+        with lent(opened, home, result / HOME):
+            pass  # it fits
+    return Trained(opened, kept, home)
 
 
 def load_unified(folder: str | Path, site: str | None = None) -> UnifiedModel:

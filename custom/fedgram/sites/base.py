@@ -61,6 +61,10 @@ class Site(SiteView, Protocol):
         """The metrics of a split; none where it is empty."""
         ...
 
+    def validation_loss(self) -> float | None:
+        """The loss of the site's own task on the validation split; None where that is empty."""
+        ...
+
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the model as it is now, and all that is needed to use it.
 

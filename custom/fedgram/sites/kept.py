@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fedgram.pretrained import hub_id
 from fedgram.sites.base import Site
 from fedgram.sites.state import FORMAT, OPTIMIZER, restore, snapshot
 
+LOCAL = "local.safetensors"
 _RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
@@ -49,9 +51,7 @@ def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
         alpha=settings.alpha,
         base_model=hub_id(site.job.backbone.name),
     )
-    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith(OPTIMIZER)}
-    residual = {f"{_RESIDUAL}{k}": v for k, v in lora.get_residual(transformer).items()}
-    write_tensors(folder / "local.safetensors", {**trained, **residual})
+    write_tensors(folder / LOCAL, trained_state(site))
     common = {
         "fedgram": __version__,
         "format": FORMAT,
@@ -74,9 +74,38 @@ def read_kept(folder: Path) -> tuple[dict[str, Any], SiteConfig, JobConfig, dict
         config, _ = facts["site_config"], facts["site"]
     except KeyError as error:
         raise CheckpointError(f"damaged ({type(error).__name__}: {error})", where=folder) from error
-    tensors, _ = read_tensors(folder / "local.safetensors", "restore it from a backup, or run the job again")
-    where = str(path)
+    tensors, where = read_trained(folder), str(path)
     return facts, from_dict(SiteConfig, config, where), from_dict(JobConfig, facts["job"], where), tensors
+
+
+def read_trained(folder: Path) -> dict[str, Tensor]:
+    """Read all that trained, as :func:`trained_state` gave it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    return read_tensors(folder / LOCAL, "restore it from a backup, or run the job again")[0]
+
+
+def trained_state(site: Site) -> dict[str, Tensor]:
+    """Copy all that trained at a site, without the optimiser's moments."""
+    trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith(OPTIMIZER)}
+    return trained | {f"{_RESIDUAL}{k}": v for k, v in lora.get_residual(site.model.transformer).items()}
+
+
+@contextmanager
+def lent(site: Site, tensors: Mapping[str, Tensor], where: Path) -> Iterator[None]:
+    """Lend a site what another model of the same shape has learnt, and give it its own back.
+
+    Raises:
+        CheckpointError: it is of another model.
+    """
+    own = trained_state(site)
+    try:
+        restore_kept(site.model, site.optimizer, tensors, where)
+        yield
+    finally:
+        restore_kept(site.model, site.optimizer, own, where)
 
 
 def restore_kept(
@@ -88,6 +117,7 @@ def restore_kept(
         CheckpointError: it is of another model.
     """
     residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
+    lora.drop_residual(model.transformer)
     lora.set_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
     try:
         restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})

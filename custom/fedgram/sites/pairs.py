@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fedgram import modalities
 from fedgram.config.site import SiteConfig
-from fedgram.errors import DataError
+from fedgram.errors import ConfigError, DataError
 from fedgram.records import Sample, Tokens
+from fedgram.sites.channel import Channel, open_channel
+
+log = logging.getLogger("fedgram.site")
 
 
 @dataclass(frozen=True)
@@ -112,3 +117,28 @@ def _require_one_side(pairs: Mapping[str, Sequence[Pair]]) -> None:
                     remedy='correct `group` in one of the tables; `group = "id"` under [bridge.columns] leaves it '
                     "to the first",
                 )
+
+
+def open_pairs(
+    name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]
+) -> tuple[Channel, dict[str, PairedTokens]]:
+    """The second channel of a bridge site, and the tokens of its pairs by split.
+
+    Raises:
+        ConfigError: the site has no bridge.
+        DataError: see :func:`read_pairs`.
+    """
+    bridge, found = config.bridge, read_pairs(name, config, parts)
+    if bridge is None:
+        raise ConfigError("no [bridge] table", where=name)
+    fit_on = [pair.sample for pair in found["train"]]
+    channel = open_channel(modalities.load(bridge.modality), bridge.tokenizer, bridge.window, fit_on, config)
+    pairs = {
+        part: PairedTokens(
+            rows=torch.tensor([pair.row for pair in some], dtype=torch.long),
+            tokens=channel.tokens_of([pair.sample.content for pair in some]),
+        )
+        for part, some in found.items()
+    }
+    log.info("%s: %s pairs", name, {part: len(some) for part, some in pairs.items()})
+    return channel, pairs

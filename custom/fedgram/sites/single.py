@@ -36,7 +36,7 @@ from fedgram.sites.base import derive_generator, shuffled
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import Channel, OnDemand, open_channel
 from fedgram.sites.kept import write_kept
-from fedgram.sites.pairs import PairedTokens, read_pairs
+from fedgram.sites.pairs import PairedTokens, open_pairs, read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
 from fedgram.sites.state import make_optimizer, snapshot
 
@@ -142,15 +142,23 @@ class SingleSite:
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
         """The task's metrics on one split, and R@1 between the two modalities of at least two pairs."""
+        tokens = self.data[split].tokens
+        return self.measure(self.outputs(tokens), split) if len(tokens) else {}
+
+    def measure(self, outputs: Tensor, split: str) -> dict[str, float]:
+        """The metrics of :meth:`evaluate` where the answers to a split that is not empty are known."""
         data = self.data[split]
-        if len(data) == 0:
-            return {}
-        found = self.task.metrics(self.outputs(data.tokens), data.targets)
+        found = self.task.metrics(outputs, data.targets)
         if self.pairs and len(self.pairs[split]) > 1:  # a single pair finds itself, which says nothing
             pairs = self.pairs[split]
             first = self.model.embed(data.tokens[pairs.rows])
             found |= {"pair_recall": pair_recall(first, self.model.embed(pairs.tokens, channel=1))}
         return found
+
+    def validation_loss(self) -> float | None:
+        """The task's loss on the validation split."""
+        data = self.data["validation"]
+        return self.task.loss(self.outputs(data.tokens), data.targets).item() if len(data) else None
 
     @torch.no_grad()
     def outputs(self, tokens: Tokens) -> Tensor:
@@ -194,7 +202,7 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         unseen = find_anchors(name, require_heldout(name, here), job.heldout, modality.name)
         heldout = anchor_tokens(unseen, first, config)
     data = {split: _labelled(first, part, task) for split, part in parts.items()}
-    second, pairs = _open_pairs(name, here, parts) if here.bridge is not None else (None, {})
+    second, pairs = open_pairs(name, here, parts) if here.bridge is not None else (None, {})
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     standard = [data["train"].tokens, *([pairs["train"].tokens] if pairs else [])]
     data["fit"] = data["train"]
@@ -268,25 +276,9 @@ def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> 
 
 def _labelled(channel: Channel, samples: Sequence[Sample], task: Task) -> LabelledTokens:
     tokens = channel.tokens_of([s.content for s in samples])
-    targets, concepts = task.targets(samples, channel.tokenizer), tuple(s.concept for s in samples)
-    return LabelledTokens(tokens=tokens, targets=targets, concepts=concepts)
-
-
-def _open_pairs(
-    name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]
-) -> tuple[Channel, dict[str, PairedTokens]]:
-    """The second channel of a bridge site, and the tokens of its pairs by split."""
-    bridge, found = config.bridge, read_pairs(name, config, parts)
-    if bridge is None:
-        raise ConfigError("no [bridge] table", where=name)
-    fit_on = [pair.sample for pair in found["train"]]
-    channel = open_channel(modalities.load(bridge.modality), bridge.tokenizer, bridge.window, fit_on, config)
-    pairs = {
-        part: PairedTokens(
-            rows=torch.tensor([pair.row for pair in some], dtype=torch.long),
-            tokens=channel.tokens_of([pair.sample.content for pair in some]),
-        )
-        for part, some in found.items()
-    }
-    log.info("%s: %s pairs", name, {part: len(some) for part, some in pairs.items()})
-    return channel, pairs
+    return LabelledTokens(
+        tokens=tokens,
+        targets=task.targets(samples, channel.tokenizer),
+        concepts=tuple(s.concept for s in samples),
+        groups=tuple(s.group for s in samples),
+    )

@@ -12,7 +12,7 @@ from fedgram.model import lora
 from fedgram.model.site_model import LocalModel
 from fedgram.records import below
 
-FORMAT = "2"  # of a saved state or result; counts up whenever tensors or facts in it get other names
+FORMAT = "3"  # of a saved state or result; counts up whenever tensors or facts in it get other names
 _LOCAL, OPTIMIZER = "local/", "optimizer/"  # of tensor names in a saved state
 
 

@@ -114,12 +114,17 @@ class UnifiedSite:
 
     def task_loss(self, batch: UnifiedBatch) -> TaskLoss:
         """The loss of understanding, and ``generation_weight`` times that of generation."""
-        terms = self.losses("train", batch)
-        weight = {
-            "understanding_loss": 1.0,
-            "generation_loss": self.config.require_unified().generation_weight,
-        }
-        return TaskLoss(torch.stack([weight[name] * term for name, term in terms.items()]).sum())
+        terms, weights = self.losses("train", batch), self._loss_weights()
+        return TaskLoss(torch.stack([weights[name] * term for name, term in terms.items()]).sum())
+
+    def _loss_weights(self) -> dict[str, float]:
+        return {"understanding_loss": 1.0, "generation_loss": self.config.require_unified().generation_weight}
+
+    def validation_loss(self) -> float | None:
+        """The sum of both losses as in training, over the samples that are looked at after a round."""
+        found = self.evaluate("validation")
+        terms = [weight * found[name] for name, weight in self._loss_weights().items() if name in found]
+        return sum(terms) if terms else None
 
     def pair_loss(self, batch: UnifiedBatch) -> Tensor | None:
         """A unified site has no pairs of modalities beside its one model."""

@@ -45,7 +45,8 @@ def run_federation(
         state = current.close()
         saved.save(state)
         on_round(state.records[-1])
-    alone = {name: session.alone() for name, session in sessions.items()} if job.baseline else {}
+    alone = {name: session.alone(state.run) for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
+    kept = {name: session.settle(state.run, state.state) for name, session in sessions.items()}
     saved.finish()
-    return Outcome(server=state, together=together, alone=alone)
+    return Outcome(server=state, together=together, alone=alone, kept=kept)

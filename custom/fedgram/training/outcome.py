@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedgram.records import SiteEvaluation
 from fedgram.training.server import ServerState
@@ -17,8 +17,10 @@ class Outcome:
         server: the last server state.
         together: evaluation of the global model by site.
         alone: evaluation after training alone by site; empty without a baseline.
+        kept: evaluation by site of what it keeps: home, the global model, or a mixture.
     """
 
     server: ServerState
     together: Mapping[str, SiteEvaluation]
     alone: Mapping[str, SiteEvaluation]
+    kept: Mapping[str, SiteEvaluation] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site, derive_generator
-from fedgram.sites.state import restore
+from fedgram.sites.state import restore, snapshot
 from fedgram.training.step import train
 
 
@@ -62,11 +62,20 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
 
 
 def train_alone(site: Site) -> None:
-    """Train from the beginning, with the steps and batches of a whole run but neither Ḡ nor the others' B."""
-    settings = site.job.training
+    """Train from the beginning, with the steps and batches of a whole run but neither Ḡ nor the others' B.
+
+    The site ends as it was after the round with the lowest validation loss, the first of several; after the last
+    round where it has no validation samples.
+    """
+    settings, lowest, best = site.job.training, float("inf"), None
     reset(site)
     for round in range(1, settings.rounds + 1):
         train(site, round, settings.local_steps)
+        loss = site.validation_loss()
+        if loss is not None and loss < lowest:
+            lowest, best = loss, snapshot(site.model, site.optimizer)
+    if best is not None:
+        restore(site.model, site.optimizer, best)
 
 
 def reset(site: Site) -> None:
@@ -105,12 +114,16 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
     return precision(u, u_min=rules.u_min)
 
 
-def evaluation(site: Site, split: str = "test") -> SiteEvaluation:
-    """Metrics on a split and the geometry of public anchors, of the model as it is now."""
+def evaluation(site: Site, split: str = "test", metrics: Mapping[str, float] | None = None) -> SiteEvaluation:
+    """Metrics on a split and the geometry of public anchors, of the model as it is now.
+
+    Args:
+        metrics: instead of the model's own on that split.
+    """
     tokens = [site.anchors.tokens] + ([site.heldout.tokens] if site.heldout else [])
     return SiteEvaluation(
         site=site.name,
-        metrics=_named(site, site.evaluate(split)),
+        metrics=_named(site, site.evaluate(split) if metrics is None else metrics),
         gram=cosine_gram(torch.cat([site.model.embed(part) for part in tokens])),
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),

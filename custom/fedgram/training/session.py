@@ -21,6 +21,7 @@ from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteU
 from fedgram.sites.base import Site
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
+from fedgram.training.settle import settle
 
 log = logging.getLogger("fedgram.site")
 
@@ -58,23 +59,42 @@ class SiteSession:
         self._position = (run, update.round)
         return update
 
-    def alone(self) -> SiteEvaluation:
-        """Train alone, for the report; the model is kept under ``alone``, and the site is as new afterwards."""
+    def alone(self, run: str) -> SiteEvaluation:
+        """Train alone; the model is kept with the run and as ``alone``, and the site is as new afterwards."""
+        self._use(run)
         self._position = None
         rounds.train_alone(self.site)
-        evaluation = rounds.evaluation(self.site)
-        self._publish("alone", lambda new: self.site.save(new, evaluation.metrics))
+        evaluation = self._keep(run, "alone")
         rounds.reset(self.site)
         return evaluation
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
-        """Evaluate the global model and write what the site keeps: with the run, and as its latest result."""
+        """Evaluate the global model, and keep it with the run and as the site's latest ``result``."""
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
-        evaluation = rounds.evaluation(self.site)
-        own = self._run_folder(run) / "result"
+        return self._keep(run, "result")
+
+    def settle(self, run: str, state: GlobalState) -> SiteEvaluation:
+        """Choose between home and the global model, and complete the site's ``result`` by what it keeps.
+
+        Both are read from the run's folder, whichever process has written them; what is not there is made first.
+        """
+        self._use(run)
+        folder = self._run_folder(run)
+        if self.site.job.baseline and not _is_whole(folder / "alone"):
+            self.alone(run)
+        if not _is_whole(folder / "result"):
+            self.evaluate(run, state)
+        self._position = None
+        evaluation = settle(self.site, folder / "result", folder / "alone" if self.site.job.baseline else None)
+        self._publish("result", lambda new: shutil.copytree(folder / "result", new))
+        return evaluation
+
+    def _keep(self, run: str, name: str) -> SiteEvaluation:
+        """Evaluate the model as it is, and write it to the run's folder and as the site's latest of that name."""
+        evaluation, own = rounds.evaluation(self.site), self._run_folder(run) / name
         self.site.save(own, evaluation.metrics)
-        self._publish("result", lambda new: shutil.copytree(own, new))
+        self._publish(name, lambda new: shutil.copytree(own, new))
         return evaluation
 
     def _publish(self, name: str, write: Callable[[Path], object]) -> None:
@@ -111,6 +131,11 @@ class SiteSession:
 
     def _run_folder(self, run: str) -> Path:
         return self._folder / f"run-{run}"
+
+
+def _is_whole(result: Path) -> bool:
+    """Whether a model was kept there; its ``site.json`` is written last."""
+    return (result / "site.json").is_file()
 
 
 def save_round(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:

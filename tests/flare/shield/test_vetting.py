@@ -87,6 +87,7 @@ def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
         vetting.reply_limit(toy.job): [
             wire.encode_reply(red.introduce()),
             wire.encode_reply(evaluation),
+            wire.encode_reply(red.settle(state.run, state.state)),
         ],
         vetting.reply_limit(toy.job, state.spec): [wire.encode_reply(update)],
     }

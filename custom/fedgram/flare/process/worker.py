@@ -33,6 +33,7 @@ TASKS: Mapping[str, Callable[..., Any]] = {
     "train": SiteSession.train,
     "alone": SiteSession.alone,
     "evaluate": SiteSession.evaluate,
+    "settle": SiteSession.settle,
 }
 
 

@@ -34,7 +34,7 @@ class Task(Protocol):
     """A task over token representations, with its targets in one tensor of a row per sample.
 
     A task is a frozen dataclass, whose fields are what it knows from the training samples. One of another package
-    has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers. Each needs every method below.
+    has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers. It needs all methods below.
     """
 
     @classmethod

@@ -1,0 +1,103 @@
+"""The mixture that a site keeps after a run, in files beside its model.
+
+``kept.json`` says how much of it is home and how much the federation's model; ``home/`` has what home learnt,
+where it has a part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedgram.config.strict import from_dict
+from fedgram.errors import CheckpointError, ConfigError
+from fedgram.files import write_atomically, write_text
+from fedgram.sites.kept import LOCAL, read_trained
+from fedgram.sites.state import FORMAT
+
+HOME, TOGETHER = "home", "together"
+COMPONENTS = (HOME, TOGETHER)
+_FILE, _SITE = "kept.json", "site.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The mixture that a site keeps, and the reason.
+
+    Attributes:
+        weights: of each component; they sum to 1.
+        losses: validation loss of each component and of ``kept``, the mean over groups, where it is finite.
+        standard_error: of the improvement of ``kept`` over home, over groups; None where nothing was compared.
+        groups: the number of validation groups that were asked.
+        why: a sentence.
+    """
+
+    weights: Mapping[str, float]
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    standard_error: float | None = None
+    groups: int = 0
+    why: str
+
+    @classmethod
+    def alone(cls, component: str, why: str, groups: int = 0) -> Kept:
+        """Keep one component and nothing else."""
+        return cls(weights={c: float(c == component) for c in COMPONENTS}, groups=groups, why=why)
+
+
+def write_settled(result: Path, kept: Kept, home: Path | None) -> None:
+    """Write beside a site's model what it keeps; ``site.json`` then says that it is there.
+
+    Args:
+        result: folder of the federation's model at the site.
+        home: folder of the model that was trained alone.
+    """
+    if home is not None and kept.weights[HOME] > 0:
+        write_atomically(result / HOME / LOCAL, partial(shutil.copyfile, home / LOCAL))
+    else:
+        shutil.rmtree(result / HOME, ignore_errors=True)
+    write_text(
+        result / _FILE, json.dumps({"format": FORMAT, **dataclasses.asdict(kept)}, indent=2, allow_nan=False)
+    )
+    facts = json.loads((result / _SITE).read_text(encoding="utf-8"))
+    write_text(result / _SITE, json.dumps({**facts, "settled": True}, indent=2))
+
+
+def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor]]:
+    """Read what a site keeps, and what home learnt where it has a part.
+
+    Args:
+        facts: of ``site.json``; a run that was cut before its last task left the federation's model alone.
+
+    Raises:
+        CheckpointError: a part of it is missing, damaged or of another version.
+    """
+    if not facts.get("settled"):
+        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}
+    path = result / _FILE
+    error = partial(CheckpointError, where=path, remedy="restore it from a backup, or run the job again")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version = found.pop("format")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise error(f"missing or damaged ({type(fault).__name__})") from None
+    if version != FORMAT:
+        raise error("saved by another version of fedgram", expected=f"format {FORMAT}")
+    try:
+        kept = from_dict(Kept, found, str(path))
+    except ConfigError as fault:
+        raise error(f"damaged ({fault.problem})") from fault
+    weights = kept.weights
+    if weights.keys() != set(COMPONENTS) or not all(0 <= w <= 1 for w in weights.values()):
+        raise error("damaged (weights)", expected=f"a number in [0, 1] for each of {', '.join(COMPONENTS)}")
+    if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-6):
+        raise error(f"damaged (weights of sum {sum(weights.values()):.3g})", expected="a sum of 1")
+    return kept, read_trained(result / HOME) if weights[HOME] > 0 else {}
