@@ -51,7 +51,7 @@ def prepare(toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] | N
 def start(toy: Toy, folder: Path, clients: int) -> subprocess.Popen[str]:
     """Start the simulator on what :func:`prepare` wrote; its output goes to ``simulator.log``."""
     command = ["-m", "nvflare.cli", "simulator", "-w", "workspace", "-t", str(clients), "job"]
-    paths = [str(toy.root / "modules"), str(Path(__file__).parent)]
+    paths = [str(ROOT / "custom"), str(toy.root / "modules"), str(Path(__file__).parent)]
     with open(folder / "simulator.log", "a") as log:
         return subprocess.Popen(
             [sys.executable, *command],
