@@ -41,6 +41,7 @@ def partition(
     unseen: Collection[str] = (),
     concepts: int = CONCEPTS,
     tested: bool = True,
+    least: int = LEAST,
 ) -> dict[str, int]:
     """Deal groups to sites: the site, counted from 0, of each group by name.
 
@@ -51,7 +52,7 @@ def partition(
     Args:
         groups: their order matters, as the seed does.
         unseen: concepts that do not count as one to train on.
-        concepts: of how many a site has at least :data:`LEAST` training samples.
+        concepts: of how many a site has at least ``least`` training samples.
         tested: whether every site must have something to be tested on.
 
     Raises:
@@ -69,17 +70,17 @@ def partition(
         deal.total.clear()  # they are no training samples
         if isinf(alpha):
             _evenly(deal, deal.concepts)
-        elif not _by_dirichlet(deal, alpha, generator, unseen, concepts):
+        elif not _by_dirichlet(deal, alpha, generator, unseen, concepts, least):
             continue
         for part in ("test", "validation"):
             _in_proportion(deal, [g for g in shuffled if g.part == part], part == "test")
-        if _is_fair(deal, shuffled, unseen, concepts, tested):
+        if _is_fair(deal, shuffled, unseen, concepts, tested, least):
             return deal.site_of
     test = " and a test group" if tested else ""
     raise ConfigError(
         f"{sites} sites from {len(groups)} groups",
         where="sites",
-        expected=f"{LEAST} training samples of each of {concepts} concepts{test} at every site",
+        expected=f"{least} training samples of each of {concepts} concepts{test} at every site",
         remedy="fewer sites, or a larger alpha",
     )
 
@@ -114,7 +115,7 @@ def _evenly(deal: _Deal, concepts: Sequence[str]) -> None:
 
 
 def _by_dirichlet(
-    deal: _Deal, alpha: float, generator: np.random.Generator, unseen: Collection[str], each: int
+    deal: _Deal, alpha: float, generator: np.random.Generator, unseen: Collection[str], each: int, least: int
 ) -> bool:
     """Deal the training groups; False when a site cannot have as many concepts as ``each``."""
     concepts = [c for c in deal.concepts if c not in unseen]
@@ -125,12 +126,12 @@ def _by_dirichlet(
             wishes = [
                 (mixtures[site][i], deal.samples_left(c), c)
                 for i, c in enumerate(concepts)
-                if not deal.have[site, c] and deal.samples_left(c) >= LEAST
+                if not deal.have[site, c] and deal.samples_left(c) >= least
             ]
             if not wishes:
                 return False
             concept = max(wishes)[2]
-            while deal.have[site, concept] < LEAST:
+            while deal.have[site, concept] < least:
                 deal.give(site, concept)
     while any(deal.left.values()):
         site = min(deal.sites, key=lambda k: (deal.total[k], k))
@@ -166,8 +167,10 @@ def _in_proportion(deal: _Deal, groups: Sequence[Group], everyone: bool) -> None
             give(min(able, key=lambda k: (share[k], k)), group)
 
 
-def _is_fair(deal: _Deal, groups: Sequence[Group], unseen: Collection[str], each: int, everywhere: bool) -> bool:
-    trained = [[c for c in deal.concepts if c not in unseen and deal.have[k, c] >= LEAST] for k in deal.sites]
+def _is_fair(
+    deal: _Deal, groups: Sequence[Group], unseen: Collection[str], each: int, everywhere: bool, least: int
+) -> bool:
+    trained = [[c for c in deal.concepts if c not in unseen and deal.have[k, c] >= least] for k in deal.sites]
     tested = {
         deal.site_of[g.name]
         for g in groups

@@ -17,11 +17,12 @@ from fedgram.demo.names import locate
 from research.evidence.federations import EVEN, Federation
 from research.evidence.federations.assemble import assemble
 from research.evidence.federations.brief import TEXT
-from research.evidence.federations.items import Item, Pool
+from research.evidence.federations.items import Item, Pool, Source
 
 NAME = "carnivora"
 UNSEEN = frozenset({"Mustelidae"})
 _ANCHORS = ("demo:carnivora/anchors/train", "demo:carnivora/anchors/heldout")
+_BACKBONE = BackboneConfig("minilm", layers=2)
 
 
 def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -> Federation:
@@ -30,8 +31,12 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
     Raises:
         ConfigError: too few data for so many sites.
     """
-    backbone = BackboneConfig("minilm", layers=2)
-    return assemble(NAME, folder, pools(folder), _ANCHORS, backbone, sites=sites, alpha=alpha, seed=seed)
+    return assemble(NAME, folder, pools(folder), _ANCHORS, _BACKBONE, sites=sites, alpha=alpha, seed=seed)
+
+
+def source(folder: Path) -> Source:
+    """The data and anchors of the package."""
+    return Source(tuple(pools(folder)), _ANCHORS, _BACKBONE)
 
 
 def pools(folder: Path) -> list[Pool]:

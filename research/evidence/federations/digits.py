@@ -17,7 +17,7 @@ from research.evidence.federations.assemble import assemble
 from research.evidence.federations.brief import TEXT
 from research.evidence.federations.digits_sources import DIGITS, read_images, read_strokes, read_words
 from research.evidence.federations.drawing import PARTS, Drawn, draw, without, write_drawn
-from research.evidence.federations.items import Item, Pool, ranked
+from research.evidence.federations.items import Item, Pool, Source, ranked
 from research.evidence.federations.once import digest, once
 from research.evidence.federations.sitefiles import write_csv
 
@@ -39,21 +39,24 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
         DataError: no registry, or a package that cannot be run.
         ConfigError: too few data for so many sites.
     """
-    strokes, _ = _divided(read_strokes(folder, _SAMPLES + _PUBLIC))
+    found = source(folder, _SAMPLES)
+    return assemble(NAME, folder, found.pools, found.anchors, found.backbone, sites=sites, alpha=alpha, seed=seed)
+
+
+def source(folder: Path, samples: int) -> Source:
+    """Data and anchors, with so many pictures and strokes of a digit; the anchors are the same for any number."""
+    strokes, _ = _divided(read_strokes(folder, samples + _PUBLIC))
     drawn = {
-        "image": draw(read_images(folder, _SAMPLES), _SLOTS),
+        "image": draw(read_images(folder, samples), _SLOTS),
         "tabular": draw(strokes, _SLOTS),
         "text": draw_languages(read_words(folder)),
     }
-    pools = [
+    pools = (
         Pool("image", "image", "efficientnet-lite0", drawn["image"].rest),
         Pool("tabular", "tabular", "numeric", drawn["tabular"].rest),
         Pool("text", TEXT, "minilm", drawn["text"].rest, UNSEEN),
-    ]
-    anchors = write_drawn(folder, NAME, drawn, _SOURCES)
-    return assemble(
-        NAME, folder, pools, anchors, BackboneConfig("minilm", layers=2), sites=sites, alpha=alpha, seed=seed
     )
+    return Source(pools, write_drawn(folder, NAME, drawn, _SOURCES), BackboneConfig("minilm", layers=2))
 
 
 def public_table(folder: Path) -> Path:

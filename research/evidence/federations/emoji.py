@@ -9,7 +9,7 @@ see a label of a vehicle. Artwork and Unicode data have licences of their own an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fedgram.config.job import BackboneConfig
@@ -19,7 +19,7 @@ from research.evidence.federations.assemble import assemble
 from research.evidence.federations.brief import WORDS
 from research.evidence.federations.drawing import PARTS, Drawn, write_drawn
 from research.evidence.federations.emoji_sources import CLASSES, LOCALES, VENDORS, Thing, read_things
-from research.evidence.federations.items import Item, Pool, ranked
+from research.evidence.federations.items import Item, Pool, Source, ranked
 
 NAME = "emoji"
 UNSEEN = frozenset({"vehicle"})
@@ -45,6 +45,44 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
     pools = [pool("image", private, VENDORS), pool("text", private, _LOCALES, UNSEEN)]
     anchors = write_drawn(folder, NAME, drawn, SOURCES)
     return assemble(NAME, folder, pools, anchors, BACKBONE, sites=sites, alpha=alpha, seed=seed)
+
+
+def source(folder: Path) -> Source:
+    """The twelve classes as two vendors draw and four languages name them, with the anchors of :func:`build`."""
+    public, private = apart([thing for thing in read_things(folder) if thing.concept in CLASSES], _SLOTS)
+    return _source(folder, NAME, public, private, _LOCALES)
+
+
+def paired_source(
+    folder: Path, public: Callable[[Thing], bool], slots: tuple[int, int], locales: Sequence[str]
+) -> Source:
+    """The twelve classes with many anchors, each one thing to both modalities.
+
+    Args:
+        public: whether a thing may be an anchor.
+        slots: things that train and that measure.
+        locales: languages of the texts.
+    """
+    order = _ranked(read_things(folder))
+    chosen = [thing for thing in order if public(thing)][: sum(slots)]
+    taken = {thing.code for thing in chosen}
+    drawn = dict(zip(PARTS, (chosen[: slots[0]], chosen[slots[0] :]), strict=True))
+    private = [thing for thing in order if thing.concept in CLASSES and thing.code not in taken]
+    return _source(folder, f"{NAME}-pairs", drawn, private, locales)
+
+
+def _source(
+    folder: Path, name: str, public: dict[str, list[Thing]], private: Sequence[Thing], locales: Sequence[str]
+) -> Source:
+    drawn = {"image": drawn_of(public, "google"), "text": drawn_of(public, "en")}
+    views = [*(("image", vendor) for vendor in VENDORS), *(("text", locale) for locale in locales)]
+    return Source(
+        tuple(pool(kind, private, (view,)) for kind, view in views),
+        write_drawn(folder, name, drawn, SOURCES),
+        BACKBONE,
+        things=True,
+        fine={thing.code: thing.fine for thing in private},
+    )
 
 
 def apart(things: Iterable[Thing], slots: int) -> tuple[dict[str, list[Thing]], list[Thing]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeVar
 
+from fedgram.config.job import BackboneConfig
 from fedgram.records import Sample
 
 T = TypeVar("T", bound="Item | Sample")
@@ -47,6 +48,27 @@ class Pool:
     tokenizer: str
     items: tuple[Item, ...]
     unseen: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data of a federation before sites are made of them.
+
+    Attributes:
+        pools: one a modality; of things that several see, one for each way of seeing them.
+        anchors: folders of the training and of the held-out anchors.
+        backbone: the shared transformer.
+        backbones: folder by name, for a backbone of the federation's own.
+        things: whether a group is the same thing in every pool.
+        fine: the fine class of each group, where it is known.
+    """
+
+    pools: tuple[Pool, ...]
+    anchors: tuple[str, str]
+    backbone: BackboneConfig
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    things: bool = False
+    fine: Mapping[str, str] = field(default_factory=dict)
 
 
 def ranked(items: Iterable[T]) -> list[T]:

@@ -17,8 +17,8 @@ from research.evidence.federations.assemble import assemble
 from research.evidence.federations.blocks import TABLE
 from research.evidence.federations.brief import TEXT
 from research.evidence.federations.drawing import draw, write_drawn
-from research.evidence.federations.items import Pool
-from research.evidence.federations.pathogens_sources import read_dna, read_table, read_texts
+from research.evidence.federations.items import Pool, Source
+from research.evidence.federations.pathogens_sources import READS, read_dna, read_table, read_texts
 
 NAME = "pathogens"
 UNSEEN = frozenset({"Staphylococcus"})
@@ -37,17 +37,20 @@ def build(folder: Path, *, sites: int = 4, alpha: float = EVEN, seed: int = 0) -
         DataError: no registry, or no pyarrow.
         ConfigError: too few data for so many sites.
     """
+    found = source(folder)
+    return assemble(NAME, folder, found.pools, found.anchors, found.backbone, sites=sites, alpha=alpha, seed=seed)
+
+
+def source(folder: Path, reads: int = READS) -> Source:
+    """Data and anchors, with at least so many reads of a genus."""
     drawn = {
-        "genomics": draw(read_dna(folder), _SLOTS),
+        "genomics": draw(read_dna(folder, reads), _SLOTS),
         "tabular": draw(read_table(folder), _SLOTS),
         "text": draw(read_texts(folder), _SLOTS),
     }
-    pools = [
+    pools = (
         Pool("genomics", "genomics", "kmer", drawn["genomics"].rest),
         Pool("tabular", TABLE, "blocks", drawn["tabular"].rest),
         Pool("text", TEXT, "minilm", drawn["text"].rest, UNSEEN),
-    ]
-    anchors = write_drawn(folder, NAME, drawn, _SOURCES)
-    return assemble(
-        NAME, folder, pools, anchors, BackboneConfig("minilm", layers=2), sites=sites, alpha=alpha, seed=seed
     )
+    return Source(pools, write_drawn(folder, NAME, drawn, _SOURCES), BackboneConfig("minilm", layers=2))

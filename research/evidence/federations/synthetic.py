@@ -64,8 +64,8 @@ SLOTS = 4  # a concept
 _SAMPLES = 110  # a concept and modality, in groups of two
 VICTIM = "radar"  # whose first site, or whose anchors, are spoilt
 _UNSEEN = {"thermal": frozenset({"moss"})}
-_TRUTH = "truth.csv"
-_MODULE = "research.evidence.federations.latent"
+TRUTH = "truth.csv"
+MODULE = "research.evidence.federations.latent"
 
 
 def build(
@@ -90,7 +90,7 @@ def build(
     home = folder / digest((world, slots))
     made = once(home / "world", lambda fresh: _write_world(fresh, world, slots))
     pools = [
-        Pool(kind, f"{_MODULE}:{kind.upper()}", "identity", _items(world, kind), _UNSEEN.get(kind, frozenset()))
+        Pool(kind, f"{MODULE}:{kind.upper()}", "identity", _items(world, kind), _UNSEEN.get(kind, frozenset()))
         for kind in KINDS
     ]
     federation = assemble(
@@ -125,7 +125,7 @@ def _bridged(federation: Federation, home: Path, world: World, pairs: int) -> Fe
         home / "pairs" / f"{digest((site, names))}.csv",
         lambda fresh: write_csv(fresh, ("id", *COLUMNS), lines),
     )
-    bridge = BridgeConfig(f"{_MODULE}:{second.upper()}", str(target), "identity", columns=Columns(group="id"))
+    bridge = BridgeConfig(f"{MODULE}:{second.upper()}", str(target), "identity", columns=Columns(group="id"))
     sites = {**federation.sites, site: replace(config, bridge=bridge)}
     return replace(federation, name=f"{federation.name}, {pairs} pairs", sites=sites)
 
@@ -154,7 +154,7 @@ def _broken(federation: Federation, home: Path, broken: Broken, seed: int) -> Fe
 
 def latents_of(federation: Federation, site: str) -> dict[str, Array]:
     """The true z, (8,), of each of a site's samples by id, and of the samples of other sites."""
-    with (Path(federation.sites[site].cache).parent / "world" / _TRUTH).open(newline="") as file:
+    with (Path(federation.sites[site].cache).parent / "world" / TRUTH).open(newline="") as file:
         return {row[0]: np.array(row[1:], dtype=np.float64) for row in list(csv.reader(file))[1:]}
 
 
@@ -194,9 +194,14 @@ def _write_world(folder: Path, world: World, slots: Mapping[str, list[NewSlot]])
             truth += [
                 (name, *(repr(float(x)) for x in z)) for name, z in zip(_names(kind, part), latents, strict=True)
             ]
-    write_csv(folder / _TRUTH, ("id", *(f"z{i}" for i in range(DIMENSIONS))), truth)
+    write_csv(folder / TRUTH, ("id", *(f"z{i}" for i in range(DIMENSIONS))), truth)
     for part, found in slots.items():
         write_anchors(folder / part, f"{NAME}-{part}", found, KINDS)
+    write_backbone(folder / "backbone", world.seed)
+
+
+def write_backbone(folder: Path, seed: int) -> None:
+    """Write a small BERT of random weights."""
     shape = BertConfig(
         vocab_size=30,
         max_position_embeddings=16,
@@ -206,9 +211,9 @@ def _write_world(folder: Path, world: World, slots: Mapping[str, list[NewSlot]])
         intermediate_size=128,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(world.seed)
+        torch.manual_seed(seed)
         model = BertModel(shape)
-    model.save_pretrained(folder / "backbone")
+    model.save_pretrained(folder)
 
 
 def _slots(world: World, part: str) -> list[NewSlot]:
@@ -217,11 +222,12 @@ def _slots(world: World, part: str) -> list[NewSlot]:
     for kind in KINDS:
         rows = world.seen(kind, part, world.latents(kind, part, concepts))
         for file, row, name in zip(files, rows, _names(kind, part), strict=True):
-            file[kind] = _file(row, name, "real")
+            file[kind] = anchor_file(row, name)
     return [NewSlot(f"{c}-{i % SLOTS + 1}", c, files[i]) for i, c in enumerate(concepts)]
 
 
-def _file(row: Array, source: str, origin: Literal["real", "synthetic"]) -> NewFile:
+def anchor_file(row: Array, source: str, origin: Literal["real", "synthetic"] = "real") -> NewFile:
+    """A row of tokens as the file of an anchor."""
     content = cells(row)
     return NewFile(csv_bytes(content, content.values()), ".csv", origin, "CC0-1.0", source)
 
@@ -235,5 +241,5 @@ def _gaussian(anchors: AnchorSet, seed: int) -> Mapping[str, NewFile]:
         slot = anchors.slots[i]
         own = np.stack([row for j, row in rows.items() if anchors.slots[j].concept == slot.concept])
         drawn = own.mean(0) + own.std(0, ddof=1) * generator.standard_normal(len(COLUMNS))
-        made[slot.id] = _file(drawn, "synthetic: Gaussian of the concept's anchors", "synthetic")
+        made[slot.id] = anchor_file(drawn, "synthetic: Gaussian of the concept's anchors", "synthetic")
     return made

@@ -30,22 +30,28 @@ class World:
         seed: of all.
         shared: whether every modality looks at the same scene; else each has concepts at places of its own.
         turned: modalities whose tokens are turned by a random orthogonal matrix.
+        concepts: their names; the places of the first ones do not depend on how many follow.
     """
 
     seed: int
     shared: bool = True
     turned: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = CONCEPTS
 
     def latents(self, kind: str, part: str, concepts: Sequence[str]) -> Array:
         """The latents z of new samples of these concepts, (N, 8)."""
         scene = self._generator("scene" if self.shared else f"scene {kind}")
-        centres = scene.standard_normal((len(CONCEPTS), DIMENSIONS))
-        within = scene.standard_normal((len(CONCEPTS), _KINDS_WITHIN, DIMENSIONS))
+        centres = scene.standard_normal((len(self.concepts), DIMENSIONS))
+        within = scene.standard_normal((len(self.concepts), _KINDS_WITHIN, DIMENSIONS))
         draw = self._generator(f"samples {kind} {part}")
-        number = np.array([CONCEPTS.index(c) for c in concepts])
+        number = np.array([self.concepts.index(c) for c in concepts])
         finer = draw.integers(_KINDS_WITHIN, size=len(concepts))
         own = draw.standard_normal((len(concepts), DIMENSIONS))
         return _CENTRES * centres[number] + _WITHIN * within[number, finer] + _OWN * own
+
+    def finer(self, kind: str, part: str, count: int) -> NDArray[np.int64]:
+        """The kind within its concept of each of these samples, (count,), below 3."""
+        return self._generator(f"samples {kind} {part}").integers(_KINDS_WITHIN, size=count)
 
     def seen(self, kind: str, part: str, latents: Array) -> Array:
         """The view that a modality has of latents, (N, LENGTH · WIDTH)."""
