@@ -540,12 +540,6 @@ def edited_anchors(red: Path, toy: Toy) -> None:
             "another anchor set",
             "install the anchor set that the job names",
         ),
-        (
-            lambda k, t: edit_data(k, lambda s: re.sub("oak|pine|rye|moss", lambda m: m[0] + "s", s)),
-            "anchors",
-            "none of the site's concepts",
-            "label the data",
-        ),
         (lambda k, t: edit_site(k, heldout=None), "held out anchors", "no held-out anchors", "name their folder"),
         (
             lambda k, t: edit_site(k, heldout=t.sites["red"].anchors),
@@ -590,6 +584,11 @@ def test_what_cannot_be_checked_says_why(red: Path, job: Path):
         "memory": "because 'device' failed",
         "backbone": "because 'memory' failed",
     }
+
+
+def test_anchors_of_other_concepts(red: Path):
+    edit_data(red, lambda s: re.sub("oak|pine|rye|moss", lambda m: m[0] + "s", s))
+    assert_one(examine(red), "anchors", "warning", "none of the site's concepts", "label the data")
 
 
 def test_few_samples(red: Path):

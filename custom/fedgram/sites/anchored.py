@@ -49,18 +49,12 @@ def require_heldout(name: str, config: SiteConfig) -> str:
     return config.heldout
 
 
-def require_common_concept(name: str, trained: Sequence[str], anchors: AnchorSet, modality: str) -> None:
-    """Raise AnchorError unless the site trains on at least one concept that its modality's anchors have.
+def are_foreign(anchors: AnchorSet, trained: Sequence[str], modality: str) -> bool:
+    """Whether a site trains on concepts of which its modality's anchors have none.
 
-    A site whose data name no concepts trains all the same; nothing across modalities can be asked by its labels.
+    It trains all the same, and its geometry can be compared; no anchor gives it a label.
     """
-    if trained and not set(trained) & set(anchors.concepts(modality)):
-        raise AnchorError(
-            f"none of the site's concepts {list(trained)} is among the anchors'",
-            where=name,
-            expected=", ".join(anchors.concepts(modality)),
-            remedy="label the data with the anchors' concepts, or choose another anchor set",
-        )
+    return bool(trained) and not set(trained) & set(anchors.concepts(modality))
 
 
 def anchor_tokens(anchors: AnchorSet, channel: Channel, config: SiteConfig) -> AnchorTokens:

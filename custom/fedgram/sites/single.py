@@ -27,8 +27,8 @@ from fedgram.model.tasks import Task, make_task, to_facts
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
 from fedgram.sites.anchored import (
     anchor_tokens,
+    are_foreign,
     find_anchors,
-    require_common_concept,
     require_heldout,
     with_labelled_anchors,
 )
@@ -195,7 +195,8 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     parts = split_samples(name, read_samples(here, modality), config.concepts)
     task = make_task(config, parts["train"])
     chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
-    require_common_concept(name, concepts_of(parts["train"]), chosen, modality.name)
+    if are_foreign(chosen, concepts_of(parts["train"]), modality.name):
+        log.warning("%s: none of its concepts is among the anchors'", name)
     first = open_channel(modality, config.tokenizer, config.window, parts["train"], config)
     anchors, heldout = anchor_tokens(chosen, first, config), None
     if job.heldout is not None:

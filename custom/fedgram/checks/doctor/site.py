@@ -26,7 +26,7 @@ from fedgram.model.site_model import hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
 from fedgram.records import ModelSpec, Sample
-from fedgram.sites.anchored import find_anchors, require_common_concept
+from fedgram.sites.anchored import are_foreign, find_anchors
 from fedgram.sites.device import choose_device
 from fedgram.sites.pairs import read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
@@ -97,13 +97,18 @@ def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
 
 
 def anchors(visit: Visit) -> Iterator[Finding]:
-    """Check that the training anchor set is intact, the job's, readable, and shares a concept with the data."""
+    """Check that the training anchor set is intact, the job's, readable, and of the data's concepts."""
     config = needed(visit.config, "site file")
     visit.anchors = found = _anchors(visit, config.anchors, visit.job.settings.anchors if visit.job else None)
     yield _about(found, needed(visit.modality, "site file").name)
     if visit.samples is not None and config.unified is None:
         trained = concepts_of(visit.samples["train"])
-        require_common_concept(visit.kit.name, trained, found, needed(visit.modality, "site file").name)
+        if are_foreign(found, trained, needed(visit.modality, "site file").name):
+            yield Finding(
+                "warning",
+                f"none of the site's concepts {list(trained)} is among the anchors'",
+                "label the data with the anchors' concepts, unless these are foreign on purpose",
+            )
 
 
 def held_out_anchors(visit: Visit) -> Iterator[Finding]:
