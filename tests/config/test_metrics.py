@@ -13,6 +13,7 @@ from research.scenes.words import SKILLS
 
 OF_TRAINING = {"loss", "task_loss", "cka", "seconds", "bridge_loss", "pair_recall"}
 OF_WHAT_IS_KEPT = {"kept_home", "kept_together", "kept_directory", "gain", "gain_se"}
+OF_FLOORS = {"frozen_lr", "frozen_knn", "own_anchors", "test_samples", "test_groups"}
 OF_UNIFIED = {"understanding_loss", "generation_loss", "vqa_accuracy", "geneval"}
 
 
@@ -29,7 +30,7 @@ def of_tasks() -> set[str]:
 
 def test_the_default_is_all_that_is_computed_and_nothing_else():
     assert len(of_tasks()) == 7
-    assert set(METRICS) == of_tasks() | OF_TRAINING | OF_WHAT_IS_KEPT | OF_UNIFIED | {
+    assert set(METRICS) == of_tasks() | OF_TRAINING | OF_WHAT_IS_KEPT | OF_FLOORS | OF_UNIFIED | {
         f"geneval_{skill}" for skill in SKILLS
     }
     assert len(set(METRICS)) == len(METRICS)

@@ -98,21 +98,44 @@ def test_a_geometry_without_structure_is_aligned_with_nothing(tmp_path: Path):
 
 def test_every_site_is_judged_by_its_own_metric(tmp_path: Path):
     """An error that falls is a gain; a metric that the job does not name leaves a dash."""
-    geometry = {"gram": torch.eye(8), "slots": (0, 1, 2, 3), "heldout_slots": (0, 1, 2, 3)}
     alone = {"x": {"accuracy": 0.5, "auroc": 0.9}, "y": {"mae": 4.0, "r2": -0.5}, "z": {"dice": 0.75}, "w": {}}
     together = {"x": {"accuracy": 0.75}, "y": {"mae": 3.0, "r2": 0.5}, "z": {"dice": 0.5}, "w": {}}
-    before, after = (
-        {site: SiteEvaluation(site=site, metrics=metrics, **geometry) for site, metrics in part.items()}
-        for part in (alone, together)
-    )
-    report.write(tmp_path, Outcome(server=state(), together=after, alone=before), JOB)
-    lines = (tmp_path / "report.txt").read_text().splitlines()
-    cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
-    rows = {site: values[:4] for _, site, *values in cells}
-    assert rows["x"] == ["accuracy", "0.500", "0.750", "+0.250"]
-    assert rows["y"] == ["mae ↓", "4.000", "3.000", "+1.000"]
-    assert rows["z"] == ["dice", "0.750", "0.500", "-0.250"]
-    assert rows["w"] == ["–", "–", "–", "–"]
+    rows = written(tmp_path, alone=alone, together=together)
+    assert rows["x"] == ["accuracy", "0.500", "0.750", "–", "+0.250", *"–––––"]
+    assert rows["y"] == ["mae ↓", "4.000", "3.000", "–", "+1.000", *"–––––"]
+    assert rows["z"] == ["dice", "0.750", "0.500", "–", "-0.250", *"–––––"]
+    assert rows["w"] == list("––––––––––")
+
+
+def test_what_a_site_keeps_stands_beside_its_floors(tmp_path: Path):
+    """A gain is that of what is kept, with a standard error where there is one; what is not known is a dash."""
+    floors = {"frozen_lr": 0.625, "frozen_knn": 0.5, "own_anchors": 0.25, "test_samples": 16.0, "test_groups": 4.0}
+    alone = {"x": {"accuracy": 0.5, **floors}, "y": {"mae": 4.0, "frozen_lr": 5.0, "test_samples": 9.0}}
+    together = {"x": {"accuracy": 0.75}, "y": {"mae": 6.0}}
+    kept = {"x": {"accuracy": 0.625, "gain": 0.125, "gain_se": 0.0625, "kept_home": 0.5}, "y": {"mae": 3.5}}
+    rows = written(tmp_path, alone=alone, together=together, kept=kept)
+    found = "0.500", "0.750", "0.625", "+0.125 ± 0.062", "0.625", "0.500", "0.250", "16", "4"
+    assert rows["x"] == ["accuracy", *found]
+    assert rows["y"] == ["mae ↓", "4.000", "6.000", "3.500", "+0.500", "5.000", "–", "–", "9", "–"]
+    facts = json.loads((tmp_path / "metrics.json").read_text())
+    assert facts["test_kept"] == kept
+    text = io.StringIO()
+    report.print_report(facts, Console(file=text, width=115))
+    assert "+0.125 ± 0.062" in text.getvalue()
+    assert "…" not in text.getvalue()
+
+
+def written(folder: Path, **parts: dict[str, dict[str, float]]) -> dict[str, list[str]]:
+    """The rows of the first table of a report of these metrics, without the names of the sites."""
+    geometry = {"gram": torch.eye(8), "slots": (0, 1, 2, 3), "heldout_slots": (0, 1, 2, 3)}
+    evaluations = {
+        part: {site: SiteEvaluation(site=site, metrics=metrics, **geometry) for site, metrics in values.items()}
+        for part, values in parts.items()
+    }
+    report.write(folder, Outcome(server=state(), **evaluations), JOB)
+    table = (folder / "report.txt").read_text().split("weight in the mean")[0]
+    cells = [[cell.strip() for cell in line.split("│")] for line in table.splitlines() if "│" in line]
+    return {site: values[:-1] for _, site, *values in cells}
 
 
 def test_saved_state_that_was_damaged_is_in_the_report(tmp_path: Path):

@@ -19,12 +19,13 @@ from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
 
 # Training, the metrics of every task, those of pairs, those of what a site keeps in the end (the weights of its
-# mixture, and its gain over home), unified models: a site sends those that its own task and data have.
+# mixture, and its gain over home), floors, unified models: a site sends those that its own task and data have.
 METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
     *("bridge_loss", "pair_recall"),
     *("kept_home", "kept_together", "kept_directory", "gain", "gain_se"),
+    *("frozen_lr", "frozen_knn", "own_anchors", "test_samples", "test_groups"),
     *("understanding_loss", "generation_loss", "vqa_accuracy", "geneval"),
     *(
         f"geneval_{skill}"

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedgram.files import write_atomically
-from fedgram.model.tasks.metrics import LOWER_IS_BETTER, main_metric
+from fedgram.model.tasks.metrics import LOWER_IS_BETTER
+from fedgram.results.site_results import FLOORS, SiteResults, site_results
 
 
 def draw(facts: dict[str, Any], path: Path) -> None:
@@ -57,41 +58,39 @@ def _shares(axes: Axes, facts: dict[str, Any]) -> None:
     axes.set(title="share of the mean (precision weights)", xlabel="round", ylim=(0, None))
 
 
-def main_results(facts: dict[str, Any], site: str) -> tuple[str | None, float | None, float | None]:
-    """The metric that a site is judged by, and its value on test data alone and together; None where unknown."""
-    alone, together = (facts[part].get(site, {}) for part in ("test_alone", "test"))
-    metric = main_metric({*alone, *together})
-    return (None, None, None) if metric is None else (metric, alone.get(metric), together.get(metric))
-
-
-def labelled(metric: str | None) -> str:
-    """Label a metric by its name, with an arrow where lower is better."""
-    return "–" if metric is None else f"{metric} ↓" if metric in LOWER_IS_BETTER else metric
-
-
 def _main_metrics(axes: Axes, facts: dict[str, Any]) -> None:
-    """Draw bars with their values; an error has no upper limit, so its bars are drawn against the larger one."""
+    """Draw bars with their values, and floors as marks; an error is drawn against the largest one of its site."""
     sites = list(facts["test"])
-    names, places, labels = short_names(sites), np.arange(len(sites)), []
-    heights = np.full((2, len(sites)), np.nan)
-    for column, site in enumerate(sites):
-        metric, *values = main_results(facts, site)
-        labels.append(f"{names[site]}\n{labelled(metric)}")
-        found = [value for value in values if value is not None]
-        scale = max(found, default=1.0) if metric in LOWER_IS_BETTER else 1.0
-        for row, value in enumerate(values):
+    names, found = short_names(sites), [site_results(facts, site) for site in sites]
+    bars = {name: [getattr(r, name) for r in found] for name in ("home", "together", "kept")}
+    bars = {name: values for name, values in bars.items() if any(v is not None for v in values)}
+    scales = [_scale(r) for r in found]
+    width = 0.8 / max(len(bars), 1)
+    for row, (label, values) in enumerate(bars.items()):
+        places = np.arange(len(sites)) + width * (row + 0.5) - 0.4
+        axes.bar(places, _relative(values, scales), width, label=label)
+        for place, value in zip(places, values, strict=True):
             if value is not None:
-                heights[row, column] = value / (scale or 1.0)
-                axes.text(column + 0.4 * row - 0.2, 0.02, f"{value:.3g}", ha="center", fontsize=7)
-    for row, label in enumerate(("alone", "together")):
-        axes.bar(places + 0.4 * row - 0.2, heights[row], 0.4, label=label)
-    axes.set(
-        title="test metric (↓: lower is better)",
-        xticks=places,
-        ylim=(min([0, *heights.flat[~np.isnan(heights.flat)]]), 1.15),
-    )
-    axes.set_xticklabels(labels, fontsize=8)
-    axes.legend(fontsize=8, loc="upper center", ncols=2)
+                axes.text(place, 0.02, f"{value:.3g}", ha="center", fontsize=6)
+    for mark, (name, label) in zip("v^o", FLOORS.items(), strict=True):
+        heights = _relative([r.floors.get(name) for r in found], scales)
+        if not np.isnan(heights).all():
+            axes.plot(np.arange(len(sites)), heights, f"k{mark}", markersize=5, fillstyle="none", label=label)
+    axes.set(title="test metric (↓: lower is better)", xticks=range(len(sites)))
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.35)
+    axes.set_xticklabels([f"{names[s]}\n{r.label}" for s, r in zip(sites, found, strict=True)], fontsize=8)
+    if bars:
+        axes.legend(fontsize=7, loc="upper center", ncols=3)
+
+
+def _scale(found: SiteResults) -> float:
+    """The height of 1 in the picture: the largest error of a site, and 1 where higher is better."""
+    values = [v for v in (found.home, found.together, found.kept, *found.floors.values()) if v is not None]
+    return max(values, default=1.0) or 1.0 if found.metric in LOWER_IS_BETTER else 1.0
+
+
+def _relative(values: Sequence[float | None], scales: Sequence[float]) -> np.ndarray:
+    return np.array([np.nan if v is None else v / scale for v, scale in zip(values, scales, strict=True)])
 
 
 def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
@@ -100,13 +99,14 @@ def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, ti
     places = np.arange(len(labels))
     before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
     alone = [_value(before.get(tuple(p["sites"]), {}), value) for p in facts["alignment"]]
-    axes.bar(places - 0.2, alone, 0.4, label="alone")
+    axes.bar(places - 0.2, alone, 0.4, label="home")
     axes.bar(places + 0.2, [_value(p, value) for p in facts["alignment"]], 0.4, label="together")
     if chance is not None:
         axes.plot(places, [_value(p, chance) for p in facts["alignment"]], "k_", markersize=18, label="chance")
     axes.set(title=title, xticks=places)
     axes.set_xticklabels(labels, fontsize=8)
-    axes.legend(fontsize=8)
+    axes.margins(y=0.25)
+    axes.legend(fontsize=8, loc="upper center", ncols=3)
 
 
 def _value(record: dict[str, Any], name: str) -> float:

@@ -18,14 +18,20 @@ from fedgram.files import write_tensors, write_text
 from fedgram.methods.fedit import factors_of
 from fedgram.model import peft_checkpoint
 from fedgram.model.card import write_server_card
-from fedgram.model.tasks.metrics import gain
 from fedgram.pretrained import hub_id
 from fedgram.results import figure
 from fedgram.results.alignment import alignments
-from fedgram.results.figure import labelled, main_results
+from fedgram.results.site_results import FLOORS, SiteResults, site_results
 from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState
+
+_LEGEND = (
+    "home: trained alone, with its own anchors as labelled samples. together: the federation's model. kept: what "
+    "the site keeps of both. gain: of kept over home, of together where nothing is kept (positive is better), ± "
+    "its standard error over groups. Floors, without training of a model: frozen LR (ridge for numbers) and k-NN "
+    "on frozen tokens, own anchors (nearest class mean of its anchors alone). n: test samples."
+)
 
 
 def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
@@ -100,8 +106,9 @@ def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, An
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
-    """Print the two tables that answer "did it work?", and whose replies did not count."""
+    """Print the tables that answer "was it worth it?", and whose replies did not count."""
     console.print(_sites_table(facts))
+    console.print(_sent_table(facts))
     if facts["alignment"]:
         console.print(_pairs_table(facts))
     for note in facts.get("notes", ()):  # fedgram 0.1 had none
@@ -115,30 +122,56 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
 
 
 def _sites_table(facts: dict[str, Any]) -> Table:
-    table = Table(title="Sites: test metric (a gain is positive), weight in the mean, bytes sent")
-    for column in ("site", "metric", "alone", "together", "gain", "mean share", "sent a round", "sent in all"):
-        table.add_column(column, justify="left" if column in ("site", "metric") else "right")
-    for site in sorted({*facts["test"], *(site for r in facts["rounds"] for site in r["shares"])}):
-        metric, alone, together = main_results(facts, site)
-        shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
-        sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
-        better = None if metric is None or alone is None or together is None else gain(metric, alone, together)
-        mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
+    table = Table(title="Was it worth it? The main metric on every site's own test samples", caption=_LEGEND)
+    heads = (
+        "home",
+        "together",
+        "kept",
+        "gain",
+        *(name.replace(" ", "\n") for name in FLOORS.values()),
+        "n",
+        "groups",
+    )
+    for column in ("site", "metric"):
+        table.add_column(column)
+    for column in heads:
+        table.add_column(column, justify="right")
+    for site in _sites(facts):
+        found = site_results(facts, site)
         table.add_row(
             site,
-            labelled(metric),
-            number(alone),
-            number(together),
-            number(better, "+.3f"),
-            number(mean_share),
-            _kilobytes(mean_sent),
-            _kilobytes(sum(sent)),
+            found.label,
+            *map(number, (found.home, found.together, found.kept)),
+            _with_error(found),
+            *(number(found.floors.get(name)) for name in FLOORS),
+            *(number(count, "d") for count in (found.samples, found.groups)),
         )
     return table
 
 
+def _with_error(found: SiteResults) -> str:
+    error = "" if found.gain_se is None else f" ± {found.gain_se:.3f}"
+    return number(found.gain, "+.3f") + error
+
+
+def _sent_table(facts: dict[str, Any]) -> Table:
+    table = Table(title="Sites: weight in the mean, bytes sent")
+    for column in ("site", "mean share", "sent a round", "sent in all"):
+        table.add_column(column, justify="left" if column == "site" else "right")
+    for site in _sites(facts):
+        shares = [r["shares"][site] for r in facts["rounds"] if site in r["shares"]]
+        sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
+        mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
+        table.add_row(site, number(mean_share), _kilobytes(mean_sent), _kilobytes(sum(sent)))
+    return table
+
+
+def _sites(facts: dict[str, Any]) -> list[str]:
+    return sorted({*facts["test"], *(site for r in facts["rounds"] for site in r["shares"])})
+
+
 def _pairs_table(facts: dict[str, Any]) -> Table:
-    table = Table(title="Pairs of sites, on held-out anchors (alone → together)")
+    table = Table(title="Pairs of sites, on held-out anchors (home → together)")
     for column in ("sites", "anchors", "debiased CKA", "mutual k-NN", "chance", "retrieval P@1", "chance "):
         table.add_column(column, justify="left" if column == "sites" else "right")
     before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}

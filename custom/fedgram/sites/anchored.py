@@ -64,28 +64,38 @@ def anchor_tokens(anchors: AnchorSet, channel: Channel, config: SiteConfig) -> A
     return AnchorTokens(slots=slots, tokens=tokens, sha256=anchors.manifest_sha256)
 
 
-def with_labelled_anchors(
+def labelled_anchors(
     train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task
-) -> LabelledTokens:
-    """The training samples, followed by the anchors whose concept is one of the task's classes.
+) -> LabelledTokens | None:
+    """The anchors whose concept is one of the task's classes, as labelled samples.
 
-    The samples alone where no anchor is: the task is another one, or its classes are not the concepts.
+    None where no anchor is: the task is another one, or its classes are not the concepts.
 
     Args:
         concepts: of every slot of the anchor set.
     """
     if not isinstance(task, Classification):
-        return train
+        return None
     if [task.classes[target] for target in train.targets.tolist()] != list(train.concepts):
-        return train
+        return None
     known = {row: concepts[slot] for row, slot in enumerate(anchors.slots) if concepts[slot] in task.classes}
     if not known:
-        return train
+        return None
     targets = torch.tensor([task.classes.index(concept) for concept in known.values()], dtype=train.targets.dtype)
+    return LabelledTokens(tokens=anchors.tokens[list(known)], targets=targets, concepts=tuple(known.values()))
+
+
+def with_labelled_anchors(
+    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task
+) -> LabelledTokens:
+    """The training samples, followed by the :func:`labelled_anchors`; the samples alone where there are none."""
+    known = labelled_anchors(train, anchors, concepts, task)
+    if known is None:
+        return train
     return LabelledTokens(
-        tokens=_joined(train.tokens, anchors.tokens[list(known)]),
-        targets=torch.cat([train.targets, targets]),
-        concepts=(*train.concepts, *known.values()),
+        tokens=_joined(train.tokens, known.tokens),
+        targets=torch.cat([train.targets, known.targets]),
+        concepts=(*train.concepts, *known.concepts),
     )
 
 

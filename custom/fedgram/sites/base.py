@@ -65,6 +65,10 @@ class Site(SiteView, Protocol):
         """The loss of the site's own task on the validation split; None where that is empty."""
         ...
 
+    def floors(self) -> dict[str, float]:
+        """Test scores that take no training of the model, and how many test samples and groups there are."""
+        ...
+
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the model as it is now, and all that is needed to use it.
 

@@ -25,10 +25,12 @@ from fedgram.model import card
 from fedgram.model.site_model import EVALUATION_BATCH, SiteModel, masked_mean
 from fedgram.model.tasks import Task, make_task, to_facts
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
+from fedgram.scoring.floors import floors
 from fedgram.sites.anchored import (
     anchor_tokens,
     are_foreign,
     find_anchors,
+    labelled_anchors,
     require_heldout,
     with_labelled_anchors,
 )
@@ -159,6 +161,11 @@ class SingleSite:
         """The task's loss on the validation split."""
         data = self.data["validation"]
         return self.task.loss(self.outputs(data.tokens), data.targets).item() if len(data) else None
+
+    def floors(self) -> dict[str, float]:
+        """The scores of :mod:`fedgram.scoring.floors`."""
+        anchors = labelled_anchors(self.data["train"], self.anchors, self.job.anchors.concepts, self.task)
+        return floors(self.task, self.data, anchors)
 
     @torch.no_grad()
     def outputs(self, tokens: Tokens) -> Tensor:

@@ -180,6 +180,10 @@ class UnifiedSite:
         found = score(self.prompts, images, self.detector)
         return {"geneval" if skill == "overall" else f"geneval_{skill}": share for skill, share in found.items()}
 
+    def floors(self) -> dict[str, float]:
+        """A unified site has none: without its model there is no answer and no picture."""
+        return {}
+
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the model as it is now; the site has nothing of its own but the update."""
         write_kept(self, folder, {})

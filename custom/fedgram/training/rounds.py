@@ -130,6 +130,11 @@ def evaluation(site: Site, split: str = "test", metrics: Mapping[str, float] | N
     )
 
 
+def floors(site: Site) -> dict[str, float]:
+    """The floors of a site's test split, of those that the job names."""
+    return _named(site, site.floors())
+
+
 def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that the job names: no other number leaves the site."""
     return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import logging
 import os
@@ -60,13 +61,16 @@ class SiteSession:
         return update
 
     def alone(self, run: str) -> SiteEvaluation:
-        """Train alone; the model is kept with the run and as ``alone``, and the site is as new afterwards."""
+        """Train alone; the model is kept with the run and as ``alone``, and the site is as new afterwards.
+
+        The answer also has the floors of the site, which no model of the site has a part in.
+        """
         self._use(run)
         self._position = None
         rounds.train_alone(self.site)
         evaluation = self._keep(run, "alone")
         rounds.reset(self.site)
-        return evaluation
+        return dataclasses.replace(evaluation, metrics={**evaluation.metrics, **rounds.floors(self.site)})
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
         """Evaluate the global model, and keep it with the run and as the site's latest ``result``."""

@@ -1,0 +1,66 @@
+"""The results of one site on its own test samples, as the report shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedgram.model.tasks.metrics import LOWER_IS_BETTER, gain, main_metric
+
+FLOORS = {"frozen_lr": "frozen LR", "frozen_knn": "k-NN", "own_anchors": "own anchors"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteResults:
+    """The values of the metric that a site is judged by; None where there is none.
+
+    Attributes:
+        metric: its name.
+        home: of the site that trained alone.
+        together: of the federation's model at the site.
+        kept: of what the site keeps: home, together, or a mixture.
+        gain: of what is kept over home, of together where nothing was kept; positive is better.
+        gain_se: the standard error of the gain over groups of test samples.
+        floors: by the names of :data:`FLOORS`, as far as they are defined.
+        samples, groups: how many test samples and groups there are.
+    """
+
+    metric: str | None
+    home: float | None
+    together: float | None
+    kept: float | None
+    gain: float | None
+    gain_se: float | None
+    floors: Mapping[str, float]
+    samples: int | None
+    groups: int | None
+
+    @property
+    def label(self) -> str:
+        """The name of the metric, with an arrow where lower is better."""
+        if self.metric is None:
+            return "–"
+        return f"{self.metric} ↓" if self.metric in LOWER_IS_BETTER else self.metric
+
+
+def site_results(facts: Mapping[str, Any], site: str) -> SiteResults:
+    """Read the results of a site from the facts of ``metrics.json``."""
+    home, together, kept = (facts.get(part, {}).get(site, {}) for part in ("test_alone", "test", "test_kept"))
+    metric = main_metric({*home, *together})
+    before, global_, after = (part.get(metric) for part in (home, together, kept))
+    best = global_ if after is None else after
+    better = None if metric is None or before is None or best is None else gain(metric, before, best)
+    counts = (None if (n := home.get(name)) is None else int(n) for name in ("test_samples", "test_groups"))
+    samples, groups = counts
+    return SiteResults(
+        metric=metric,
+        home=before,
+        together=global_,
+        kept=after,
+        gain=kept.get("gain", better),
+        gain_se=kept.get("gain_se"),
+        floors={name: home[name] for name in FLOORS if name in home},
+        samples=samples,
+        groups=groups,
+    )

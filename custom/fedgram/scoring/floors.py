@@ -1,0 +1,94 @@
+"""Floors: scores that a site has without any training of its model, from frozen tokens by scikit-learn.
+
+A sample is the mean of the frozen tokens that are there, standardised by the samples that a model learns from.
+What a model leaves open is chosen on the validation samples; without any it is the middle of what is tried.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fedgram.model.site_model import masked_mean
+from fedgram.model.tasks import Task, metrics
+from fedgram.model.tasks.labels import Classification
+from fedgram.model.tasks.regression import Regression
+from fedgram.records import LabelledTokens, Tokens
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of a logistic regression, 1/α of a ridge regression
+NEIGHBOURS = (1, 3, 5, 11)
+
+
+def frozen(tokens: Tokens) -> np.ndarray:
+    """The mean of the tokens that are there, (N, d_m), float64."""
+    return masked_mean(tokens.values.double(), tokens.mask).cpu().numpy()
+
+
+def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledTokens | None) -> dict[str, float]:
+    """Score the floors of a site on its test samples: accuracy, or the mean absolute error of numbers.
+
+    ``frozen_lr`` is logistic or ridge regression, ``frozen_knn`` the k nearest by cosine, ``own_anchors`` the
+    nearest class mean of the site's own anchors, without any other sample. One that is not defined is left out.
+
+    Args:
+        data: by split; both of the first learn from ``fit``, anchors that count as samples included.
+        anchors: those alone; None where no anchor is of a class of the task.
+
+    Returns:
+        The floors, and ``test_samples`` and ``test_groups``: their numbers.
+    """
+    fit, validation, test = (data[part] for part in ("fit", "validation", "test"))
+    found = {"test_samples": float(len(test)), "test_groups": float(len(set(test.groups)))}
+    if not len(test) or not isinstance(task, Classification | Regression):
+        return found
+    found["frozen_lr"] = _score(task, frozen_linear(task, fit, validation), test)
+    found["frozen_knn"] = _score(task, _nearest(task, fit, validation), test)
+    if anchors is not None and len(anchors.targets.unique()) > 1:
+        found["own_anchors"] = _score(task, _fitted(NearestCentroid(), anchors), test)
+    return found
+
+
+def frozen_linear(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:
+    """Fit a logistic regression, or a ridge regression to numbers, of the strength that validates best."""
+    if isinstance(task, Regression):
+        models: list[Any] = [Ridge(alpha=1 / c) for c in STRENGTHS]
+    else:
+        models = [LogisticRegression(C=c, max_iter=1000) for c in STRENGTHS]
+    return _best(task, models, fit, validation)
+
+
+def _nearest(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:
+    kind = KNeighborsRegressor if isinstance(task, Regression) else KNeighborsClassifier
+    return _best(task, [kind(k, metric="cosine") for k in NEIGHBOURS if k <= len(fit)], fit, validation)
+
+
+def _best(task: Task, models: Sequence[Any], fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:
+    """Choose the model that validates best, the first of those that are as good."""
+    if not len(validation):
+        return _fitted(models[len(models) // 2], fit)
+    fitted = [_fitted(model, fit) for model in models]
+    scores = [metrics.gain(_metric(task), 0.0, _score(task, model, validation)) for model in fitted]
+    return fitted[int(np.argmax(scores))]
+
+
+def _fitted(model: Any, part: LabelledTokens) -> Pipeline:
+    with warnings.catch_warnings():  # a separable site's weights grow until the last iteration, which is no harm
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return make_pipeline(StandardScaler(), model).fit(frozen(part.tokens), part.targets.cpu().numpy())
+
+
+def _metric(task: Task) -> str:
+    return "mae" if isinstance(task, Regression) else "accuracy"
+
+
+def _score(task: Task, model: Pipeline, part: LabelledTokens) -> float:
+    measure = metrics.mae if isinstance(task, Regression) else metrics.accuracy
+    return measure(part.targets.cpu().numpy(), model.predict(frozen(part.tokens)))
