@@ -24,8 +24,9 @@ class TokenAdapter(nn.Module):
     """A site's adapter z⁰ = W_m φ_m(x) on standardised tokens: all that trains on the input side; never sent.
 
     The tokens are first standardised by constants of the site's training tokens, which makes one learning
-    rate right for every modality; the map as a whole stays affine in φ. The output starts at the scale of the
-    transformer's own token embeddings.
+    rate right for every modality; the map as a whole stays affine in φ. A feature that varies less than the
+    average one is divided by the average standard deviation: few samples say too little about it to enlarge it.
+    The output starts at the scale of the transformer's own token embeddings.
 
     Args:
         tokens: training tokens, (N, L, d_m), for the constants.
@@ -42,7 +43,8 @@ class TokenAdapter(nn.Module):
         present = tokens.values[tokens.mask]
         d_m = present.shape[-1]
         self.register_buffer("mean", present.mean(0))
-        self.register_buffer("inverse_std", 1.0 / present.std(0, correction=0).clamp(min=1e-3 * present.std()))
+        std = present.std(0, correction=0)
+        self.register_buffer("inverse_std", 1.0 / std.clamp(min=float(std.mean())))
         self.linear = nn.Linear(d_m, width)
         with torch.no_grad():
             self.linear.weight.copy_(torch.randn(width, d_m, generator=generator) * scale / d_m**0.5)
