@@ -24,6 +24,17 @@ def below(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
+def of_groups(groups: Mapping[str, str], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a site's groups, by the names that they have at the site.
+
+    Args:
+        groups: of the site, by part.
+        shared: of all groups, by ``<group>/<tensor>``, where a tensor is called ``<part>/<name>``.
+    """
+    parts = [(f"{group}/", f"{part}/") for part, group in groups.items()]
+    return {k: v for group, part in parts for k, v in below(group, shared).items() if k.startswith(part)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One labelled item of a site's data, before it is turned into tokens.
@@ -135,6 +146,8 @@ class SiteIntroduction:
         slots: which anchor slots those are, ascending.
         samples: number of local training samples.
         modality: of its data; some methods average within modalities.
+        groups: by part that its own file shares (``adapter``, ``head``): sha256 of what the group has alike.
+        shared_shapes: of the tensors of these parts, ``<part>/<name>``.
     """
 
     site: str
@@ -145,6 +158,8 @@ class SiteIntroduction:
     slots: tuple[int, ...]
     samples: int
     modality: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    shared_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +179,7 @@ class SiteUpdate:
         metrics: the numbers that the job names.
         restarts: how often the site's training process died in this round and was started again.
         extra: what the job's method sends besides (:mod:`fedgram.methods`); nothing in GeoLoRA and GeoDoRA.
+        shared: change of what the site shares within its groups, bf16: ``adapter/linear.weight``, say.
     """
 
     site: str
@@ -178,6 +194,7 @@ class SiteUpdate:
     metrics: Mapping[str, float] = field(default_factory=dict)
     restarts: int = 0
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +209,7 @@ class GlobalState:
         m: the mean, (d_out,) by layer name; empty while magnitudes are private.
         consensus: Ḡ, (B, B), float32; NaN where fewer than two sites cover the pair.
         extra: what the job's method shares besides (:mod:`fedgram.methods`), float32.
+        shared: U, the sum of the mean changes within each group, by ``<group>/<tensor>``, float32.
     """
 
     round: int
@@ -201,6 +219,7 @@ class GlobalState:
     m: Mapping[str, Tensor]
     consensus: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +253,7 @@ class RoundRecord:
         rejected: reason by site whose reply did not count.
         missing: sites that did not reply.
         mean_update_norm: ‖Σ p_k ΔB_k / Σ p_k‖_F.
-        update_norms: ‖ΔB_k‖_F by site.
+        update_norms: ‖ΔB_k‖_F by site, with all else that it sent but m and G.
         seconds: wall-clock time.
         restarts: by site whose training process died and was started again.
         samples: number of training samples by site that counted.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fedgram.flare import outbound, wire
 from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.training import rounds
 from fedgram.training.codec import names_of
 from fedgram.training.server import agree
 from nvflare.app_common.abstract.fl_model import FLModel
@@ -26,8 +28,16 @@ def names(model: FLModel) -> set[str]:
 
 
 @pytest.fixture
-def messages(toy: Toy, tmp_path: Path) -> dict[str, FLModel]:
+def sharing(toy: Toy) -> Toy:
+    """Red and green, which have the same classes, share their heads."""
+    shared = {name: replace(toy.sites[name], share=("head",)) for name in ("red", "green")}
+    return replace(toy, sites={**toy.sites, **shared})
+
+
+@pytest.fixture
+def messages(sharing: Toy, tmp_path: Path) -> dict[str, FLModel]:
     """Each kind of message that the red site sends in a run."""
+    toy = sharing
     sessions = toy.sessions(tmp_path)
     introductions = [session.introduce() for session in sessions.values()]
     state, _ = agree(introductions, toy.job)
@@ -63,27 +73,34 @@ def test_the_contract_lists_the_fields_of_the_records():
     assert packed - {"site"} == {*FIELDS, *outbound.EXTRA.fields} - {wire.ERROR_HEADER}
 
 
+def test_what_nobody_shares_is_not_in_a_sites_contract():
+    assert outbound.SHARED not in outbound.leaves(("geo",), ("concepts",))
+    assert outbound.leaves(("geo",), ("head",)) == tuple(p for p in outbound.LEAVES if "concepts" not in p.share)
+    assert outbound.EXTRA in outbound.leaves(("geo", "fedproto"), ())
+
+
 def test_no_field_is_listed_twice():
     assert len(set(FIELDS)) == len(FIELDS)
 
 
 @pytest.mark.parametrize("magnitude", ["mean", "private"])
-def test_the_announced_bytes_are_those_that_are_sent(toy: Toy, tmp_path: Path, magnitude: str):
-    job = toy.with_job(adapter={"magnitude": magnitude})
-    site = job.open("blue")
+def test_the_announced_bytes_are_those_that_are_sent(sharing: Toy, tmp_path: Path, magnitude: str):
+    job = sharing.with_job(adapter={"magnitude": magnitude})
+    site = job.open("red")
     extent = outbound.Extent(
         slots=len(site.anchors.slots),
         heldout=len(site.heldout.slots) if site.heldout else 0,
         samples=len(site.data["train"]),
         job=job.job,
         shapes=site.spec.shapes,
+        shared=rounds.introduce(site).shared_shapes,
     )
     sessions = job.sessions(tmp_path)
     state, _ = agree([session.introduce() for session in sessions.values()], job.job)
-    update = wire.encode_reply(sessions["blue"].train(state.run, state.state))
+    update = wire.encode_reply(sessions["red"].train(state.run, state.state))
     sent = {name: tensor.numel() * tensor.element_size() for name, tensor in (update.params or {}).items()}
     amounts = outbound.amounts(extent)
-    for part in (outbound.DELTA, outbound.MAGNITUDE, outbound.GRAM):
+    for part in (outbound.DELTA, outbound.MAGNITUDE, outbound.SHARED, outbound.GRAM):
         expected = sum(size for name, size in sent.items() if name.startswith(part.fields[0]))
         assert amounts[part].bytes == expected
     assert outbound.round_bytes(extent) == sum(sent.values())

@@ -118,6 +118,18 @@ def test_what_a_baseline_sends_stays_unless_the_sites_own_file_allows_it(
     assert sent.params.keys() == {"extra/public"}
 
 
+def test_a_change_of_the_adapter_stays_unless_the_sites_own_file_shares_it(
+    introduction: FLModel, context: FLContext, toy: Toy, tmp_path: Path
+):
+    params = {"shared/adapter/linear.weight": torch.zeros(4, 8)}
+    model = FLModel(params_type=introduction.params_type, params=params, meta={})
+    with pytest.raises(UpdateRejected, match="stays here"):
+        OnlyTheContract().process(FLModelUtils.to_shareable(model), context)
+    write_site_file(tmp_path / "local/fedgram.toml", dataclasses.replace(toy.sites["red"], share=("adapter",)))
+    sent = FLModelUtils.from_shareable(OnlyTheContract().process(FLModelUtils.to_shareable(model), context))
+    assert sent.params.keys() == params.keys()
+
+
 @pytest.mark.parametrize("code", [ReturnCode.EXECUTION_EXCEPTION, ReturnCode.TASK_ABORTED])
 def test_of_an_error_only_its_kind_leaves(passed: Pass, code: str):
     reply = make_reply(code)

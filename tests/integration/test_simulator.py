@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import faulty
@@ -40,7 +41,12 @@ def assert_same_model(results: Path, outcome: Outcome) -> None:
 
 @pytest.fixture(scope="module")
 def honest(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Outcome]:
-    """One run with FLARE and one without: folder, the server's results, the plain outcome."""
+    """One run with FLARE and one without: folder, the server's results, the plain outcome.
+
+    Red and green share their heads.
+    """
+    shared = {name: replace(toy.sites[name], share=("head",)) for name in ("red", "green")}
+    toy = replace(toy, sites={**toy.sites, **shared})
     folder = tmp_path_factory.mktemp("honest")
     simulator.prepare(toy, folder)
     results = simulator.run(toy, folder, clients=3)
@@ -49,8 +55,15 @@ def honest(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
 
 
 def test_flare_and_the_plain_loop_give_the_same_model(honest):
-    _, results, outcome = honest
+    folder, results, outcome = honest
     assert_same_model(results, outcome)
+    for site in outcome.together:
+        found, expected = (
+            load_file(path / site / "result" / "local.safetensors")
+            for path in (folder / "sites", folder / "plain")
+        )
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
     assert metrics["test_alone"] == {site: e.metrics for site, e in outcome.alone.items()}

@@ -92,7 +92,7 @@ def test_a_round_of_training_changes_every_layer(family: str, folders: dict[str,
     assert introduction.spec.width == 32
     state = agree([introduction, dataclasses.replace(introduction, site="green")], site.job)[0].state
     update = rounds.local_round(site, state)
-    contracts.check_update(update, state, site.job, {})
+    contracts.check_update(update, state, site.job, {}, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 

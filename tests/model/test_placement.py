@@ -150,7 +150,7 @@ def test_a_site_with_a_quantised_base_takes_part(precision: str, toy: Toy, folde
     introductions[1] = dataclasses.replace(introductions[1], site="green")
     state = agree(introductions, job)[0].state
     update = rounds.local_round(sites[0], state)
-    contracts.check_update(update, state, job, {})
+    contracts.check_update(update, state, job, {}, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 
@@ -279,7 +279,7 @@ def test_real_weights_in_every_precision(toy: Toy):
             introduction = rounds.introduce(site)
             state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
         update = rounds.local_round(site, state)
-        contracts.check_update(update, state, job, {})
+        contracts.check_update(update, state, job, {}, {})
         moved[name] = torch.cat([update.delta_B[k].float().flatten() for k in sorted(update.delta_B)])
     likeness = {name: torch.cosine_similarity(v, moved["fp32"], dim=0).item() for name, v in moved.items()}
     assert torch.equal(moved["again"], moved["fp32"])

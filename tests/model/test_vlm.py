@@ -175,7 +175,7 @@ def test_a_round_of_training(family: str, folders: dict[str, str], toy: Toy):
     introduction = rounds.introduce(site)
     state = agree([introduction, dataclasses.replace(introduction, site="green")], job)[0].state
     update = rounds.local_round(site, state)
-    contracts.check_update(update, state, job, {})
+    contracts.check_update(update, state, job, {}, {})
     assert all(delta.abs().sum() > 0 for delta in update.delta_B.values())
 
 

@@ -68,7 +68,7 @@ def test_a_record_by_hand():
         "modality": "text",
     }
     assert pack(update())[0].keys() == {"delta_B/q", "m/q", "gram", "extra/A/q"}
-    assert names_of(SiteUpdate).tensors == ("delta_B/", "m/", "gram", "extra/")
+    assert names_of(SiteUpdate).tensors == ("delta_B/", "m/", "gram", "extra/", "shared/")
 
 
 @given(of_any_kind)

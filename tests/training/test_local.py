@@ -30,7 +30,7 @@ def trained(site: SingleSite, state: GlobalState) -> SiteUpdate:
 def test_an_update_keeps_the_contract_and_changes_every_layer(toy: Toy):
     state = first_state(toy)
     update = trained(toy.open("red"), state)
-    contracts.check_update(update, state, toy.job, {})
+    contracts.check_update(update, state, toy.job, {}, {})
     assert all(delta.abs().max() > 0 for delta in update.delta_B.values())
     assert set(update.metrics) == {"loss", "task_loss", "cka", "accuracy", "macro_f1", "auroc", "seconds"}
     assert update.m.keys() == update.delta_B.keys()
@@ -149,6 +149,6 @@ def test_a_causal_language_model_is_as_good_a_backbone(toy: Toy, tmp_path: Path,
     introduction = rounds.introduce(site)
     state = agree([introduction, dataclasses.replace(introduction, site="green")], toy.job)[0].state
     update = trained(site, state)
-    contracts.check_update(update, state, toy.job, {})
+    contracts.check_update(update, state, toy.job, {}, {})
     assert any("q_proj" in name for name in update.delta_B)
     assert not any("lm_head" in name for name in update.delta_B)

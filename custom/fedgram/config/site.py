@@ -191,6 +191,10 @@ class SiteConfig:
             raise ConfigError(problem, where="unified", expected=f"one at {UNIFIED!r} sites, and only there")
         if self.unified is not None and self.share:
             raise ConfigError(f"{list(self.share)}", where="share", expected="nothing at a unified site")
+        if "head" in self.share and targets_of(self.task) not in ("classification", "multilabel"):
+            raise ConfigError(
+                f"'head' for {self.task!r}", where="share", expected="a task whose classes have names"
+            )
         if self.columns.targets and targets_of(self.task) != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
 

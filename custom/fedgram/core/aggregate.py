@@ -107,9 +107,21 @@ class WeightedMean:
         """Add one site's tensors.
 
         Raises:
+            FedgramError: see :meth:`check`. The mean is then unchanged.
+        """
+        self.check(site, tensors, weight)
+        self.weights[site] = weight
+        self._heaviest[site] = tensors
+        if len(self._heaviest) > self._held_apart:
+            lightest = min(self._heaviest, key=lambda name: (self.weights[name], name))
+            self._fold(self._heaviest.pop(lightest), self.weights[lightest])
+
+    def check(self, site: str, tensors: Mapping[str, Tensor], weight: float) -> None:
+        """Check that one site's tensors can be added.
+
+        Raises:
             FedgramError: the round is closed, a second reply of the same site, a weight that is not positive and
                 finite, names or shapes other than announced, values that are not finite or too large to add.
-                The mean is then unchanged.
         """
         if self._closed:
             raise FedgramError("a reply after the round was closed", where=site)
@@ -121,7 +133,7 @@ class WeightedMean:
             raise FedgramError(
                 f"unexpected tensor names {sorted(tensors.keys() ^ self._sums.keys())[:3]}", where=site
             )
-        for name, tensor in tensors.items():  # all checks before any addition: a bad site leaves no trace
+        for name, tensor in tensors.items():
             expected = self._sums[name]
             largest = tensor.abs().max().item() * weight if tensor.numel() else 0.0
             room = largest <= self._room and expected.has_room_for(largest + self._held_size(name))
@@ -131,11 +143,6 @@ class WeightedMean:
                     where=site,
                     expected=f"shape {tuple(expected.shape)} and finite values up to {self._room:.3g}",
                 )
-        self.weights[site] = weight
-        self._heaviest[site] = tensors
-        if len(self._heaviest) > self._held_apart:
-            lightest = min(self._heaviest, key=lambda name: (self.weights[name], name))
-            self._fold(self._heaviest.pop(lightest), self.weights[lightest])
 
     def _held_size(self, name: str) -> float:
         return sum(held[name].abs().max().item() * self.weights[site] for site, held in self._heaviest.items())

@@ -6,9 +6,11 @@ The README's table, the doctor and the tests of what is sent all read it here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 
 from fedgram.config.job import JobConfig
+from fedgram.config.site import Share
 from fedgram.records import WIRE_DTYPE
 
 _FLOAT = 4  # bytes of a float32
@@ -22,6 +24,7 @@ class Part:
         what, shape, when: the row of the README.
         why: what the server does with it.
         fields: its names in the messages (:mod:`fedgram.flare.wire`); one that ends in ``/`` is a prefix.
+        share: what the site's own file must share, one of these, for it to leave; nothing is asked for when empty.
     """
 
     what: str
@@ -29,6 +32,7 @@ class Part:
     when: str
     why: str
     fields: tuple[str, ...] = ()
+    share: tuple[Share, ...] = ()
 
 
 DELTA = Part(
@@ -59,12 +63,31 @@ NUMBERS = Part(
     why="the site's share of the mean, and the report",
     fields=("weight", "samples", "restarts", "metrics"),
 )
+SHARED = Part(
+    what="change of the adapter W and of the head",
+    shape="as W and the head, bf16",
+    when="every round, only with `share` in the site's own file",
+    why="averaged over the sites of one kind: of one modality and tokenizer, of one task and its classes",
+    fields=("shared/",),
+    share=("adapter", "head"),
+)
 IDENTITY = Part(
-    what="layer shapes, modality, hash of the base weights, package version, anchor hash, round",
+    what="layer shapes, modality, hash of the base weights, package version, anchor hash, round; with `share` "
+    "hashes of its groups (tokenizer, names of classes) and their shapes",
     shape="names and numbers",
     when="round 0; anchor hash and round every round",
     why="all sites must train the same model on the same anchors",
-    fields=("spec/shapes", "spec/width", "spec/backbone", "modality", "version", "anchors_sha256", "round"),
+    fields=(
+        "spec/shapes",
+        "spec/width",
+        "spec/backbone",
+        "modality",
+        "version",
+        "anchors_sha256",
+        "round",
+        "groups",
+        "shared_shapes",
+    ),
 )
 ERROR = Part(
     what="kind of an error (`DataError`), never its text",
@@ -86,17 +109,18 @@ EXTRA = Part(
     why="a baseline to compare with",
     fields=("extra/",),
 )
-LEAVES = (DELTA, MAGNITUDE, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
+LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
 
 
-def leaves(methods: Sequence[str]) -> tuple[Part, ...]:
-    """The contract at a site whose own file allows these methods."""
-    return (*LEAVES, EXTRA) if set(methods) - {"geo"} else LEAVES
+def leaves(methods: Sequence[str], share: Sequence[Share]) -> tuple[Part, ...]:
+    """The contract at a site whose own file allows these methods, and shares these parts."""
+    parts = tuple(part for part in LEAVES if not part.share or set(part.share) & set(share))
+    return (*parts, EXTRA) if set(methods) - {"geo"} else parts
 
 
 STAYS = (
     "samples, their names, labels and tokens",
-    "the linear adapter W and the head, with the optimiser's moments",
+    "the linear adapter W and the head, unless the site's own file shares their change; the optimiser's moments",
     "the second modality of a bridge site: its data, which samples are pairs, its adapter and anything it gives",
     "m, unless the job averages it",
     "representations of any sample: only cosines between public anchors are sent",
@@ -114,6 +138,7 @@ class Extent:
         samples: it trains on.
         job: that it is to run; None while unknown.
         shapes: (d_out, r, d_in) of every adapted layer by name; None while unknown.
+        shared: shapes of the tensors that it shares within groups, by name.
     """
 
     slots: int
@@ -121,6 +146,7 @@ class Extent:
     samples: int
     job: JobConfig | None = None
     shapes: Mapping[str, tuple[int, int, int]] | None = None
+    shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +164,7 @@ def amounts(extent: Extent) -> dict[Part, Amount]:
     return {
         DELTA: _delta(extent),
         MAGNITUDE: _magnitude(extent),
+        SHARED: _shared(extent),
         GRAM: Amount(f"({b}, {b}); at the end ({total}, {total})", _FLOAT * b * b),
         NUMBERS: Amount(f"{extent.samples} samples; {metrics}"),
     }
@@ -157,6 +184,14 @@ def _magnitude(extent: Extent) -> Amount:
         return Amount("depends on the job and its backbone")
     values = sum(d_out for d_out, _, _ in extent.shapes.values())
     return Amount(f"{len(extent.shapes)} layers, {values} numbers", _FLOAT * values)
+
+
+def _shared(extent: Extent) -> Amount:
+    if not extent.shared:
+        return Amount("depends on the job and its backbone")
+    values = sum(map(prod, extent.shared.values()))
+    text = f"{len(extent.shared)} tensors, {values} numbers, where another site is of the same kind"
+    return Amount(text, WIRE_DTYPE.itemsize * values)
 
 
 def round_bytes(extent: Extent) -> int:

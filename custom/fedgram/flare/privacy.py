@@ -35,8 +35,8 @@ class OnlyTheContract(Filter):
         model = FLModelUtils.from_shareable(shareable)
         params, meta = model.params or {}, model.meta or {}
         local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
-        methods = find_site_config(local, str(fl_ctx.get_identity_name())).methods
-        fields = [field for part in outbound.leaves(methods) for field in part.fields]
+        config = find_site_config(local, str(fl_ctx.get_identity_name()))
+        fields = [field for part in outbound.leaves(config.methods, config.share) for field in part.fields]
         unlisted = sorted(name for name in (*params, *meta) if not is_listed(name, fields))
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")

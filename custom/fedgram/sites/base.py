@@ -27,6 +27,7 @@ class Site(SiteView, Protocol):
         heldout: the held-out anchors, where the job has some.
         method: what is shared with the other sites.
         initial: the local state before any training.
+        groups: by part that the site shares with its like, the name of its group; see :mod:`fedgram.sites.groups`.
         device: where the model is.
     """
 
@@ -42,6 +43,8 @@ class Site(SiteView, Protocol):
     def method(self) -> Method: ...
     @property
     def initial(self) -> Mapping[str, Tensor]: ...
+    @property
+    def groups(self) -> Mapping[str, str]: ...
     @property
     def device(self) -> torch.device: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedgram.config.job import JobConfig
 from fedgram.config.site import SPLIT, SiteConfig
@@ -18,12 +18,19 @@ from fedgram.sites.device import choose_device
 
 
 def build_model(
-    name: str, config: SiteConfig, job: JobConfig, task: Task, method: Method, standard: Sequence[Tokens]
+    name: str,
+    config: SiteConfig,
+    job: JobConfig,
+    task: Task,
+    method: Method,
+    standard: Sequence[Tokens],
+    groups: Mapping[str, str],
 ) -> tuple[SiteModel, ModelSpec]:
     """Put adapters, shared transformer and head together.
 
     Args:
         standard: of each channel, the tokens whose mean and spread its adapter takes for standard.
+        groups: by part: its members draw the same initial weights of it.
 
     Raises:
         BackboneError, ConfigError: the backbone cannot be loaded or adapted, or the device is not there.
@@ -33,12 +40,13 @@ def build_model(
     backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
     base = base_fingerprint(backbone, job.backbone, config.backbones)
     d, scale = width(backbone), embedding_scale(backbone)
-    generator = derive_generator(job.seed, name, "local")
-    first = TokenAdapter(standard[0], d, scale, generator)
-    head = task.head(hidden_width(backbone), standard[0].values.shape[1], generator)
+    own = derive_generator(job.seed, name, "local")
+    drawn = {part: derive_generator(job.seed, group, part) for part, group in groups.items()}
+    first = TokenAdapter(standard[0], d, scale, drawn.get("adapter", own))
+    head = task.head(hidden_width(backbone), standard[0].values.shape[1], drawn.get("head", own))
     transformer = lora.attach_update(backbone, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
-    adapters = [first, *(TokenAdapter(tokens, d, scale, generator) for tokens in standard[1:])]
+    adapters = [first, *(TokenAdapter(tokens, d, scale, own) for tokens in standard[1:])]
     model = SiteModel([adapter.to(device) for adapter in adapters], transformer, head.to(device)).eval()
     return model, ModelSpec(shapes=lora.spec(transformer), backbone=base, width=hidden_width(backbone))

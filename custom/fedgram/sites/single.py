@@ -37,6 +37,7 @@ from fedgram.sites.anchored import (
 from fedgram.sites.base import derive_generator, shuffled
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import Channel, OnDemand, open_channel
+from fedgram.sites.groups import groups_of
 from fedgram.sites.kept import write_kept
 from fedgram.sites.pairs import PairedTokens, open_pairs, read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
@@ -68,6 +69,7 @@ class SingleSite:
         data: by split; ``fit``, on which the site trains, is ``train`` and the anchors that count as its samples.
         task: what the head does.
         pairs: samples of the first channel in the second, by split; empty without one.
+        groups: see :mod:`fedgram.sites.groups`; of the first channel.
     """
 
     name: str
@@ -84,6 +86,7 @@ class SingleSite:
     spec: ModelSpec
     optimizer: torch.optim.Optimizer
     initial: Mapping[str, Tensor]
+    groups: Mapping[str, str]
 
     @property
     def modality(self) -> Modality:
@@ -212,12 +215,15 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     data = {split: _labelled(first, part, task) for split, part in parts.items()}
     second, pairs = open_pairs(name, here, parts) if here.bridge is not None else (None, {})
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
-    standard = [data["train"].tokens, *([pairs["train"].tokens] if pairs else [])]
+    groups = groups_of(config, first, task)
+    public = anchors.tokens.to(torch.device("cpu"))  # alike at all members of a group
+    standard = [public if "adapter" in groups else data["train"].tokens]
+    standard += [pairs["train"].tokens] if pairs else []
     data["fit"] = data["train"]
     if job.training.anchor_labels:
         data["fit"] = with_labelled_anchors(data["train"], anchors, job.anchors.concepts, task)
     method = method_of(job)
-    model, spec = build_model(name, config, job, task, method, standard)
+    model, spec = build_model(name, config, job, task, method, standard, groups)
     optimizer = make_optimizer(model, job)
     return SingleSite(
         name=name,
@@ -234,6 +240,7 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         spec=spec,
         optimizer=optimizer,
         initial=snapshot(model, optimizer),
+        groups=groups,
     )
 
 
@@ -263,7 +270,7 @@ def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> 
         channels.append(open_channel(second, bridge.tokenizer, bridge.window, OnDemand(paired), config))
         standard.append(Tokens(torch.zeros(2, 1, channels[1].tokenizer.width), torch.ones(2, 1).bool()))
     method = method_of(job)
-    model, spec = build_model(name, config, job, task, method, standard)
+    model, spec = build_model(name, config, job, task, method, standard, {})
     return SingleSite(
         name=name,
         config=config,
@@ -279,6 +286,7 @@ def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> 
         spec=spec,
         optimizer=make_optimizer(model, job),
         initial={},
+        groups={},
     )
 
 

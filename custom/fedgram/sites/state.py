@@ -42,9 +42,14 @@ def snapshot(model: LocalModel, optimizer: torch.optim.Optimizer) -> dict[str, T
     return tensors
 
 
+def local_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The site's own parameters in a :func:`snapshot`, as :meth:`LocalModel.local_state` names them."""
+    return below(_LOCAL, tensors)
+
+
 def restore(model: LocalModel, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Bring model and optimiser back to a :func:`snapshot`."""
-    model.load_local_state(below(_LOCAL, tensors))
+    model.load_local_state(local_part(tensors))
     lora.load_state(model.transformer, {k: v for k, v in tensors.items() if not k.startswith((_LOCAL, OPTIMIZER))})
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in below(OPTIMIZER, tensors).items():

@@ -95,6 +95,11 @@ class UnifiedSite:
         return Kind(UNIFIED)
 
     @property
+    def groups(self) -> Mapping[str, str]:
+        """A unified site has nothing of its own to share."""
+        return {}
+
+    @property
     def device(self) -> torch.device:
         """The device of the model."""
         return next(self.model.unified.head.parameters()).device

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
@@ -12,7 +14,10 @@ from fedgram import __version__
 from fedgram.config.job import JobConfig
 from fedgram.core.gram import check_gram
 from fedgram.errors import UpdateRejected
-from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, of_groups
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_SHARED = 2**26  # numbers of an adapter and a head: what a site says it has, the server keeps
 
 
 def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
@@ -22,16 +27,22 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     _check_anchors(reply.site, reply.anchors_sha256, job)
     if any(min(shape) < 1 for shape in reply.spec.shapes.values()):
         _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
+    _check_groups(reply)
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
 
 
 def check_update(
-    reply: SiteUpdate, state: GlobalState, job: JobConfig, sends: Mapping[str, tuple[int, ...]]
+    reply: SiteUpdate,
+    state: GlobalState,
+    job: JobConfig,
+    sends: Mapping[str, tuple[int, ...]],
+    groups: Mapping[str, str],
 ) -> None:
     """Raise UpdateRejected unless names, shapes, types, values, norm, weight and Gram are all in order.
 
     Args:
         sends: shapes of what the method sends besides B and m.
+        groups: of the site, by part.
     """
     if reply.round != state.round + 1:
         _reject(reply.site, f"a reply to round {reply.round}", f"round {state.round + 1}")
@@ -41,7 +52,12 @@ def check_update(
     rows = {k: shape[:1] for k, shape in shapes.items()} if job.adapter.shares_magnitude else {}
     _check_tensors(reply.site, "m", reply.m, rows, lambda _: torch.float32)
     _check_tensors(reply.site, "extra", reply.extra, sends, wire_dtype)
-    norm = update_norm(reply.delta_B, reply.extra)
+    if reply.shared and not groups:
+        expected = "nothing: the site was not there in round 0, or no other is of its kind"
+        _reject(reply.site, "a change of adapter or head from a site in no group", expected)
+    within = {k: tuple(u.shape) for k, u in of_groups(groups, state.shared).items()}
+    _check_tensors(reply.site, "shared", reply.shared, within, lambda _: WIRE_DTYPE)
+    norm = update_norm(reply.delta_B, reply.extra, reply.shared)
     if norm > job.aggregation.max_update_norm:
         _reject(reply.site, f"an update of norm {norm:.3g}", f"at most {job.aggregation.max_update_norm:.3g}")
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
@@ -64,9 +80,20 @@ def wire_dtype(name: str) -> torch.dtype:
     return WIRE_DTYPE if name.startswith(("A/", "B/")) else torch.float32
 
 
-def update_norm(delta: Mapping[str, Tensor], extra: Mapping[str, Tensor]) -> float:
+def update_norm(*sent: Mapping[str, Tensor]) -> float:
     """The norm ‖·‖_F of all that a site sends but m and G, in float64; ‖ΔB‖_F in GeoLoRA and GeoDoRA."""
-    return sum(t.double().square().sum().item() for t in (*delta.values(), *extra.values())) ** 0.5
+    return sum(t.double().square().sum().item() for part in sent for t in part.values()) ** 0.5
+
+
+def _check_groups(reply: SiteIntroduction) -> None:
+    """Groups are named by sha256, and every part that has one says its shapes, which are of a size to be kept."""
+    parts = {name.partition("/")[0] for name in reply.shared_shapes}
+    named = all(_SHA256.fullmatch(group) for group in reply.groups.values())
+    if not named or not reply.groups.keys() == parts <= {"adapter", "head"}:
+        _reject(reply.site, "groups that are none", "adapter or head, each with a sha256 and its shapes")
+    shapes = reply.shared_shapes.values()
+    if any(min(shape, default=1) < 1 for shape in shapes) or sum(map(prod, shapes)) > _MOST_SHARED:
+        _reject(reply.site, "shapes of adapter and head", f"each 1 or more, at most {_MOST_SHARED} numbers in all")
 
 
 def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:

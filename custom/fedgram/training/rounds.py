@@ -15,6 +15,7 @@ from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site, derive_generator
+from fedgram.sites.groups import adopt_groups, changes_of, parameters_of
 from fedgram.sites.state import restore, snapshot
 from fedgram.training.step import train
 
@@ -30,6 +31,8 @@ def introduce(site: Site) -> SiteIntroduction:
         slots=site.anchors.slots,
         samples=len(site.data["train"]),
         modality=site.modality.name,
+        groups=site.groups,
+        shared_shapes={k: tuple(p.shape) for k, p in parameters_of(site.model.local(), site.groups).items()},
     )
 
 
@@ -58,6 +61,7 @@ def local_round(site: Site, state: GlobalState) -> SiteUpdate:
         samples=len(site.data["train"]),
         metrics=_named(site, metrics),
         extra=site.method.extra(site, state),
+        shared=changes_of(site, state.shared),
     )
 
 
@@ -85,7 +89,7 @@ def reset(site: Site) -> None:
 
 
 def adopt(site: Site, state: GlobalState) -> None:
-    """Take over the global B, where magnitudes are averaged the global m, and what else the method shares.
+    """Take over the global B, where magnitudes are averaged the global m, what groups and method share besides.
 
     Raises:
         BackboneError: the federation trains another base model than this site has.
@@ -100,6 +104,7 @@ def adopt(site: Site, state: GlobalState) -> None:
     lora.set_B(site.model.transformer, {**lora.get_B(site.model.transformer), **state.B})
     if state.m:
         lora.set_m(site.model.transformer, state.m)
+    adopt_groups(site, state.shared)
     site.method.adopt(site, state)
 
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ from fedgram.methods import method_of
 from fedgram.methods.base import Closing
 from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
 from fedgram.training import contracts
+from fedgram.training.groups import Groups, form_groups
 
 _B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
+_SHARED = "shared/"  # of moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class ServerState:
         moments: of the server's optimiser, by tensor name.
         spec: of the shared transformer, as agreed in round 0.
         modalities: by site that took part in round 0.
+        groups: of these sites, by part that they share with another.
         refused: sites that may not take part, because of what they said in round 0.
         records: of the rounds so far.
         notes: on saved state that was damaged, and what was used instead.
@@ -46,6 +49,7 @@ class ServerState:
     moments: Mapping[str, Tensor]
     spec: ModelSpec
     modalities: Mapping[str, str]
+    groups: Groups = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     records: tuple[RoundRecord, ...] = ()
     notes: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         consensus.add(reply.site, reply.gram, reply.slots)
     method = method_of(job)
     zeros = {k: torch.zeros(d_out, r) for k, (d_out, r, _) in spec.shapes.items() if method.shares_b(k)}
+    groups, shared = form_groups(good.values())
     state = GlobalState(
         round=0,
         anchors_sha256=job.anchors.sha256,
@@ -94,6 +99,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         m={},
         consensus=consensus.close(),
         extra=method.start(spec),
+        shared=shared,
     )
     modalities = {site: reply.modality for site, reply in good.items()}
     return ServerState(
@@ -102,6 +108,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         moments={},
         spec=spec,
         modalities=modalities,
+        groups=groups,
         refused=tuple(sorted(rejected)),
     ), rejected
 
@@ -122,6 +129,7 @@ class Round:
         self._method = method_of(job)
         self._sends = self._method.sends(before.spec)
         self._means: dict[str, WeightedMean] = {}  # by modality, or one under ""
+        self._changes: dict[str, WeightedMean] = {}  # within a group, by its name and part
         self._consensus = GramConsensus(job.anchors.slots)
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
@@ -142,15 +150,22 @@ class Round:
             UpdateRejected: it breaks the contract; it then has left no trace but the reason.
         """
         try:
-            contracts.check_update(reply, self._before.state, self._job, self._sends)
+            groups = self._before.groups.get(reply.site, {})
+            contracts.check_update(reply, self._before.state, self._job, self._sends, groups)
             self._add(reply)
         except FedgramError as error:
             self.reject(reply.site, str(error))
             raise UpdateRejected(error.problem, where=reply.site, expected=error.expected) from error
         self._consensus.add(reply.site, reply.gram, reply.slots)
-        sent = [*reply.delta_B.values(), *reply.m.values(), *reply.extra.values(), reply.gram]
+        sent = [
+            *reply.delta_B.values(),
+            *reply.m.values(),
+            *reply.extra.values(),
+            *reply.shared.values(),
+            reply.gram,
+        ]
         self._bytes[reply.site] = sum(t.numel() * t.element_size() for t in sent)
-        self._norms[reply.site] = contracts.update_norm(reply.delta_B, reply.extra)
+        self._norms[reply.site] = contracts.update_norm(reply.delta_B, reply.extra, reply.shared)
         self._metrics[reply.site] = dict(reply.metrics)
         self._samples[reply.site] = reply.samples
         if reply.restarts:
@@ -166,17 +181,30 @@ class Round:
             if reply.site not in self._before.modalities:
                 raise UpdateRejected("a site that was not there in round 0", where=reply.site)
             group = self._before.modalities[reply.site]
-        if group not in self._means:
+        within = [
+            (self._mean(self._changes, f"{group}/{part}/", changes), changes)
+            for part, group in self._before.groups.get(reply.site, {}).items()
+            for changes in [below(f"{part}/", reply.shared)]
+        ]
+        for mean, changes in within:
+            mean.check(reply.site, changes, reply.weight)  # before anything is added: a bad site leaves no trace
+        self._mean(self._means, group, tensors).add(reply.site, tensors, reply.weight)
+        for mean, changes in within:
+            mean.add(reply.site, changes, reply.weight)
+
+    def _mean(self, means: dict[str, WeightedMean], name: str, tensors: Mapping[str, Tensor]) -> WeightedMean:
+        """The mean of that name, begun for tensors of these shapes where there is none."""
+        if name not in means:
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            self._means[group] = WeightedMean(shapes, self._job.aggregation.max_share, sites=len(self._asked))
-        self._means[group].add(reply.site, tensors, reply.weight)
+            means[name] = WeightedMean(shapes, self._job.aggregation.max_share, sites=len(self._asked))
+        return means[name]
 
     def reject(self, site: str, reason: str) -> None:
         """Note that a site's reply does not count."""
         self.rejected.setdefault(site, reason)
 
     def close(self) -> ServerState:
-        """The server's step on Σ p_k ΔB_k / Σ p_k; mean m; Ḡ; what else is shared; the record of the round.
+        """The server's step on Σ p_k ΔB_k / Σ p_k, for W and head within groups; mean m; Ḡ; extras; the record.
 
         Raises:
             RoundFailed: fewer than ``min_sites`` replies count.
@@ -199,6 +227,10 @@ class Round:
         )
         changes = below(_B, means.get("", {}))
         B = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.B.items()}
+        shared = {**before.state.shared}
+        for within, mean in sorted(self._changes.items()):
+            for name, change in mean.close().items():
+                shared[within + name] = shared[within + name] + step(f"{_SHARED}{within}{name}", change)
         extras = {group: below(_EXTRA, mean) for group, mean in means.items()}
         state = replace(
             before.state,
@@ -207,13 +239,15 @@ class Round:
             m={k: v.float() for k, v in below(_M, means.get("", {})).items()},
             consensus=self._consensus.close(),
             extra=self._method.finish(Closing(before=before.state, B=B, means=extras, shares=parts, step=step)),
+            shared=shared,
         )
         record = self._record(
             number,
             shares={site: parts[group] * share for group in shares for site, share in shares[group].items()},
             mean_norm=contracts.update_norm(changes, extras.get("", {})),
         )
-        return replace(before, state=state, moments=step.moments, records=(*before.records, record))
+        moments = {**before.moments, **step.moments}  # a group that nobody answered for keeps its own
+        return replace(before, state=state, moments=moments, records=(*before.records, record))
 
     def _record(self, number: int, shares: Mapping[str, float], mean_norm: float) -> RoundRecord:
         heard = {*self.accepted, *self.rejected}

@@ -50,8 +50,8 @@ def print_outbound(visit: Visit, console: Console) -> None:
     table = Table("what", "shape", "when", "here", title=f"what will leave {visit.kit.name}", show_lines=True)
     from fedgram.methods import find  # the checks at a site have loaded it
 
-    methods = visit.config.methods if visit.config else ()
-    for part in outbound.leaves([name for name in methods if find(name).sends_what]):
+    methods, share = (visit.config.methods, visit.config.share) if visit.config else ((), ())
+    for part in outbound.leaves([name for name in methods if find(name).sends_what], share):
         here = ", ".join(_advertised(visit)) if part is outbound.FLARE else ""
         if part in amounts:
             size = amounts[part].bytes
@@ -75,6 +75,7 @@ def extent_of(visit: Visit) -> outbound.Extent | None:
         samples=len(visit.samples["train"]),
         job=visit.job.settings if visit.job else None,
         shapes=visit.spec.shapes if visit.spec else None,
+        shared=visit.shared,
     )
 
 

@@ -22,12 +22,13 @@ from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
 from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
-from fedgram.model.site_model import hidden_width, width
+from fedgram.model.site_model import TokenAdapter, hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
-from fedgram.records import ModelSpec, Sample
+from fedgram.records import ModelSpec, Sample, Tokens
 from fedgram.sites.anchored import are_foreign, find_anchors
 from fedgram.sites.device import choose_device
+from fedgram.sites.groups import parameters_of
 from fedgram.sites.pairs import read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
 from fedgram.sites.unified_data import counts, read_items, split_items
@@ -205,10 +206,21 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad) + inputs * d
+        visit.shared = _shared_shapes(visit, config, d, visit.spec.width)
         visit.state_bytes = _SNAPSHOTS * 3 * 4 * trained  # each value with its two moments, float32
     yield Finding(
         "ok", f"{settings.backbone.name}: {len(visit.spec.shapes)} adapted layers; weights sha256 {digest}"
     )
+
+
+def _shared_shapes(visit: Visit, config: SiteConfig, d: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of what the site shares within its groups: of its adapter (d, d_m) and of its head."""
+    (length, d_m), draws = needed(visit.token_shape, "tokenizer"), torch.Generator()
+    blank = Tokens(torch.zeros(2, 1, d_m), torch.ones(2, 1).bool())
+    head = make_task(config, needed(visit.samples, "data")["train"]).head(hidden, length, draws)
+    modules = {"adapter": TokenAdapter(blank, d, 1.0, draws), "head": head}
+    found = parameters_of(modules, [part for part in modules if part in config.share])
+    return {name: tuple(parameter.shape) for name, parameter in found.items()}
 
 
 def _folders(config: SiteConfig) -> Iterator[Finding]:

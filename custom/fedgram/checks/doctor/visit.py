@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -83,6 +83,7 @@ class Visit:
     device: torch.device | None = None
     weights: int | None = None  # bytes of the backbone, once they are known to fit
     spec: ModelSpec | None = None
+    shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what it shares within groups
     state_bytes: int | None = None
 
 
