@@ -33,6 +33,8 @@ def introduction() -> SiteIntroduction:
         slots=(0, 5),
         samples=7,
         modality="text",
+        groups={"head": "c" * 64},
+        shared_shapes={"head/weight": (5, 4), "head/bias": (5,)},
     )
 
 
@@ -66,6 +68,8 @@ def test_a_record_by_hand():
         "slots": [0, 5],
         "samples": 7,
         "modality": "text",
+        "groups": {"head": "c" * 64},
+        "shared_shapes": {"head/weight": [5, 4], "head/bias": [5]},
     }
     assert pack(update())[0].keys() == {"delta_B/q", "m/q", "gram", "extra/A/q"}
     assert names_of(SiteUpdate).tensors == ("delta_B/", "m/", "gram", "extra/", "shared/")

@@ -94,25 +94,6 @@ def read_pairs(name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sampl
     return pairs
 
 
-def open_pairs(
-    name: str, config: SiteConfig, parts: Mapping[str, Sequence[Sample]]
-) -> tuple[Channel, dict[str, PairedTokens]]:
-    """The second channel of a bridge site, and the tokens of its pairs by split."""
-    bridge, found = config.bridge, read_pairs(name, config, parts)
-    if bridge is None:
-        raise ConfigError("no [bridge] table", where=name)
-    fit_on = [pair.sample for pair in found["train"]]
-    channel = open_channel(modalities.load(bridge.modality), bridge.tokenizer, bridge.window, fit_on, config)
-    pairs = {
-        part: PairedTokens(
-            rows=torch.tensor([pair.row for pair in some], dtype=torch.long),
-            tokens=channel.tokens_of([pair.sample.content for pair in some]),
-        )
-        for part, some in found.items()
-    }
-    return channel, pairs
-
-
 def _require_own_split(part: str, pairs: Iterable[Pair]) -> None:
     for pair in pairs:
         if pair.sample.split not in ("", part):
