@@ -20,6 +20,7 @@ from rich.table import Table
 from fedgram.data.pixels import open_image
 from fedgram.files import write_atomically, write_text
 from fedgram.results import crossmodal, trained
+from fedgram.results.crossfloors import RetrievalFloors, TransferFloors, frozen_site, own_anchors, retrieval_floors
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.figure import short_names
 from fedgram.results.report import number
@@ -34,22 +35,25 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
         folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
     """
     tested, together, transfers = _measure(folders)
-    _, alone, transfers_alone = _measure([folder.parent / "alone" for folder in folders])
+    _, home, transfers_home = _measure([folder.parent / "alone" for folder in folders])
+    floors, transfer_floors = _floors(tested, together, transfers)
     facts = {
         "retrieval": together,
-        "retrieval_alone": alone,
+        "retrieval_alone": home,
+        "retrieval_floors": floors,
         "transfer": transfers,
-        "transfer_alone": transfers_alone,
+        "transfer_alone": transfers_home,
+        "transfer_floors": transfer_floors,
     }
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
     write_text(results / "crossmodal.json", json.dumps(plain, indent=1, allow_nan=False))
-    console.print(_table(together, {(c.query, c.gallery): c.relative for c in alone}))
+    before = {(c.query, c.gallery): c.relative for c in home}
+    console.print(_table(together, before, floors))
     if transfers:
-        before = {(t.query, t.teacher, t.concept): t.accuracy for t in transfers_alone}
-        console.print(_transfer_table(transfers, before))
-    write_atomically(
-        results / "crossmodal.png", lambda part: _figure(tested, together).savefig(part, format="png", dpi=110)
-    )
+        named = {(t.query, t.teacher, t.concept): t.accuracy for t in transfers_home}
+        console.print(_transfer_table(transfers, named, transfer_floors))
+    figure = _figure(tested, together, before, floors)
+    write_atomically(results / "crossmodal.png", lambda part: figure.savefig(part, format="png", dpi=110))
 
 
 def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
@@ -63,54 +67,113 @@ def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison],
     return tested, comparisons, [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
 
 
-def _table(together: Sequence[Comparison], alone: Mapping[tuple[str, str], float]) -> Table:
-    table = Table(title="Retrieval between test samples, P@1 of the concept: no site ever saw a pair")
+def _floors(
+    tested: Sequence[Embedded], comparisons: Sequence[Comparison], transfers: Sequence[Transfer]
+) -> tuple[list[RetrievalFloors], list[TransferFloors]]:
+    """The floors of every comparison and transfer, in the same order."""
+    sites = {part.site.name: frozen_site(part.site, part.samples) for part in tested}
+    known = {t.teacher: crossmodal.trained_concepts(sites[t.teacher].site) for t in transfers}
+    return (
+        [retrieval_floors(sites[c.query], sites[c.gallery]) for c in comparisons],
+        [own_anchors(sites[t.query], t.teacher, t.concept, known[t.teacher]) for t in transfers],
+    )
+
+
+def _table(
+    together: Sequence[Comparison], home: Mapping[tuple[str, str], float], floors: Sequence[RetrievalFloors]
+) -> Table:
+    table = Table(
+        title="Retrieval between test samples, P@1 of the concept: no site ever saw a pair",
+        caption="home, together: in anchor coordinates, at sites that trained alone and by the federation. "
+        "raw: by plain cosine, together. mAP: mean average precision, together. Floors on frozen tokens: class "
+        "probabilities (cosine between those of two logistic regressions), ridge on anchors (a map between them).",
+    )
     table.add_column("asks")
     table.add_column("answers")
-    for column in ("queries", "alone, relative", "together, relative", "together, raw", "chance", "mAP, relative"):
+    heads = "n", "home", "together", "raw", "class\nprobabilities", "ridge on\nanchors", "chance", "mAP"
+    for column in heads:
         table.add_column(column, justify="right")
-    for c in together:
-        numbers = (alone.get((c.query, c.gallery)), c.relative, c.raw, c.chance, c.relative_map)
-        table.add_row(c.query, c.gallery, str(c.queries), *map(number, numbers))
+    for c, floor in zip(together, floors, strict=True):
+        values = home.get((c.query, c.gallery)), c.relative, c.raw
+        bounds = floor.class_probabilities, floor.ridge_on_anchors, c.chance, c.relative_map
+        table.add_row(c.query, c.gallery, str(c.queries), *map(number, (*values, *bounds)))
     return table
 
 
-def _transfer_table(transfers: Sequence[Transfer], alone: Mapping[tuple[str, str, str], float]) -> Table:
-    table = Table(title="Concepts that the asking site never trained on, named by another site's labels")
+def _transfer_table(
+    transfers: Sequence[Transfer], home: Mapping[tuple[str, str, str], float], floors: Sequence[TransferFloors]
+) -> Table:
+    table = Table(
+        title="Concepts that the asking site never trained on, named by another site's labels",
+        caption="own anchors: a floor, the nearest class mean of the asking site's own anchors' frozen tokens, "
+        "where it has anchors of the concept.",
+    )
     for column in ("asks", "teaches", "concept"):
         table.add_column(column)
-    for column in ("samples", "alone", "together", "chance"):
+    for column in ("n", "home", "together", "own anchors", "chance"):
         table.add_column(column, justify="right")
-    for t in transfers:
-        numbers = (alone.get((t.query, t.teacher, t.concept)), t.accuracy, t.chance)
+    for t, floor in zip(transfers, floors, strict=True):
+        numbers = home.get((t.query, t.teacher, t.concept)), t.accuracy, floor.own_anchors, t.chance
         table.add_row(t.query, t.teacher, t.concept, str(t.samples), *map(number, numbers))
     return table
 
 
-def _figure(tested: Sequence[Embedded], comparisons: Sequence[Comparison]) -> Figure:
-    """Draw heat maps of P@1, and pictures with what they find at the other sites where a site has images."""
+def _figure(
+    tested: Sequence[Embedded],
+    comparisons: Sequence[Comparison],
+    home: Mapping[tuple[str, str], float],
+    floors: Sequence[RetrievalFloors],
+) -> Figure:
+    """Draw P@1 of every pair beside its floor, and pictures with what they find where a site has images."""
     pictures = [part for part in tested if part.site.modality.name == "image"]
     figure = Figure(figsize=(13, 4 + 4.4 * bool(pictures)), layout="constrained")
     upper, *lower = figure.subfigures(1 + bool(pictures), 1, squeeze=False)[:, 0]
-    axes = upper.subplots(1, 2)
-    for panel, measure in zip(axes, ("relative", "raw"), strict=True):
-        _heat_map(panel, [part.site.name for part in tested], comparisons, measure)
+    left, right = upper.subplots(1, 2, width_ratios=[1, 2.4])
+    names = [part.site.name for part in tested]
+    _heat_map(left, names, comparisons)
+    _bars(right, short_names(names), comparisons, home, floors)
     if pictures:
         axes = lower[0].subplots(2, _EXAMPLES, height_ratios=[1, 1.3])
         _examples(axes, pictures[0], [part for part in tested if part is not pictures[0]])
     return figure
 
 
-def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison], measure: str) -> None:
+def _bars(
+    axes: Axes,
+    names: Mapping[str, str],
+    comparisons: Sequence[Comparison],
+    home: Mapping[tuple[str, str], float],
+    floors: Sequence[RetrievalFloors],
+) -> None:
+    """Draw home, together and the best floor of every pair, and what guessing finds."""
+    best = [
+        max((v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None), default=np.nan)
+        for f in floors
+    ]
+    bars = {
+        "home": [home.get((c.query, c.gallery), np.nan) for c in comparisons],
+        "together": [c.relative for c in comparisons],
+        "best floor": best,
+    }
+    places = np.arange(len(comparisons))
+    for row, (label, values) in enumerate(bars.items()):
+        axes.bar(places + 0.27 * (row - 1), values, 0.27, label=label, color=("C0", "C1", "0.6")[row])
+    axes.plot(places, [c.chance for c in comparisons], "k_", markersize=18, label="chance")
+    axes.set_title("retrieval P@1: home and together in anchor coordinates, floor on frozen tokens", pad=24)
+    axes.set(ylim=(0, 1), xticks=places)
+    axes.set_xticklabels([f"{names[c.query]} →\n{names[c.gallery]}" for c in comparisons], fontsize=8, rotation=60)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+
+
+def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison]) -> None:
     values = np.full((len(names), len(names)), np.nan)
     for c in comparisons:
-        values[names.index(c.query), names.index(c.gallery)] = getattr(c, measure)
+        values[names.index(c.query), names.index(c.gallery)] = c.relative
     axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.7 else "k")
-    title = {"relative": "retrieval P@1 in anchor coordinates", "raw": "retrieval P@1, raw cosine"}[measure]
-    axes.set(title=title, xlabel="answers", ylabel="asks", xticks=range(len(names)), yticks=range(len(names)))
+    axes.set(title="together", xlabel="answers", ylabel="asks", xticks=range(len(names)), yticks=range(len(names)))
     short = short_names(names).values()
     axes.set_xticklabels(short, fontsize=8)
     axes.set_yticklabels(short, fontsize=8)

@@ -29,7 +29,7 @@ NEIGHBOURS = (1, 3, 5, 11)
 
 def frozen(tokens: Tokens) -> np.ndarray:
     """The mean of the tokens that are there, (N, d_m), float64."""
-    return masked_mean(tokens.values.double(), tokens.mask).cpu().numpy()
+    return masked_mean(tokens.values.cpu().double(), tokens.mask.cpu()).numpy()
 
 
 def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledTokens | None) -> dict[str, float]:
