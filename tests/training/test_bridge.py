@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -284,9 +285,7 @@ def test_a_loaded_site_needs_no_data(finished: tuple[Path, Outcome], bridge: Toy
     result = finished[0] / "sites/red/result"
     facts = json.loads((result / "site.json").read_text())
     facts["site_config"]["data"] = facts["site_config"]["bridge"]["data"] = "/nowhere.csv"
-    copy = tmp_path / "result"
-    copy.mkdir()
-    (copy / "local.safetensors").write_bytes((result / "local.safetensors").read_bytes())
+    copy = Path(shutil.copytree(result, tmp_path / "result"))
     (copy / "site.json").write_text(json.dumps(facts))
     z = fedgram.load(copy).embed([torch.zeros(64).numpy()], channel=1)
     assert torch.equal(z, fedgram.load(result).embed([torch.zeros(64).numpy()], channel=1))
