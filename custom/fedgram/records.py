@@ -232,6 +232,7 @@ class SiteEvaluation:
         gram: (b + h, b + h) cosines over its training anchors followed by its held-out anchors.
         slots: training anchor slots, ascending, b of them.
         heldout_slots: held-out anchor slots, ascending, h of them.
+        prototypes: mean anchor coordinates of concepts, (b,) float32 each; none unless the site shares them.
     """
 
     site: str
@@ -239,6 +240,7 @@ class SiteEvaluation:
     gram: Tensor
     slots: tuple[int, ...]
     heldout_slots: tuple[int, ...]
+    prototypes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

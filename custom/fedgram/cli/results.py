@@ -50,15 +50,22 @@ def retrieve(
 
 def classify(
     query: Query,
-    teacher: Annotated[Path, typer.Argument(help="result folder of the site whose labels answer")],
-    files: Files,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[TEACHER] FILES...",
+            help="files of its modality, one sample each; before them, if its labels shall answer instead of the "
+            "directory, the result folder of another site",
+        ),
+    ],
 ) -> None:
-    """Name the concept of a sample by the labels of a site of another modality."""
+    """Name the concept of a sample by the directory of concepts, or by the labels of another site."""
     from fedgram.results.trained import load
 
     with plain_errors():
+        teacher = load(files.pop(0)) if files[0].is_dir() else None
         table = Table("file", "concept", "similarity")
-        for file, match in zip(files, load(query).classify(files, load(teacher)), strict=True):
+        for file, match in zip(files, load(query).classify(files, teacher), strict=True):
             table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
         console.print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
+from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.config.server import read_server_config
 from fedgram.config.strict import from_dict
+from fedgram.core.directory import MOST_CONCEPTS
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import rejoin, wire
 from fedgram.flare.progress import Progress
@@ -28,6 +30,7 @@ from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.results import report
 from fedgram.training import contracts
 from fedgram.training.checkpoint import Checkpoint
+from fedgram.training.directory import merged
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, ServerState, agree
 
@@ -75,8 +78,10 @@ class GramController(ModelController):
             report.write_server_files(results, state, job)
         alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
         together = self._evaluations(wire.EVALUATE, state, job, progress)
-        kept = self._evaluations(wire.SETTLE, state, job, progress)
-        report.write(results, Outcome(server=state, together=together, alone=alone, kept=kept), job)
+        directory = merged(together, job)
+        kept = self._evaluations(wire.SETTLE, state, job, progress, directory)
+        outcome = Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)
+        report.write(results, outcome, job)
         saved.finish()
         progress.finished(results)
 
@@ -116,7 +121,12 @@ class GramController(ModelController):
         return current.close()
 
     def _evaluations(
-        self, task: str, state: ServerState, job: JobConfig, progress: Progress
+        self,
+        task: str,
+        state: ServerState,
+        job: JobConfig,
+        progress: Progress,
+        directory: Mapping[str, Tensor] | None = None,
     ) -> dict[str, SiteEvaluation]:
         replies: dict[str, SiteEvaluation] = {}
 
@@ -126,9 +136,9 @@ class GramController(ModelController):
             replies[site] = reply
 
         progress.stage(task)
-        data = wire.encode_task(job, state.run, state.state)
+        data = wire.encode_task(job, state.run, state.state, directory)
         sites = self._sites(state.refused)
-        with self._guard.task(vetting.reply_limit(job)):
+        with self._guard.task(vetting.reply_limit(job, concepts=MOST_CONCEPTS * (task == wire.EVALUATE))):
             self._ask(task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected)
         return dict(sorted(replies.items()))
 

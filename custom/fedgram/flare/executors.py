@@ -86,8 +86,10 @@ class SiteExecutor(Executor):
         run, state = wire.decode_state(task)
         if task_name == wire.ALONE:
             return wire.encode_reply(ask("alone", run))
-        if task_name in (wire.EVALUATE, wire.SETTLE):
-            return wire.encode_reply(ask(task_name, run, state))
+        if task_name == wire.EVALUATE:
+            return wire.encode_reply(ask("evaluate", run, state))
+        if task_name == wire.SETTLE:
+            return wire.encode_reply(ask("settle", run, state, wire.decode_directory(task)))
         before = site.restarts
         update: SiteUpdate = ask("train", run, state)
         return wire.encode_reply(replace(update, restarts=site.restarts - before))

@@ -19,11 +19,12 @@ from torch import Tensor
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import to_dict
 from fedgram.errors import ConfigError, UpdateRejected
-from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.training.codec import pack, unpack
 
 INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE)
+_DIRECTORY = "directory/"  # of names of tensors in a task
 ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
 _FLARES = {*(value for name, value in vars(FLMetaKey).items() if name.isupper()), "client_name", "props"}
 
@@ -39,9 +40,12 @@ def workspace_of(fl_ctx: FLContext) -> Workspace:
     return workspace
 
 
-def encode_task(job: JobConfig, run: str = "", state: GlobalState | None = None) -> FLModel:
-    """A task for the sites: the job's settings and, from round 1 on, the global state."""
+def encode_task(
+    job: JobConfig, run: str = "", state: GlobalState | None = None, directory: Mapping[str, Tensor] | None = None
+) -> FLModel:
+    """A task for the sites: the job's settings, from round 1 on the global state, at the end the directory."""
     tensors, facts = ({}, {}) if state is None else pack(state)
+    tensors |= {f"{_DIRECTORY}{concept}": values for concept, values in (directory or {}).items()}
     return _message(tensors, {"job": to_dict(job), "run": run, **facts})
 
 
@@ -56,7 +60,13 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     run, _ = facts.pop("run", None), facts.pop("job", None)
     if not isinstance(run, str):
         raise error(f"run: {type(run).__name__}", expected="str")
-    return run, unpack(GlobalState, model.params or {}, facts, error)
+    params = {name: value for name, value in (model.params or {}).items() if not name.startswith(_DIRECTORY)}
+    return run, unpack(GlobalState, params, facts, error)
+
+
+def decode_directory(model: FLModel) -> dict[str, Tensor]:
+    """The directory of concepts in a task."""
+    return below(_DIRECTORY, model.params or {})
 
 
 def encode_reply(reply: Reply) -> FLModel:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fedgram.core.directory import Directory, at_slots, likeness
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.errors import AnchorError, DataError
+from fedgram.errors import AnchorError, CheckpointError, DataError
 from fedgram.records import Sample
 from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
 from fedgram.sites.samples import concepts_of
@@ -156,6 +157,24 @@ def named_by(query: Embedded, taught: Embedded) -> list[Match]:
         Match(taught.site.name, concepts[int(i)], float(value))
         for i, value in zip(best.indices, best.values, strict=True)
     ]
+
+
+def named_in(query: Embedded, directory: Directory) -> list[Match]:
+    """Name the concept of each query by the nearest prototype of a directory; ``id`` of a match is ``directory``.
+
+    Raises:
+        CheckpointError: the directory has no concept at the site's anchors.
+    """
+    slots = query.site.anchors.slots
+    known = at_slots(directory, slots)
+    if not known:
+        raise CheckpointError(
+            "no directory of concepts came with this result",
+            where=query.site.name,
+            remedy='let sites share theirs (`share = ["concepts"]` in their own files), or name a site\'s result',
+        )
+    best, concepts = likeness(query.coordinates(slots), [*known.values()]).max(dim=1), [*known]
+    return [Match("directory", concepts[int(i)], float(v)) for i, v in zip(best.indices, best.values, strict=True)]
 
 
 def compare(query: Embedded, gallery: Embedded) -> Comparison:

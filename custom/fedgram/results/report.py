@@ -22,6 +22,7 @@ from fedgram.pretrained import hub_id
 from fedgram.results import figure
 from fedgram.results.alignment import alignments
 from fedgram.results.site_results import FLOORS, SiteResults, site_results
+from fedgram.sites.settled import write_directory
 from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState
@@ -65,6 +66,7 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
 def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     """Write the files of :func:`write_server_files` with the evaluation, and the report as text and picture."""
     write_server_files(folder, outcome.server, job)
+    write_directory(folder, outcome.directory)
     facts = _facts(outcome.server, job) | {
         "test": {site: dict(e.metrics) for site, e in outcome.together.items()},
         "test_alone": {site: dict(e.metrics) for site, e in outcome.alone.items()},

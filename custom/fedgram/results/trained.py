@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError, DataError
 from fedgram.model.tasks.base import Prediction, mixed
 from fedgram.model.unified.base import UnifiedModel
@@ -18,8 +19,9 @@ from fedgram.results import crossmodal
 from fedgram.results.crossmodal import Embedded, Match
 from fedgram.sites.kept import lent, read_facts
 from fedgram.sites.opening import reopen_site, reopen_unified
-from fedgram.sites.settled import HOME, TOGETHER, Kept, read_settled
+from fedgram.sites.settled import DIRECTORY, HOME, TOGETHER, Kept, read_settled
 from fedgram.sites.single import SingleSite
+from fedgram.training.directory import answerable, logits
 
 # Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
 _PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/")
@@ -37,11 +39,13 @@ class Trained:
         site: with the federation's model, which represents contents.
         kept: the mixture that predicts.
         home: all that trained alone, where the mixture has a part of it.
+        directory: of the concepts that sites have shared, (B,) each.
     """
 
     site: SingleSite
     kept: Kept = field(default_factory=lambda: Kept.alone(TOGETHER, "together: nothing else is known"))
     home: Mapping[str, Tensor] = field(default_factory=dict)
+    directory: Directory = field(default_factory=dict)
 
     def embed(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
@@ -60,6 +64,8 @@ class Trained:
         if self.kept.weights[HOME] > 0:
             with lent(site, self.home, Path(HOME)):
                 answers[HOME] = site.outputs(tokens)
+        if self.kept.weights[DIRECTORY] > 0:
+            answers[DIRECTORY] = logits(site, self.directory, tokens)
         return site.task.predictions(mixed(site.task, answers, self.kept.weights))
 
     def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
@@ -88,9 +94,19 @@ class Trained:
         """
         return crossmodal.nearest(self.gallery(contents), _embedded(gallery, "test"), k)
 
-    def classify(self, contents: Sequence[Any], teacher: Trained) -> list[Match]:
-        """Name the concept of each content by the labels of a site of another modality (its training samples)."""
-        return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
+    def classify(self, contents: Sequence[Any], teacher: Trained | None = None) -> list[Match]:
+        """Name the concept of each content, among those that sites of other modalities have labels of.
+
+        Args:
+            teacher: a site whose training samples teach the concepts; without one the directory that came with
+                this result does, and no other site's data are needed.
+
+        Raises:
+            CheckpointError: no site of the run has shared concepts.
+        """
+        if teacher is not None:
+            return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
+        return crossmodal.named_in(self.gallery(contents), self.directory)
 
     def _read(self, contents: Sequence[Any], channel: int) -> list[Any]:
         if not contents:
@@ -118,11 +134,13 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
     """
     result = find_result(Path(folder).expanduser(), site)
     opened = reopen_site(result)
-    kept, home = read_settled(result, read_facts(result)[0])
+    kept, home, directory = read_settled(result, read_facts(result)[0])
     if home:
         with lent(opened, home, result / HOME):
             pass  # it fits
-    return Trained(opened, kept, home)
+    if kept.weights[DIRECTORY] > 0 and not answerable(opened, directory):
+        raise CheckpointError("a directory without the site's classes", where=result, remedy="run the job again")
+    return Trained(opened, kept, home, directory)
 
 
 def load_unified(folder: str | Path, site: str | None = None) -> UnifiedModel:

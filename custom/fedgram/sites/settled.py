@@ -1,7 +1,7 @@
 """The mixture that a site keeps after a run, in files beside its model.
 
-``kept.json`` says how much of it is home and how much the federation's model; ``home/`` has what home learnt,
-where it has a part.
+``kept.json`` says how much of it is home, the federation's model, and the directory of concepts; ``home/`` has
+what home learnt, where it has a part, and ``directory.safetensors`` the directory, where sites share concepts.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedgram.config.strict import from_dict
+from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError, ConfigError
-from fedgram.files import write_atomically, write_text
+from fedgram.files import read_tensors, write_atomically, write_tensors, write_text
 from fedgram.sites.kept import LOCAL, read_trained
 from fedgram.sites.state import FORMAT
 
-HOME, TOGETHER = "home", "together"
-COMPONENTS = (HOME, TOGETHER)
-_FILE, _SITE = "kept.json", "site.json"
+HOME, TOGETHER, DIRECTORY = "home", "together", "directory"
+COMPONENTS = (HOME, TOGETHER, DIRECTORY)
+_FILE, _SITE, _DIRECTORY = "kept.json", "site.json", "directory.safetensors"
+_REMEDY = "restore it from a backup, or run the job again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class Kept:
         losses: validation loss of each component and of ``kept``, the mean over groups, where it is finite.
         standard_error: of the improvement of ``kept`` over home, over groups; None where nothing was compared.
         groups: the number of validation groups that were asked.
+        concepts: the number of concepts in the directory.
         why: a sentence.
     """
 
@@ -45,6 +49,7 @@ class Kept:
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     standard_error: float | None = None
     groups: int = 0
+    concepts: int = 0
     why: str
 
     @classmethod
@@ -53,13 +58,15 @@ class Kept:
         return cls(weights={c: float(c == component) for c in COMPONENTS}, groups=groups, why=why)
 
 
-def write_settled(result: Path, kept: Kept, home: Path | None) -> None:
+def write_settled(result: Path, kept: Kept, home: Path | None, directory: Directory) -> None:
     """Write beside a site's model what it keeps; ``site.json`` then says that it is there.
 
     Args:
         result: folder of the federation's model at the site.
         home: folder of the model that was trained alone.
     """
+    write_directory(result, directory)
+    kept = dataclasses.replace(kept, concepts=len(directory))
     if home is not None and kept.weights[HOME] > 0:
         write_atomically(result / HOME / LOCAL, partial(shutil.copyfile, home / LOCAL))
     else:
@@ -71,8 +78,33 @@ def write_settled(result: Path, kept: Kept, home: Path | None) -> None:
     write_text(result / _SITE, json.dumps({**facts, "settled": True}, indent=2))
 
 
-def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor]]:
-    """Read what a site keeps, and what home learnt where it has a part.
+def write_directory(folder: Path, directory: Directory) -> None:
+    """Write a directory of concepts, or take an older one away where there is none."""
+    path = folder / _DIRECTORY
+    if directory:
+        names = json.dumps([*directory])  # a concept may have a name that tensors must not have
+        write_tensors(path, {"prototypes": torch.stack([*directory.values()])}, {"concepts": names})
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_directory(folder: Path) -> dict[str, Tensor]:
+    """Read a directory of concepts.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    tensors, metadata = read_tensors(folder / _DIRECTORY, _REMEDY)
+    try:
+        return dict(zip(json.loads(metadata["concepts"]), tensors["prototypes"], strict=True))
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"damaged ({type(error).__name__})", where=folder / _DIRECTORY, remedy=_REMEDY
+        ) from None
+
+
+def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor], dict[str, Tensor]]:
+    """Read what a site keeps, what home learnt where it has a part, and the directory of concepts.
 
     Args:
         facts: of ``site.json``; a run that was cut before its last task left the federation's model alone.
@@ -81,9 +113,9 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
         CheckpointError: a part of it is missing, damaged or of another version.
     """
     if not facts.get("settled"):
-        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}
+        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}, {}
     path = result / _FILE
-    error = partial(CheckpointError, where=path, remedy="restore it from a backup, or run the job again")
+    error = partial(CheckpointError, where=path, remedy=_REMEDY)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         version = found.pop("format")
@@ -100,4 +132,9 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
         raise error("damaged (weights)", expected=f"a number in [0, 1] for each of {', '.join(COMPONENTS)}")
     if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-6):
         raise error(f"damaged (weights of sum {sum(weights.values()):.3g})", expected="a sum of 1")
-    return kept, read_trained(result / HOME) if weights[HOME] > 0 else {}
+    if weights[DIRECTORY] > 0 and not kept.concepts:
+        raise error("damaged (a part of a directory that has no concept)")
+    directory = read_directory(result) if kept.concepts else {}
+    if len(directory) != kept.concepts:
+        raise error(f"a directory of {len(directory)} concepts", expected=f"{kept.concepts}, as in the run")
+    return kept, read_trained(result / HOME) if weights[HOME] > 0 else {}, directory

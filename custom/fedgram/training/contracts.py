@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedgram import __version__
 from fedgram.config.job import JobConfig
+from fedgram.core.directory import LARGEST, LONGEST_NAME, MOST_CONCEPTS, is_name
 from fedgram.core.gram import check_gram
 from fedgram.errors import UpdateRejected
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, of_groups
@@ -68,10 +69,11 @@ def check_update(
 
 
 def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
-    """Raise UpdateRejected unless the evaluation has finite metrics and a valid Gram over known slots."""
+    """Raise UpdateRejected unless metrics, Gram over known slots and prototypes of concepts are all in order."""
     heldout = job.heldout.slots if job.heldout else 0
     slots = (*reply.slots, *(job.anchors.slots + slot for slot in reply.heldout_slots))
     _check_geometry(reply.site, reply.gram, slots, job.anchors.slots + heldout)
+    _check_prototypes(reply)
     _check_metrics(reply.site, reply.metrics, set(job.metrics))
 
 
@@ -129,6 +131,19 @@ def _check_geometry(site: str, gram: Tensor, slots: tuple[int, ...], limit: int)
     fault = check_gram(gram)
     if fault:
         _reject(site, fault, "cosines over the anchors")
+
+
+def _check_prototypes(reply: SiteEvaluation) -> None:
+    found, shape = reply.prototypes, (len(reply.slots),)
+    if len(found) > MOST_CONCEPTS:
+        _reject(reply.site, f"prototypes of {len(found)} concepts", f"at most {MOST_CONCEPTS}")
+    bad = [number for number, name in enumerate(found) if not is_name(name)]
+    if bad:
+        _reject(reply.site, f"the name of concept {bad[0]}", f"1 to {LONGEST_NAME} printable characters")
+    _check_tensors(reply.site, "prototype", found, dict.fromkeys(found, shape), lambda _: torch.float32)
+    large = [name for name, values in found.items() if (values.abs() > LARGEST).any()]
+    if large:
+        _reject(reply.site, f"the prototype of {large[0]!r}: numbers that are no cosines", f"|x| ≤ {LARGEST:g}")
 
 
 def _check_weight(reply: SiteUpdate, job: JobConfig) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedgram.config.job import JobConfig
 from fedgram.records import RoundRecord
 from fedgram.training.checkpoint import Checkpoint
+from fedgram.training.directory import merged
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, agree
 from fedgram.training.session import SiteSession
@@ -47,6 +48,7 @@ def run_federation(
         on_round(state.records[-1])
     alone = {name: session.alone(state.run) for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
-    kept = {name: session.settle(state.run, state.state) for name, session in sessions.items()}
+    directory = merged(together, job)
+    kept = {name: session.settle(state.run, state.state, directory) for name, session in sessions.items()}
     saved.finish()
-    return Outcome(server=state, together=together, alone=alone, kept=kept)
+    return Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +23,7 @@ from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteU
 from fedgram.sites.base import Site
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
+from fedgram.training.directory import check_directory, published
 from fedgram.training.settle import settle
 
 log = logging.getLogger("fedgram.site")
@@ -76,13 +78,23 @@ class SiteSession:
         """Evaluate the global model, and keep it with the run and as the site's latest ``result``."""
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
-        return self._keep(run, "result")
+        return replace(self._keep(run, "result"), prototypes=published(self.site))
 
-    def settle(self, run: str, state: GlobalState) -> SiteEvaluation:
-        """Choose between home and the global model, and complete the site's ``result`` by what it keeps.
+    def settle(
+        self, run: str, state: GlobalState, directory: Mapping[str, Tensor] | None = None
+    ) -> SiteEvaluation:
+        """Choose between home, the global model and the directory, and complete the site's ``result`` by that.
 
-        Both are read from the run's folder, whichever process has written them; what is not there is made first.
+        Models are read from the run's folder, whichever process has written them; one that is not there is made
+        first.
+
+        Args:
+            directory: of concepts, as the server merged it.
+
+        Raises:
+            ConfigError: it is not one of this job's anchors.
         """
+        check_directory(directory or {}, self.site.job.anchors.slots)
         self._use(run)
         folder = self._run_folder(run)
         if self.site.job.baseline and not _is_whole(folder / "alone"):
@@ -90,7 +102,8 @@ class SiteSession:
         if not _is_whole(folder / "result"):
             self.evaluate(run, state)
         self._position = None
-        evaluation = settle(self.site, folder / "result", folder / "alone" if self.site.job.baseline else None)
+        home = folder / "alone" if self.site.job.baseline else None
+        evaluation = settle(self.site, folder / "result", home, directory)
         self._publish("result", lambda new: shutil.copytree(folder / "result", new))
         return evaluation
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fedgram.core.directory import Directory
 from fedgram.core.mixture import choose, paired, simplex
 from fedgram.model.tasks import Task
 from fedgram.model.tasks.base import mixed
@@ -16,16 +17,17 @@ from fedgram.model.tasks.labels import Classification
 from fedgram.records import LabelledTokens, SiteEvaluation
 from fedgram.sites.base import Site
 from fedgram.sites.kept import lent, read_trained, restore_kept
-from fedgram.sites.settled import COMPONENTS, HOME, TOGETHER, Kept, write_settled
+from fedgram.sites.settled import COMPONENTS, DIRECTORY, HOME, TOGETHER, Kept, write_settled
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
+from fedgram.training.directory import answerable, logits
 
 _STEPS = 4  # weights of a mixture are multiples of 1/4: validation groups are few
 
 Answers = Mapping[str, Tensor]  # the head's output for some samples, by component
 
 
-def settle(site: Site, result: Path, home: Path | None) -> SiteEvaluation:
+def settle(site: Site, result: Path, home: Path | None, directory: Directory | None = None) -> SiteEvaluation:
     """Choose what a site keeps, write it beside the federation's model, and evaluate it.
 
     The federation's model is in place afterwards: it represents anchors and samples, whatever predicts. A site
@@ -35,6 +37,7 @@ def settle(site: Site, result: Path, home: Path | None) -> SiteEvaluation:
     Args:
         result: folder of the federation's model at the site.
         home: folder of the model that was trained alone; None where there is none.
+        directory: of concepts, (B,) each; it takes part where it has all classes of the site.
 
     Raises:
         CheckpointError: one of them cannot be read.
@@ -46,18 +49,20 @@ def settle(site: Site, result: Path, home: Path | None) -> SiteEvaluation:
         kept = Kept.alone(TOGETHER, "together: answers of unified models cannot be averaged")
         metrics = site.evaluate("test")
     else:
-        kept, metrics = _settle(site, home)
-    write_settled(result, kept, home)
+        kept, metrics = _settle(site, home, directory or {})
+    write_settled(result, kept, home, directory or {})
     metrics |= {f"kept_{component}": weight for component, weight in kept.weights.items()}
     return rounds.evaluation(site, metrics=metrics)
 
 
-def _settle(site: SingleSite, home: Path) -> tuple[Kept, dict[str, float]]:
+def _settle(site: SingleSite, home: Path, directory: Directory) -> tuple[Kept, dict[str, float]]:
     """Choose by the validation split, and measure on the test split."""
     splits = [split for split in ("validation", "test") if len(site.data[split])]
     answers: dict[str, dict[str, Tensor]] = {"validation": {}, "test": {}}
     for split in splits:
         answers[split][TOGETHER] = site.outputs(site.data[split].tokens)
+        if answerable(site, directory):
+            answers[split][DIRECTORY] = logits(site, directory, site.data[split].tokens)
     with lent(site, read_trained(home), home):
         for split in splits:
             answers[split][HOME] = site.outputs(site.data[split].tokens)

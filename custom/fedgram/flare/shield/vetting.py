@@ -29,7 +29,7 @@ _KNOWN_CODES = tuple(value for name, value in vars(ReturnCode).items() if name.i
 _SLACK = 4 * 2**20
 
 
-def reply_limit(job: JobConfig, spec: ModelSpec | None = None) -> int:
+def reply_limit(job: JobConfig, spec: ModelSpec | None = None, concepts: int = 0) -> int:
     """Bytes that a site may send in answer to one task: twice the tensors of the contract, and 4 MiB.
 
     An update is ΔB (d_out, r) in bf16 and m (d_out,) in float32 a layer, and what the method sends besides; every
@@ -38,13 +38,14 @@ def reply_limit(job: JobConfig, spec: ModelSpec | None = None) -> int:
 
     Args:
         spec: of the shared transformer; without it the reply has a Gram matrix only (round 0, evaluation).
+        concepts: of which a site may send prototypes, float32 over at most all anchors.
     """
     shared = 4 * job.adapter.shares_magnitude
     layers = spec.shapes.values() if spec else ()
     update = sum(d_out * (rank * WIRE_DTYPE.itemsize + shared) for d_out, rank, _ in layers)
     update += sum(4 * math.prod(shape) for shape in method_of(job).sends(spec).values()) if spec else 0
     anchors = job.anchors.slots + (job.heldout.slots if job.heldout else 0)
-    return 2 * (update + 4 * anchors**2) + _SLACK
+    return 2 * (update + 4 * anchors**2 + 4 * concepts * job.anchors.slots) + _SLACK
 
 
 def check_sections(payload: Any, source: str | None) -> None:
