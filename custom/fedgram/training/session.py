@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,7 +77,7 @@ class SiteSession:
         """Evaluate the global model, and keep it with the run and as the site's latest ``result``."""
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
-        return replace(self._keep(run, "result"), prototypes=published(self.site))
+        return dataclasses.replace(self._keep(run, "result"), prototypes=published(self.site))
 
     def settle(
         self, run: str, state: GlobalState, directory: Mapping[str, Tensor] | None = None
