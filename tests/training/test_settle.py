@@ -18,7 +18,7 @@ from fedgram.model.tasks.labels import Classification
 from fedgram.model.tasks.regression import Regression
 from fedgram.records import LabelledTokens, Tokens
 from fedgram.sites.kept import read_trained, trained_state
-from fedgram.sites.settled import COMPONENTS, HOME, TOGETHER, Kept
+from fedgram.sites.settled import COMPONENTS, DIRECTORY, HOME, TOGETHER, Kept
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
 from fedgram.training.loop import run_federation
@@ -228,7 +228,12 @@ def test_without_training_alone_the_federations_model_is_kept(toy: Toy, tmp_path
     run = toy.with_job(baseline=False, training={"rounds": 1})
     outcome = run_federation(run.sessions(tmp_path), run.job, tmp_path / "server")
     for name, evaluation in outcome.kept.items():
-        expected = {"kept_home": 0.0, "kept_together": 1.0, **outcome.together[name].metrics}
+        expected = {
+            "kept_home": 0.0,
+            "kept_together": 1.0,
+            "kept_directory": 0.0,
+            **outcome.together[name].metrics,
+        }
         assert evaluation.metrics == expected
     assert "trains no site alone" in fedgram.load(tmp_path, site="red").kept.why
 
@@ -241,7 +246,7 @@ def half(red: SingleSite, copied: Path) -> Path:
     """The result of a site that keeps one half of home."""
     settle(red, copied / "result", copied / "alone")
     kept = json.loads((copied / "result" / "kept.json").read_text())
-    kept["weights"] = {HOME: 0.5, TOGETHER: 0.5}
+    kept["weights"] = {HOME: 0.5, TOGETHER: 0.5, DIRECTORY: 0.0}
     (copied / "result" / "kept.json").write_text(json.dumps(kept))
     home = copied / "result" / "home"
     home.mkdir(exist_ok=True)
@@ -295,9 +300,11 @@ def removed(name: str) -> Callable[[Path], object]:
         (lambda result: (result / "kept.json").write_text("[]"), r"kept\.json: missing or damaged"),
         (rewritten(format="2"), "(?s)another version of fedgram.*expected: format 3"),
         (rewritten(colour="red"), "damaged"),
-        (rewritten(weights={HOME: 0.5, TOGETHER: 0.25}), "weights of sum 0.75"),
-        (rewritten(weights={HOME: 1.5, TOGETHER: -0.5}), r"a number in \[0, 1\]"),
-        (rewritten(weights={HOME: 1.0}), "for each of home, together"),
+        (rewritten(weights={HOME: 0.5, TOGETHER: 0.25, DIRECTORY: 0.0}), "weights of sum 0.75"),
+        (rewritten(weights={HOME: 1.5, TOGETHER: -0.5, DIRECTORY: 0.0}), r"a number in \[0, 1\]"),
+        (rewritten(weights={HOME: 1.0}), "for each of home, together, directory"),
+        (rewritten(weights={HOME: 0.5, TOGETHER: 0.25, DIRECTORY: 0.25}), "a directory that has no concept"),
+        (rewritten(concepts=2), r"directory\.safetensors: damaged"),
         (cut("home/local.safetensors"), r"home/local\.safetensors: damaged"),
         (removed("home/local.safetensors"), r"home/local\.safetensors: damaged"),
         (lambda result: write_tensors(result / "home/local.safetensors", {"B/q": torch.zeros(1)}), "does not fit"),
