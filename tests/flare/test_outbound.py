@@ -29,8 +29,8 @@ def names(model: FLModel) -> set[str]:
 
 @pytest.fixture
 def sharing(toy: Toy) -> Toy:
-    """Red and green, which have the same classes, share their heads."""
-    shared = {name: replace(toy.sites[name], share=("head",)) for name in ("red", "green")}
+    """Red and green, which have the same classes, share their heads, and their concepts."""
+    shared = {name: replace(toy.sites[name], share=("head", "concepts")) for name in ("red", "green")}
     return replace(toy, sites={**toy.sites, **shared})
 
 
@@ -74,8 +74,10 @@ def test_the_contract_lists_the_fields_of_the_records():
 
 
 def test_what_nobody_shares_is_not_in_a_sites_contract():
-    assert outbound.SHARED not in outbound.leaves(("geo",), ("concepts",))
-    assert outbound.leaves(("geo",), ("head",)) == tuple(p for p in outbound.LEAVES if "concepts" not in p.share)
+    every = set(outbound.LEAVES)
+    assert set(outbound.leaves(("geo",), ("concepts",))) == every - {outbound.SHARED}
+    assert set(outbound.leaves(("geo",), ("head",))) == every - {outbound.CONCEPTS}
+    assert set(outbound.leaves(("geo",), ())) == every - {outbound.SHARED, outbound.CONCEPTS}
     assert outbound.EXTRA in outbound.leaves(("geo", "fedproto"), ())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedgram.config.site import Share
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.flare.privacy import OnlyTheContract
@@ -118,14 +119,19 @@ def test_what_a_baseline_sends_stays_unless_the_sites_own_file_allows_it(
     assert sent.params.keys() == {"extra/public"}
 
 
-def test_a_change_of_the_adapter_stays_unless_the_sites_own_file_shares_it(
-    introduction: FLModel, context: FLContext, toy: Toy, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "share", "other"),
+    [("shared/adapter/linear.weight", "adapter", "concepts"), ("prototypes/rye", "concepts", "adapter")],
+)
+def test_what_is_shared_stays_unless_the_sites_own_file_shares_it(
+    introduction: FLModel, context: FLContext, toy: Toy, tmp_path: Path, name: str, share: Share, other: Share
 ):
-    params = {"shared/adapter/linear.weight": torch.zeros(4, 8)}
+    params = {name: torch.zeros(4, 8)}
+    write_site_file(tmp_path / "local/fedgram.toml", dataclasses.replace(toy.sites["red"], share=(other,)))
     model = FLModel(params_type=introduction.params_type, params=params, meta={})
     with pytest.raises(UpdateRejected, match="stays here"):
         OnlyTheContract().process(FLModelUtils.to_shareable(model), context)
-    write_site_file(tmp_path / "local/fedgram.toml", dataclasses.replace(toy.sites["red"], share=("adapter",)))
+    write_site_file(tmp_path / "local/fedgram.toml", dataclasses.replace(toy.sites["red"], share=(share,)))
     sent = FLModelUtils.from_shareable(OnlyTheContract().process(FLModelUtils.to_shareable(model), context))
     assert sent.params.keys() == params.keys()
 

@@ -71,6 +71,15 @@ SHARED = Part(
     fields=("shared/",),
     share=("adapter", "head"),
 )
+CONCEPTS = Part(
+    what="mean anchor coordinates of each of the site's concepts with at least 10 samples, "
+    "with the concepts' names",
+    shape="(C, b), float32",
+    when="at the end, only with `share` naming `concepts` in the site's own file",
+    why="merged to a directory that every site is given, by which it names concepts that it has no labels of",
+    fields=("prototypes/",),
+    share=("concepts",),
+)
 IDENTITY = Part(
     what="layer shapes, modality, hash of the base weights, package version, anchor hash, round; with `share` "
     "hashes of its groups (tokenizer, names of classes) and their shapes",
@@ -109,7 +118,7 @@ EXTRA = Part(
     why="a baseline to compare with",
     fields=("extra/",),
 )
-LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, NUMBERS, IDENTITY, ERROR, FLARE)
+LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, CONCEPTS, NUMBERS, IDENTITY, ERROR, FLARE)
 
 
 def leaves(methods: Sequence[str], share: Sequence[Share]) -> tuple[Part, ...]:
@@ -123,7 +132,8 @@ STAYS = (
     "the linear adapter W and the head, unless the site's own file shares their change; the optimiser's moments",
     "the second modality of a bridge site: its data, which samples are pairs, its adapter and anything it gives",
     "m, unless the job averages it",
-    "representations of any sample: only cosines between public anchors are sent",
+    "representations of any sample: only cosines between public anchors are sent, and means over at least 10 "
+    "samples of a concept if the site's own file shares them",
     "paths, settings and logs of the site, the text of errors",
 )
 
@@ -166,6 +176,7 @@ def amounts(extent: Extent) -> dict[Part, Amount]:
         MAGNITUDE: _magnitude(extent),
         SHARED: _shared(extent),
         GRAM: Amount(f"({b}, {b}); at the end ({total}, {total})", _FLOAT * b * b),
+        CONCEPTS: Amount(f"({b},) for each of them, at the end"),
         NUMBERS: Amount(f"{extent.samples} samples; {metrics}"),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Callable
@@ -83,7 +84,11 @@ def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
     state, _ = agree([session.introduce() for session in sessions.values()], toy.job)
     red = sessions["red"]
     update, evaluation = red.train(state.run, state.state), red.evaluate(state.run, state.state)
+    concepts = {chr(0x4E00 + i) * 200: torch.ones(12) for i in range(1000)}
     messages = {
+        vetting.reply_limit(toy.job, concepts=1000): [
+            wire.encode_reply(dataclasses.replace(evaluation, prototypes=concepts))
+        ],
         vetting.reply_limit(toy.job): [
             wire.encode_reply(red.introduce()),
             wire.encode_reply(evaluation),
