@@ -190,8 +190,8 @@ def replies(toy: Toy, folder: Path, site: str) -> dict[str, Tensor]:
         def evaluate(self, run, state):
             return self.heard("evaluate", super().evaluate(run, state))
 
-        def settle(self, run, state):
-            return self.heard("settle", super().settle(run, state))
+        def settle(self, run, state, directory=None):
+            return self.heard("settle", super().settle(run, state, directory))
 
         def heard(self, when, reply):
             if self.site.name == site:

@@ -15,12 +15,14 @@ import simulator
 import torch
 from fedgram.cli.main import app
 from fedgram.errors import CheckpointError
+from fedgram.sites.settled import read_directory
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from safetensors.torch import load_file
+from some_records import assert_same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy import Toy
+from toy import CONCEPTS, Toy
 from typer.testing import CliRunner
 
 
@@ -43,9 +45,9 @@ def assert_same_model(results: Path, outcome: Outcome) -> None:
 def honest(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Outcome]:
     """One run with FLARE and one without: folder, the server's results, the plain outcome.
 
-    Red and green share their heads.
+    Red and green share their heads, and their concepts.
     """
-    shared = {name: replace(toy.sites[name], share=("head",)) for name in ("red", "green")}
+    shared = {name: replace(toy.sites[name], share=("head", "concepts")) for name in ("red", "green")}
     toy = replace(toy, sites={**toy.sites, **shared})
     folder = tmp_path_factory.mktemp("honest")
     simulator.prepare(toy, folder)
@@ -64,6 +66,9 @@ def test_flare_and_the_plain_loop_give_the_same_model(honest):
         )
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for place in (results, *(folder / "sites" / site / "result" for site in outcome.together)):
+        assert_same(dict(outcome.directory), read_directory(place))
+    assert set(outcome.directory) == set(CONCEPTS)
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
     assert metrics["test_alone"] == {site: e.metrics for site, e in outcome.alone.items()}
@@ -73,7 +78,7 @@ def test_flare_and_the_plain_loop_give_the_same_model(honest):
 
 def test_what_a_user_finds(honest):
     folder, results, _ = honest
-    found = {path.name for path in results.iterdir()}
+    found = {path.name for path in results.iterdir()} - {"directory.safetensors"}
     assert found == {"adapter", "consensus.safetensors", "metrics.json", "report.txt", "report.png"}
     report = (results / "report.txt").read_text()
     for text in ("red", "green", "blue", "debiased CKA", "retrieval P@1", "sent a round"):
@@ -84,7 +89,7 @@ def test_what_a_user_finds(honest):
     for site in ("red", "green", "blue"):
         kept = {path.name for path in (folder / "sites" / site / "result").iterdir()}
         model = {"adapter", "local.safetensors", "site.json"}
-        assert kept - {"home"} == {*model, "kept.json"}
+        assert kept - {"home"} == {*model, "kept.json", "directory.safetensors"}
         assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == model
         plain = folder / "plain" / site / "result" / "kept.json"
         assert (folder / "sites" / site / "result" / "kept.json").read_bytes() == plain.read_bytes()

@@ -221,6 +221,23 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, tmp_path: Pa
         load_result(tmp_path / "sites" / "one" / "result")
 
 
+def test_it_keeps_the_federations_model_whatever_home_is_worth(federation: UnifiedToy, tmp_path: Path):
+    run = federation.only("one", "two").with_job(training={"rounds": 1, "local_steps": 1})
+    sessions = run.sessions(tmp_path / "sites")
+    outcome = run_federation(sessions, run.job, tmp_path / "server")
+    assert set(outcome.alone) == {"one", "two"}
+    kept = {"kept_home": 0.0, "kept_together": 1.0, "kept_directory": 0.0}
+    for name, evaluation in outcome.kept.items():
+        assert evaluation.metrics == {**outcome.together[name].metrics, **kept}
+    told = json.loads((tmp_path / "sites" / "one" / "result" / "kept.json").read_text())
+    assert told["why"] == "together: answers of unified models cannot be averaged"
+    site = sessions["one"].site
+    found = site.evaluate("validation")
+    weight = site.config.require_unified().generation_weight
+    expected = found["understanding_loss"] + weight * found["generation_loss"]
+    assert site.validation_loss() == pytest.approx(expected)
+
+
 def test_the_result_of_a_site_of_one_modality_is_refused(finished: Path):
     with pytest.raises(ConfigError, match=r"no \[unified\] table"):
         load_result(finished / "fedgram" / "red" / "result")

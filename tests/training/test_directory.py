@@ -17,7 +17,7 @@ from fedgram.errors import CheckpointError, ConfigError, UpdateRejected
 from fedgram.flare import wire
 from fedgram.records import GlobalState, SiteEvaluation
 from fedgram.results import report
-from fedgram.sites.settled import DIRECTORY, Kept, read_directory
+from fedgram.sites.settled import DIRECTORY, Kept, read_directory, write_directory
 from fedgram.training import contracts
 from fedgram.training.directory import answerable, check_directory, logits, published
 from fedgram.training.loop import run_federation
@@ -204,10 +204,23 @@ def test_a_prototype_that_breaks_the_contract_is_refused(ran: tuple[Path, Outcom
         contracts.check_evaluation(changed(change)(good), toy.job)
 
 
-@pytest.mark.parametrize("values", [torch.zeros(11), torch.zeros(12, dtype=torch.float64)])
-def test_a_directory_of_another_form_is_refused_at_the_site(values: Tensor):
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("oak", torch.zeros(11)), ("oak", torch.zeros(12, dtype=torch.float64)), ("\x1b[2J", torch.zeros(12))],
+)
+def test_a_directory_of_another_form_is_refused_at_the_site(name: str, values: Tensor):
     with pytest.raises(ConfigError, match=r"(?s)a prototype of .*expected: torch\.float32 \(12,\)"):
-        check_directory({"oak": values}, 12)
+        check_directory({name: values}, 12)
+
+
+def test_a_name_is_no_markup_of_the_terminal(ran: tuple[Path, Outcome], toy: Toy, tmp_path: Path):
+    result = Path(shutil.copytree(ran[0] / "fedgram" / "green" / "result", tmp_path / "result"))
+    renamed = {"[/rye]" if name == "rye" else name: values for name, values in read_directory(result).items()}
+    write_directory(result, renamed)
+    file = str(Path(toy.sites["green"].heldout or "") / "green" / "6.csv")
+    found = CliRunner().invoke(app, ["classify", str(result), file])
+    assert found.exit_code == 0, found.output
+    assert "[/rye]" in found.output
 
 
 def test_a_directory_travels_with_its_task(ran: tuple[Path, Outcome], toy: Toy):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from fedgram.cli.console import console, plain_errors
@@ -44,7 +45,7 @@ def retrieve(
         for file, matches in zip(files, load(query).retrieve(files, load(gallery), k), strict=True):
             table = Table("rank", "sample", "concept", "similarity", title=str(file))
             for rank, match in enumerate(matches, start=1):
-                table.add_row(str(rank), match.id, match.concept, f"{match.similarity:.3f}")
+                table.add_row(str(rank), escape(match.id), escape(match.concept), f"{match.similarity:.3f}")
             console.print(table)
 
 
@@ -66,7 +67,7 @@ def classify(
         teacher = load(files.pop(0)) if files[0].is_dir() else None
         table = Table("file", "concept", "similarity")
         for file, match in zip(files, load(query).classify(files, teacher), strict=True):
-            table.add_row(str(file), match.concept, f"{match.similarity:.3f}")
+            table.add_row(str(file), escape(match.concept), f"{match.similarity:.3f}")
         console.print(table)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.directory import Directory, at_slots, likeness, merge, prototypes
+from fedgram.core.directory import Directory, at_slots, is_name, likeness, merge, prototypes
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import ConfigError
 from fedgram.model.tasks.labels import Classification
@@ -48,12 +48,12 @@ def logits(site: SingleSite, directory: Directory, tokens: Tokens) -> Tensor:
 
 
 def check_directory(directory: Directory, slots: int) -> None:
-    """Raise ConfigError unless every prototype in a server's directory has the form of (B,) float32."""
-    for values in directory.values():
-        if values.shape != (slots,) or values.dtype != torch.float32:
+    """Raise ConfigError unless a server's directory has printable names, and (B,) float32 for each."""
+    for name, values in directory.items():
+        if not is_name(name) or values.shape != (slots,) or values.dtype != torch.float32:
             raise ConfigError(
-                f"a prototype of {values.dtype} {tuple(values.shape)}",
+                f"a prototype of {values.dtype} {tuple(values.shape)} under {name[:64]!r}",
                 where="task: directory",
-                expected=f"torch.float32 ({slots},)",
+                expected=f"torch.float32 ({slots},) under a printable name",
                 remedy="run the same version of fedgram as the server",
             )
