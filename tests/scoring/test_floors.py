@@ -10,7 +10,7 @@ import torch
 from fedgram.model.tasks.labels import MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.records import LabelledTokens, Tokens
-from fedgram.scoring.floors import NEIGHBOURS, STRENGTHS, floors, frozen
+from fedgram.scoring.floors import NEIGHBOURS, STRENGTHS, floors, frozen, nearest_mean
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from toy import Toy
@@ -102,6 +102,11 @@ def test_a_floor_that_is_not_defined_is_left_out(toy: Toy, data: dict[str, Label
     assert floors(site.task, empty, None) == {"test_samples": 0.0, "test_groups": 0.0}
     one = LabelledTokens(tokens=site.anchors.tokens, targets=torch.zeros(12, dtype=torch.long), concepts=())
     assert "own_anchors" not in floors(site.task, data, one)  # one class names nothing
+
+
+@pytest.mark.parametrize("x", [np.eye(3), np.ones((3, 3))])
+def test_one_anchor_of_each_class_is_enough_even_where_all_are_alike(x: np.ndarray):
+    assert nearest_mean(x, np.array(["a", "b", "c"])).predict(np.eye(3)).tolist()[0] == "a"
 
 
 def test_tokens_that_are_not_there_do_not_count():

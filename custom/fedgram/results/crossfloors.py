@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
-from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -20,7 +19,7 @@ from fedgram.model.tasks.labels import Classification
 from fedgram.records import LabelledTokens, Sample
 from fedgram.results.alignment import precision_at_1
 from fedgram.results.crossmodal import common_slots
-from fedgram.scoring.floors import frozen, frozen_linear
+from fedgram.scoring.floors import frozen, frozen_linear, nearest_mean
 from fedgram.sites.anchored import with_labelled_anchors
 from fedgram.sites.single import SingleSite
 
@@ -142,7 +141,7 @@ def own_anchors(query: FrozenSite, teacher: str, concept: str, known: Collection
     rows = [i for i, c in enumerate(concepts) if c in known]
     answers, accuracy = [concepts[i] for i in rows], None
     if concept in answers and len(set(answers)) > 1:
-        model = make_pipeline(StandardScaler(), NearestCentroid()).fit(query.anchors[rows], answers)
+        model = nearest_mean(query.anchors[rows], np.array(answers))
         asked = query.test[[i for i, c in enumerate(query.concepts) if c == concept]]
         accuracy = float(np.mean(model.predict(asked) == concept))
     return TransferFloors(query.site.name, teacher, concept, accuracy)
