@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from fedgram.checks.doctor.visit import Finding
 from fedgram.cli.main import app
 from fedgram.config.site import find_site_config
 from fedgram.errors import ConfigError, DataError
-from fedgram.flare import components, privacy
+from fedgram.flare import components, outbound, privacy
 from fedgram.flare.executors import SiteExecutor
 from fedgram.flare.rejoin import Rejoin
 from kits import (
@@ -43,7 +44,7 @@ from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
 from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
 from paired_data import bridged
-from toy import ROOT, Toy
+from toy import ROOT, Toy, write_site_file
 from typer.testing import CliRunner
 
 Mutation = Callable[[Path, Path], None]  # of a kit and a job folder
@@ -163,6 +164,18 @@ def test_the_command(red: Path, job: Path):
     assert "12 layers, 1664 numbers:" in output  # 2 blocks × rank 4 × (4 × 32 + 48 + 32) rows
     assert re.search(r"in all [\d.]+ kB of tensors a round", output)
     assert "never leaves: samples, their names, labels and tokens" in output
+
+
+def test_the_doctor_counts_what_a_site_shares(red: Path, job: Path):
+    config = find_site_config(red / "local", "red")
+    write_site_file(red / "local" / "fedgram.toml", replace(config, share=("adapter", "head")))
+    visit = doctor.visit(red, job)
+    assert not troubles(list(doctor.examine(visit)))
+    extent = show.extent_of(visit)
+    assert extent is not None
+    amount = outbound.amounts(extent)[outbound.SHARED]
+    assert amount.text.startswith("4 tensors, 676 numbers")  # (32, 16) and 32, (4, 32) and 4
+    assert amount.bytes == 2 * 676
 
 
 def test_the_command_fails_when_a_check_does_and_makes_all_others(red: Path, job: Path):

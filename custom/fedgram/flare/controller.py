@@ -31,6 +31,7 @@ from fedgram.results import report
 from fedgram.training import contracts
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.directory import merged
+from fedgram.training.groups import most_shared
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, ServerState, agree
 
@@ -116,7 +117,8 @@ class GramController(ModelController):
             progress.rejected(site, reason)
 
         task = wire.encode_task(job, state.run, state.state)
-        with self._guard.task(vetting.reply_limit(job, state.spec)):
+        shared = most_shared(state.groups, state.state.shared)
+        with self._guard.task(vetting.reply_limit(job, state.spec, shared=shared)):
             self._ask(wire.TRAIN, task, sites, job.aggregation.deadline_seconds, receive, refuse)
         return current.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from fedgram.records import SiteIntroduction
+from fedgram.records import SiteIntroduction, of_groups
 
 Groups = Mapping[str, Mapping[str, str]]  # by site and part, the name of the group
 
@@ -38,6 +38,12 @@ def form_groups(replies: Iterable[SiteIntroduction]) -> tuple[dict[str, dict[str
             groups.setdefault(site, {})[part] = group
     zeros = {f"{group}/{name}": torch.zeros(s) for (_, group), named in chosen.items() for name, s in named}
     return groups, zeros
+
+
+def most_shared(groups: Groups, shared: Mapping[str, Tensor]) -> int:
+    """Count the numbers that a site sends within its groups: those of the site with most."""
+    sent = (of_groups(own, shared).values() for own in groups.values())
+    return max((sum(u.numel() for u in tensors) for tensors in sent), default=0)
 
 
 def _shapes(reply: SiteIntroduction, part: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -13,6 +14,7 @@ import torch
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.flare.shield import vetting
+from fedgram.training.groups import most_shared
 from fedgram.training.server import agree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,11 +82,16 @@ def test_bytes_of_any_kind_are_walked_over_in_finite_time(body: bytes, cut: int)
 
 
 def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
+    shared = {name: replace(toy.sites[name], share=("head",)) for name in ("red", "green")}
+    toy = replace(toy, sites={**toy.sites, **shared})
     sessions = toy.sessions(tmp_path)
     state, _ = agree([session.introduce() for session in sessions.values()], toy.job)
     red = sessions["red"]
     update, evaluation = red.train(state.run, state.state), red.evaluate(state.run, state.state)
     concepts = {chr(0x4E00 + i) * 200: torch.ones(12) for i in range(1000)}
+    numbers = most_shared(state.groups, state.state.shared)
+    assert numbers == sum(u.numel() for u in update.shared.values()) > 0
+    update_limit = vetting.reply_limit(toy.job, state.spec, shared=numbers)
     messages = {
         vetting.reply_limit(toy.job, concepts=1000): [
             wire.encode_reply(dataclasses.replace(evaluation, prototypes=concepts))
@@ -94,14 +101,14 @@ def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
             wire.encode_reply(evaluation),
             wire.encode_reply(red.settle(state.run, state.state)),
         ],
-        vetting.reply_limit(toy.job, state.spec): [wire.encode_reply(update)],
+        update_limit: [wire.encode_reply(update)],
     }
     for limit, models in messages.items():
         for model in models:
             sent = sum(len(save({name: tensor})) for name, tensor in model.params.items())
             assert sent < limit - 2 * 2**20
     tensors = sum(t.numel() * t.element_size() for t in wire.encode_reply(update).params.values())
-    slack = vetting.reply_limit(toy.job, state.spec) - vetting._SLACK
+    slack = update_limit - vetting._SLACK
     assert 2 * tensors <= slack <= 3 * tensors  # the toy has few anchors that a site does not cover
 
 

@@ -29,21 +29,23 @@ _KNOWN_CODES = tuple(value for name, value in vars(ReturnCode).items() if name.i
 _SLACK = 4 * 2**20
 
 
-def reply_limit(job: JobConfig, spec: ModelSpec | None = None, concepts: int = 0) -> int:
+def reply_limit(job: JobConfig, spec: ModelSpec | None = None, *, concepts: int = 0, shared: int = 0) -> int:
     """Bytes that a site may send in answer to one task: twice the tensors of the contract, and 4 MiB.
 
-    An update is ΔB (d_out, r) in bf16 and m (d_out,) in float32 a layer, and what the method sends besides; every
-    reply has one Gram matrix over at most all anchors, float32. The rest is names, headers and chunks that were
-    sent again.
+    An update is ΔB (d_out, r) in bf16 and m (d_out,) in float32 a layer, what the method sends besides, and what
+    groups share, in bf16; every reply has one Gram matrix over at most all anchors, float32. The rest is names,
+    headers and chunks that were sent again.
 
     Args:
         spec: of the shared transformer; without it the reply has a Gram matrix only (round 0, evaluation).
         concepts: of which a site may send prototypes, float32 over at most all anchors.
+        shared: numbers that a site sends within its groups, at most.
     """
-    shared = 4 * job.adapter.shares_magnitude
+    magnitude = 4 * job.adapter.shares_magnitude
     layers = spec.shapes.values() if spec else ()
-    update = sum(d_out * (rank * WIRE_DTYPE.itemsize + shared) for d_out, rank, _ in layers)
+    update = sum(d_out * (rank * WIRE_DTYPE.itemsize + magnitude) for d_out, rank, _ in layers)
     update += sum(4 * math.prod(shape) for shape in method_of(job).sends(spec).values()) if spec else 0
+    update += shared * WIRE_DTYPE.itemsize
     anchors = job.anchors.slots + (job.heldout.slots if job.heldout else 0)
     return 2 * (update + 4 * anchors**2 + 4 * concepts * job.anchors.slots) + _SLACK
 
