@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import uuid
 from collections.abc import Callable
@@ -93,9 +92,7 @@ def test_every_reply_of_the_contract_fits_and_not_much_more(toy: Toy, tmp_path):
     assert numbers == sum(u.numel() for u in update.shared.values()) > 0
     update_limit = vetting.reply_limit(toy.job, state.spec, shared=numbers)
     messages = {
-        vetting.reply_limit(toy.job, concepts=1000): [
-            wire.encode_reply(dataclasses.replace(evaluation, prototypes=concepts))
-        ],
+        vetting.reply_limit(toy.job, concepts=1000): [wire.encode_reply(replace(evaluation, prototypes=concepts))],
         vetting.reply_limit(toy.job): [
             wire.encode_reply(red.introduce()),
             wire.encode_reply(evaluation),
