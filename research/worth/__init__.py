@@ -1,0 +1,1 @@
+"""Is it worth federating? Sites together against the site that stays at home, where a federation may pay."""

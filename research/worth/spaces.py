@@ -1,0 +1,167 @@
+"""Spaces in which samples of two modalities are compared, and the questions that are asked there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import mean
+
+import numpy as np
+import torch
+from fedgram.core.aggregate import GramConsensus
+from fedgram.core.frame import consensus_frame, frame_coordinates
+from fedgram.core.gram import cosine_gram
+from fedgram.core.relative import anchor_coordinates, cross_similarity
+from fedgram.model.site_model import masked_mean
+from fedgram.records import Tokens
+from fedgram.results.alignment import answerable, precision_at_1
+from fedgram.sites.single import SingleSite
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from research.evidence.federations import kind_of
+from research.rows import Row
+
+_PENALTIES = np.logspace(-3, 4, 15)  # of the ridge map, chosen by leaving one anchor out
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The samples of one site as some model represents them.
+
+    Attributes:
+        z: (N, d) test samples.
+        taught: (M, d) training samples.
+        anchors: (b, d), in the order of ``slots``.
+        slots: that the site covers.
+        ids, concepts: of the test samples.
+        labels: concepts of the training samples.
+    """
+
+    z: Tensor
+    taught: Tensor
+    anchors: Tensor
+    slots: tuple[int, ...]
+    ids: Sequence[str]
+    concepts: Sequence[str]
+    labels: Sequence[str]
+
+
+Space = Mapping[str, Placed]  # by site
+Readout = Callable[[Placed, Placed, Tensor], tuple[Tensor, Tensor]]  # of two sites: coordinates to compare
+
+
+def place(sites: Mapping[str, SingleSite], of: Callable[[SingleSite, Tokens], Tensor]) -> Space:
+    """Every site's test samples, training samples and anchors, represented by ``of``."""
+    found = {}
+    for name, site in sites.items():
+        tested = site.samples("test")
+        found[name] = Placed(
+            z=of(site, site.channel(0).tokens_of([s.content for s in tested])),
+            taught=of(site, site.data["train"].tokens),
+            anchors=of(site, site.anchors.tokens),
+            slots=site.anchors.slots,
+            ids=[s.id for s in tested],
+            concepts=[s.concept for s in tested],
+            labels=site.data["train"].concepts,
+        )
+    return found
+
+
+def by_model(site: SingleSite, tokens: Tokens) -> Tensor:
+    """Represent tokens by the site's model as it is now."""
+    return site.model.embed(tokens)
+
+
+def frozen(site: SingleSite, tokens: Tokens) -> Tensor:
+    """Represent samples by the mean of their frozen tokens, less that of the anchors: no training at all."""
+    anchors = masked_mean(site.anchors.tokens.values, site.anchors.tokens.mask)
+    return masked_mean(tokens.values, tokens.mask) - anchors.mean(0)
+
+
+def consensus_of(space: Space, slots: int) -> Tensor:
+    """Ḡ of the sites' Grams over the anchors, (slots, slots)."""
+    consensus = GramConsensus(slots)
+    for name, placed in space.items():
+        consensus.add(name, cosine_gram(placed.anchors), placed.slots)
+    return consensus.close()
+
+
+def _relative(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
+    common = sorted(set(a.slots) & set(b.slots))
+    first, second = (anchor_coordinates(p.z, p.anchors[[p.slots.index(s) for s in common]]) for p in (a, b))
+    return first, second
+
+
+def _framed(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
+    places = consensus_frame(consensus)
+    first, second = (frame_coordinates(p.z, p.anchors, places[list(p.slots)]) for p in (a, b))
+    return first, second
+
+
+def _ridge(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
+    """The first site's samples by a ridge map to the second's space, fitted on the anchors of both."""
+    common = sorted(set(a.slots) & set(b.slots))
+    x, y = (p.anchors[[p.slots.index(s) for s in common]].double().numpy() for p in (a, b))
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    fitted = RidgeCV(_PENALTIES * float(np.square(x - x_mean).sum(1).mean())).fit(x - x_mean, y - y_mean)
+    mapped = fitted.predict(a.z.double().numpy() - x_mean)
+    return torch.from_numpy(mapped).float(), b.z - torch.from_numpy(y_mean).float()
+
+
+READOUTS: Mapping[str, Readout] = {"anchors": _relative, "frame": _framed, "ridge": _ridge}
+
+
+def retrieval(space: Space, consensus: Tensor, readout: str) -> Row:
+    """The share of samples whose nearest neighbour at a site of another modality has their concept; the chance."""
+    found, chances, asked = [], [], 0
+    for a, b in permutations(space, 2):
+        rows = answerable(space[a].concepts, space[b].concepts) if kind_of(a) != kind_of(b) else []
+        if rows:
+            similarity = cross_similarity(*READOUTS[readout](space[a], space[b], consensus))
+            hits, chance = precision_at_1(similarity, space[a].concepts, space[b].concepts)
+            found.append(hits)
+            chances.append(chance)
+            asked += len(rows)
+    return {"r@1": mean(found), "r@1 chance": mean(chances), "r@1 n": asked} if found else {}
+
+
+def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]]) -> Row:
+    """The share of samples of concepts without a label that a directory of all sites' concepts names rightly.
+
+    Args:
+        unseen: concepts without a label at the sites of a modality, by modality.
+    """
+    places = consensus_frame(consensus)
+    sums: dict[str, list[Tensor]] = {}
+    for p in space.values():
+        coordinates = frame_coordinates(p.taught, p.anchors, places[list(p.slots)])
+        for concept in sorted(set(p.labels)):
+            rows = [i for i, label in enumerate(p.labels) if label == concept]
+            sums.setdefault(concept, []).append(coordinates[rows].mean(0))
+    concepts = sorted(sums)
+    directory = torch.stack([torch.stack(sums[c]).mean(0) for c in concepts])
+    right: list[float] = []
+    for name, p in space.items():
+        rows = [i for i, c in enumerate(p.concepts) if c in unseen.get(kind_of(name), ())]
+        named = cross_similarity(frame_coordinates(p.z[rows], p.anchors, places[list(p.slots)]), directory).argmax(1)
+        right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, named, strict=True)]
+    return {"naming": mean(right), "naming chance": 1 / len(concepts), "naming n": len(right)} if right else {}
+
+
+def things(space: Space, consensus: Tensor, readout: str, thing: Mapping[str, str], fine: Mapping[str, str]) -> Row:
+    """The share of samples that find the very thing that they show at a site of another modality, and its class."""
+    exact: list[float] = []
+    alike: list[float] = []
+    chances: list[float] = []
+    for a, b in permutations(space, 2):
+        if kind_of(a) == kind_of(b):
+            continue
+        shown, offered = [thing[i] for i in space[a].ids], [thing[i] for i in space[b].ids]
+        rows = answerable(shown, offered)
+        best = cross_similarity(*READOUTS[readout](space[a], space[b], consensus)).argmax(1).tolist()
+        exact += [float(offered[best[i]] == shown[i]) for i in rows]
+        alike += [float(fine[offered[best[i]]] == fine[shown[i]]) for i in rows]
+        chances += [1 / len(offered)] * len(rows)
+    return {"thing": mean(exact), "thing chance": mean(chances), "thing n": len(exact), "fine": mean(alike)}

@@ -1,0 +1,115 @@
+"""One trial: a federation of a regime with a seed, and the rows of all lines that are asked of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from fedgram.records import SiteEvaluation
+from fedgram.sites.kept import lent, read_trained
+from fedgram.training.loop import run_federation
+from fedgram.training.session import SiteSession
+
+from research.evidence.federations import EVEN, regimes
+from research.evidence.federations.regimes import Regime
+from research.rows import Row
+from research.worth import spaces
+from research.worth.lines import job_of, open_sites
+from research.worth.spaces import Space
+
+RUN = "study"  # by which sites keep the state of the home line
+_KEPT = ("gain", "kept_home", "kept_together", "kept_directory")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run to be carried out; its fields are the first columns of a table of results.
+
+    Attributes:
+        regime: ``few labels``, ``many sites``, ``foreign anchors`` or ``the very thing``.
+        federation: of :mod:`research.evidence.federations`.
+        level: shots of few labels, the number of many sites; 0 elsewhere.
+        alpha: of many sites.
+        line: of :data:`~research.worth.lines.LINES`.
+        rate: of B, a multiple of the least.
+        seed: of the split, the initial weights and the batches.
+    """
+
+    regime: str
+    federation: str
+    level: int
+    alpha: float
+    line: str
+    rate: int
+    seed: int
+
+
+def regime_of(trial: Trial, folder: Path) -> Regime:
+    """The federation of a trial, written below ``folder`` where it is missing."""
+    name, seed = trial.federation, trial.seed
+    if trial.regime == "few labels":
+        return regimes.few_labels(name, folder, shots=trial.level, seed=seed)
+    if trial.regime == "many sites":
+        return regimes.many_sites(name, folder, sites=trial.level, alpha=trial.alpha or EVEN, seed=seed)
+    if trial.regime == "foreign anchors":
+        return regimes.foreign_anchors(name, folder, seed=seed)
+    return regimes.very_thing(name, folder, seed=seed)
+
+
+def run(trial: Trial, folder: Path) -> Row:
+    """Train one line on the federation of a trial, and measure it.
+
+    Args:
+        folder: of the federations' files.
+    """
+    regime = regime_of(trial, folder)
+    federation = regime.federation
+    job = job_of(trial.line, federation, trial.seed, trial.rate)
+    sites = open_sites(trial.line, federation, job)
+    with tempfile.TemporaryDirectory() as temporary:
+        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+        if trial.line == "home":
+            tested = {name: session.alone(RUN) for name, session in sessions.items()}
+            row = _scores(tested)
+            for name, site in sites.items():  # leave in the sites what they have trained
+                kept = Path(temporary, name, "alone")
+                with lent(site, read_trained(kept), kept):
+                    pass
+            trained = _space_at_home(sites, Path(temporary))
+            row |= _questions("", trained, job.anchors.slots, regime)
+            row |= _questions("frozen ", spaces.place(sites, spaces.frozen), job.anchors.slots, regime)
+            return row
+        outcome = run_federation(sessions, job, Path(temporary, "server"))
+        row = _scores(outcome.together)
+        if outcome.alone:
+            row |= {f"home {name}": value for name, value in _scores(outcome.alone).items()}
+            row |= {f"kept {name}": value for name, value in _scores(outcome.kept).items()}
+            row |= {name: _mean(outcome.kept, name) for name in _KEPT}
+        row["bytes up"] = mean(sent for r in outcome.server.records for sent in r.payload_bytes.values())
+        return row | _questions("", spaces.place(sites, spaces.by_model), job.anchors.slots, regime)
+
+
+def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:
+    """The answers of a space to every question that its regime knows the truth of."""
+    consensus = spaces.consensus_of(space, slots)
+    row: Row = {}
+    for readout in spaces.READOUTS:
+        found = spaces.retrieval(space, consensus, readout)
+        if regime.fine:
+            found |= spaces.things(space, consensus, readout, regime.thing, regime.fine)
+        row |= {f"{prefix}{name} by {readout}": value for name, value in found.items()}
+    return row | {f"{prefix}{n}": v for n, v in spaces.naming(space, consensus, regime.unseen).items()}
+
+
+def _scores(tested: Mapping[str, SiteEvaluation]) -> Row:
+    names = ("accuracy", "frozen_lr", "frozen_knn", "own_anchors", "test_samples")
+    row = {name: _mean(tested, name) for name in names if any(name in t.metrics for t in tested.values())}
+    return row
+
+
+def _mean(tested: Mapping[str, SiteEvaluation], name: str) -> float:
+    found = [t.metrics[name] for t in tested.values() if name in t.metrics]
+    return mean(found) if found else float("nan")
