@@ -145,13 +145,17 @@ def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]])
     right: list[float] = []
     for name, p in space.items():
         rows = [i for i, c in enumerate(p.concepts) if c in unseen.get(kind_of(name), ())]
-        named = cross_similarity(frame_coordinates(p.z[rows], p.anchors, places[list(p.slots)]), directory).argmax(1)
+        named = cross_similarity(frame_coordinates(p.z[rows], p.anchors, places[list(p.slots)]), directory).argmax(
+            1
+        )
         right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, named, strict=True)]
     return {"naming": mean(right), "naming chance": 1 / len(concepts), "naming n": len(right)} if right else {}
 
 
-def things(space: Space, consensus: Tensor, readout: str, thing: Mapping[str, str], fine: Mapping[str, str]) -> Row:
-    """The share of samples that find the very thing that they show at a site of another modality, and its class."""
+def things(
+    space: Space, consensus: Tensor, readout: str, thing: Mapping[str, str], fine: Mapping[str, str]
+) -> Row:
+    """The share of samples that find what they show at a site of another modality: the very thing, and its class."""
     exact: list[float] = []
     alike: list[float] = []
     chances: list[float] = []

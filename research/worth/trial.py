@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 from fedgram.records import SiteEvaluation
-from fedgram.sites.kept import lent, read_trained
+from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
@@ -20,8 +20,8 @@ from research.worth import spaces
 from research.worth.lines import job_of, open_sites
 from research.worth.spaces import Space
 
-RUN = "study"  # by which sites keep the state of the home line
-_KEPT = ("gain", "kept_home", "kept_together", "kept_directory")
+ORDER = ("regime", "federation", "level", "alpha", "line", "rate", "seed")  # of a table of results
+_SCORES = ("accuracy", "gain", "kept_home", "kept_together", "kept_directory")
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,24 @@ def run(trial: Trial, folder: Path) -> Row:
     federation = regime.federation
     job = job_of(trial.line, federation, trial.seed, trial.rate)
     sites = open_sites(trial.line, federation, job)
-    with tempfile.TemporaryDirectory() as temporary:
-        sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
-        if trial.line == "home":
-            tested = {name: session.alone(RUN) for name, session in sessions.items()}
-            row = _scores(tested)
-            for name, site in sites.items():  # leave in the sites what they have trained
-                kept = Path(temporary, name, "alone")
-                with lent(site, read_trained(kept), kept):
-                    pass
-            trained = _space_at_home(sites, Path(temporary))
-            row |= _questions("", trained, job.anchors.slots, regime)
-            row |= _questions("frozen ", spaces.place(sites, spaces.frozen), job.anchors.slots, regime)
-            return row
-        outcome = run_federation(sessions, job, Path(temporary, "server"))
+    slots = job.anchors.slots
+    if trial.line == "home":
+        for site in sites.values():
+            rounds.train_alone(site)
+        row = _scores({name: rounds.evaluation(site) for name, site in sites.items()})
+        row |= _mean_of([site.floors() for site in sites.values()])
+        row |= _questions("frozen ", spaces.place(sites, spaces.frozen), slots, regime)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+            outcome = run_federation(sessions, job, Path(temporary, "server"))
         row = _scores(outcome.together)
         if outcome.alone:
-            row |= {f"home {name}": value for name, value in _scores(outcome.alone).items()}
+            row |= {f"own rate {name}": value for name, value in _scores(outcome.alone).items()}
             row |= {f"kept {name}": value for name, value in _scores(outcome.kept).items()}
-            row |= {name: _mean(outcome.kept, name) for name in _KEPT}
         row["bytes up"] = mean(sent for r in outcome.server.records for sent in r.payload_bytes.values())
-        return row | _questions("", spaces.place(sites, spaces.by_model), job.anchors.slots, regime)
+    row["validation accuracy"] = mean(site.evaluate("validation")["accuracy"] for site in sites.values())
+    return row | _questions("", spaces.place(sites, spaces.by_model), slots, regime)
 
 
 def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:
@@ -105,11 +102,10 @@ def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:
 
 
 def _scores(tested: Mapping[str, SiteEvaluation]) -> Row:
-    names = ("accuracy", "frozen_lr", "frozen_knn", "own_anchors", "test_samples")
-    row = {name: _mean(tested, name) for name in names if any(name in t.metrics for t in tested.values())}
-    return row
+    return _mean_of([{name: t.metrics[name] for name in _SCORES if name in t.metrics} for t in tested.values()])
 
 
-def _mean(tested: Mapping[str, SiteEvaluation], name: str) -> float:
-    found = [t.metrics[name] for t in tested.values() if name in t.metrics]
-    return mean(found) if found else float("nan")
+def _mean_of(rows: Sequence[Row]) -> Row:
+    """The mean of each column over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: mean(row[name] for row in rows if name in row) for name in names}

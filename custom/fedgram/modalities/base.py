@@ -59,6 +59,16 @@ class MovableTokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class FittedTokenizer(Protocol):
+    """A tokenizer with statistics of the site's own samples, beside what it has in common with those of other sites."""
+
+    @property
+    def family(self) -> str:
+        """The identity without those statistics: tokens of one family mean the same, up to units and offsets."""
+        ...
+
+
 class Modality(Protocol):
     """One kind of data: how it is read, and its tokenizers."""
 

@@ -84,6 +84,7 @@ class NumericTokens:
         known = [{c: sorted(codes) for c, codes in self._codes.items()}] if self._codes else []
         fitted = sha256(repr((self._columns, self._scales, *known)).encode()).hexdigest()
         self.identity = f"numeric:1:{self.width}:{fitted}"
+        self.family = f"numeric:1:{self.width}:{self._columns}"
 
     def __call__(self, contents: Sequence[Row]) -> Tokens:
         matrix = np.array([self._numbers(row) for row in contents])

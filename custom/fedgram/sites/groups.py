@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedgram.config.site import SiteConfig
+from fedgram.modalities.base import FittedTokenizer
 from fedgram.model.tasks import Task, to_facts
 from fedgram.records import WIRE_DTYPE, of_groups
 from fedgram.sites.base import Site
@@ -24,12 +25,13 @@ from fedgram.sites.state import local_part
 def groups_of(config: SiteConfig, channel: Channel, task: Task) -> dict[str, str]:
     """Name the groups of a site by part that its own file shares: the sha256 of what all members must have alike.
 
-    For the adapter that is the modality and the tokenizer, for the head the kind of task and its classes in order;
+    For the adapter that is the modality and the tokenizer, or the family of one that is fitted to its site; for the head the kind of task and its classes in order;
     shapes are compared by the server. Class weights are each site's own.
     """
-    facts = to_facts(task)
+    facts, tokenizer = to_facts(task), channel.tokenizer
+    family = tokenizer.family if isinstance(tokenizer, FittedTokenizer) else tokenizer.identity
     alike = {
-        "adapter": [channel.modality.name, channel.tokenizer.identity],
+        "adapter": [channel.modality.name, family],
         "head": [facts["kind"], facts.get("classes")],
     }
     return {
