@@ -14,13 +14,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from research.pool import run_all
 from research.rows import RESULTS, append, done, read
 from research.worth.choice import best_rates
 from research.worth.studies import STUDIES, tuning
-from research.worth.trial import ORDER, Trial, run
+from research.worth.trial import ORDER, Trial, one_core, run
 
 FOLDER = Path("~/.cache/fedgram/evidence").expanduser()
 
@@ -48,12 +46,6 @@ def main() -> None:
         work, keep = partial(run, folder=options.folder), partial(append, path, order=ORDER)
         failed += run_all(study, missing, work, keep, one_core, workers=options.workers, minutes=options.minutes)
     raise SystemExit(bool(failed))
-
-
-def one_core() -> None:
-    """Give a trial one core: several of them run at once, and results do not depend on how many."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
 
 if __name__ == "__main__":

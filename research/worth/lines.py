@@ -49,13 +49,10 @@ LINES: Mapping[str, Line] = {
     "ours": Line("GeoLoRA with groups", "geolora", share=GROUPS),
     "groups": Line("groups alone: no B, no Ḡ", "local", share=GROUPS, as_tuned="home"),
     "no losses": Line("groups and B, no Ḡ", "geolora", changes=_NO_LOSSES, share=GROUPS, as_tuned="ours"),
-    "frozen B": Line("groups and Ḡ, B frozen", "geolora", changes={"learning_rate": 1e-9}, share=GROUPS),
+    "frozen B": Line(
+        "groups and Ḡ, B frozen", "geolora", changes={"learning_rate": 1e-9}, share=GROUPS, as_tuned="ours"
+    ),
 }
-
-
-def tuned_as(line: str) -> str:
-    """The line whose rate a line takes: its own where several were tried."""
-    return LINES[line].as_tuned or line
 
 
 def job_of(line: str, federation: Federation, seed: int, rate: int) -> JobConfig:

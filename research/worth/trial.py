@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+import torch
 from fedgram.records import SiteEvaluation
 from fedgram.training import rounds
 from fedgram.training.loop import run_federation
@@ -87,6 +88,12 @@ def run(trial: Trial, folder: Path) -> Row:
         row["bytes up"] = mean(sent for r in outcome.server.records for sent in r.payload_bytes.values())
     row["validation accuracy"] = mean(site.evaluate("validation")["accuracy"] for site in sites.values())
     return row | _questions("", spaces.place(sites, spaces.by_model), slots, regime)
+
+
+def one_core() -> None:
+    """Give a trial one core: several of them run at once, and results do not depend on how many."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
 
 
 def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:

@@ -61,7 +61,7 @@ class MovableTokenizer(Protocol):
 
 @runtime_checkable
 class FittedTokenizer(Protocol):
-    """A tokenizer with statistics of the site's own samples, beside what it has in common with those of other sites."""
+    """A tokenizer that takes statistics from the site's own samples."""
 
     @property
     def family(self) -> str:
