@@ -155,7 +155,7 @@ def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]])
 def things(
     space: Space, consensus: Tensor, readout: str, thing: Mapping[str, str], fine: Mapping[str, str]
 ) -> Row:
-    """The share of samples that find what they show at a site of another modality: the very thing, and its class."""
+    """The share of samples that find their own thing at a site of another modality, or one of its fine class."""
     exact: list[float] = []
     alike: list[float] = []
     chances: list[float] = []

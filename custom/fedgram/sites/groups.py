@@ -25,8 +25,9 @@ from fedgram.sites.state import local_part
 def groups_of(config: SiteConfig, channel: Channel, task: Task) -> dict[str, str]:
     """Name the groups of a site by part that its own file shares: the sha256 of what all members must have alike.
 
-    For the adapter that is the modality and the tokenizer, or the family of one that is fitted to its site; for the head the kind of task and its classes in order;
-    shapes are compared by the server. Class weights are each site's own.
+    For the adapter that is the modality and the tokenizer, or the family of one that is fitted to its site; for
+    the head the kind of task and its classes in order. Shapes are compared by the server. Class weights are each
+    site's own.
     """
     facts, tokenizer = to_facts(task), channel.tokenizer
     family = tokenizer.family if isinstance(tokenizer, FittedTokenizer) else tokenizer.identity

@@ -217,11 +217,11 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     groups = groups_of(config, first, task)
     public = anchors.tokens.to(torch.device("cpu"))  # alike at all members of a group
-    standard = [public if "adapter" in groups else data["fit"].tokens]
-    standard += [pairs["train"].tokens] if pairs else []
     data["fit"] = data["train"]
     if job.training.anchor_labels:
         data["fit"] = with_labelled_anchors(data["train"], anchors, job.anchors.concepts, task)
+    standard = [public if "adapter" in groups else data["fit"].tokens]
+    standard += [pairs["train"].tokens] if pairs else []
     method = method_of(job)
     model, spec = build_model(name, config, job, task, method, standard, groups)
     optimizer = make_optimizer(model, job)
