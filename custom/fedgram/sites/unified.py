@@ -125,11 +125,8 @@ class UnifiedSite:
     def _loss_weights(self) -> dict[str, float]:
         return {"understanding_loss": 1.0, "generation_loss": self.config.require_unified().generation_weight}
 
-    def validation_loss(self) -> float | None:
-        """The sum of both losses as in training, over the samples that are looked at after a round."""
-        found = self.evaluate("validation")
-        terms = [weight * found[name] for name, weight in self._loss_weights().items() if name in found]
-        return sum(terms) if terms else None
+    def validation_loss(self) -> None:
+        """A unified site chooses no round: to answer and draw after each would cost more than the training."""
 
     def pair_loss(self, batch: UnifiedBatch) -> Tensor | None:
         """A unified site has no pairs of modalities beside its one model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -36,13 +36,17 @@ def introduce(site: Site) -> SiteIntroduction:
     )
 
 
-def local_round(site: Site, state: GlobalState) -> SiteUpdate:
+def local_round(site: Site, state: GlobalState, adopted: Callable[[], None] = lambda: None) -> SiteUpdate:
     """Train for the job's local steps from the global B and report what changed.
 
     min over W_m, B, m and the head of L_task + λ (1 − CKA(G, Ḡ)), eq. (3).
+
+    Args:
+        adopted: called when the site has the global model, and has not yet trained it.
     """
     settings, rules = site.job.training, site.job.aggregation
     adopt(site, state)
+    adopted()
     started = time.perf_counter()
     metrics = train(site, state.round + 1, settings.local_steps, state)
     seconds = time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import logging
+import math
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ from fedgram.errors import CheckpointError
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site
+from fedgram.sites.kept import restore_kept, trained_state
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
 from fedgram.training.directory import check_directory, published
@@ -28,6 +30,7 @@ from fedgram.training.settle import settle
 log = logging.getLogger("fedgram.site")
 
 _KEPT_ROUNDS = 3  # a server that restarts may ask for the round before the one that a site has already done
+_REMEDY = "delete it: the best of the rounds from now on is kept instead"
 _KEPT_RUNS, _DAY, _MONTH = 4, 86_400, 30 * 86_400
 
 
@@ -46,6 +49,7 @@ class SiteSession:
     def __init__(self, site: Site, folder: Path):
         self.site, self._folder = site, folder
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
+        self._lowest: dict[str, float] = {}  # validation loss of a round's global model, by run
         self._used = ""  # the run whose folder is kept from being pruned
 
     def introduce(self) -> SiteIntroduction:
@@ -56,7 +60,7 @@ class SiteSession:
         """Train one local round; the state it leaves is on disk before the reply is sent."""
         self._step_back_to(run, state.round)
         self._position = None  # until the round is whole
-        update = rounds.local_round(self.site, state)
+        update = rounds.local_round(self.site, state, lambda: self._keep_if_best(run, state.round))
         save_round(self._run_folder(run), update.round, snapshot(self.site.model, self.site.optimizer))
         self._position = (run, update.round)
         return update
@@ -74,9 +78,16 @@ class SiteSession:
         return dataclasses.replace(evaluation, metrics={**evaluation.metrics, **rounds.floors(self.site)})
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
-        """Evaluate the global model, and keep it with the run and as the site's latest ``result``."""
+        """Evaluate the global model, and keep it with the run and as the site's latest ``result``.
+
+        It is that of the round with the lowest validation loss here, as for a site that trains alone.
+        """
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
+        self._keep_if_best(run, state.round)
+        if (best := self._best(run)).exists():
+            self._position = None
+            restore_kept(self.site.model, self.site.optimizer, read_tensors(best, _REMEDY)[0], best)
         return dataclasses.replace(self._keep(run, "result"), prototypes=published(self.site))
 
     def settle(
@@ -105,6 +116,20 @@ class SiteSession:
         evaluation = settle(self.site, folder / "result", home, directory)
         self._publish("result", lambda new: shutil.copytree(folder / "result", new))
         return evaluation
+
+    def _keep_if_best(self, run: str, round: int) -> None:
+        """Keep the global model after a round, as the site has it, if its validation loss is the lowest so far.
+
+        A round that is done again finds that it is kept. Nothing is kept without validation samples.
+        """
+        loss, best = self.site.validation_loss(), self._best(run)
+        if loss is None:
+            return
+        if run not in self._lowest:
+            self._lowest[run] = float(read_tensors(best, _REMEDY)[1]["loss"]) if best.exists() else math.inf
+        if loss < self._lowest[run]:
+            write_tensors(best, trained_state(self.site), {"round": str(round), "loss": repr(loss)})
+            self._lowest[run] = loss
 
     def _keep(self, run: str, name: str) -> SiteEvaluation:
         """Evaluate the model as it is, and write it to the run's folder and as the site's latest of that name."""
@@ -147,6 +172,9 @@ class SiteSession:
 
     def _run_folder(self, run: str) -> Path:
         return self._folder / f"run-{run}"
+
+    def _best(self, run: str) -> Path:
+        return self._run_folder(run) / "best.safetensors"
 
 
 def _is_whole(result: Path) -> bool:
