@@ -232,10 +232,7 @@ def test_it_keeps_the_federations_model_whatever_home_is_worth(federation: Unifi
     told = json.loads((tmp_path / "sites" / "one" / "result" / "kept.json").read_text())
     assert told["why"] == "together: answers of unified models cannot be averaged"
     site = sessions["one"].site
-    found = site.evaluate("validation")
-    weight = site.config.require_unified().generation_weight
-    expected = found["understanding_loss"] + weight * found["generation_loss"]
-    assert site.validation_loss() == pytest.approx(expected)
+    assert site.validation_loss() is None  # no round is chosen: home and together end with their last ones
 
 
 def test_the_result_of_a_site_of_one_modality_is_refused(finished: Path):

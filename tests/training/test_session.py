@@ -158,3 +158,21 @@ def test_a_run_in_use_is_never_pruned(jobs: Jobs, old: Path):
     del using
     prune_runs(old, "1")
     assert "744" not in left(old)
+
+
+def test_the_result_is_of_the_round_with_the_lowest_validation_loss_also_after_a_restart(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    losses = iter([0.9, 0.4, 0.7, 0.8])  # of the models of rounds 0 to 3
+    monkeypatch.setattr(SingleSite, "validation_loss", lambda _: next(losses))
+    state = agree([rounds.introduce(toy.open(name)) for name in toy.sites], toy.job)[0].state
+    session = SiteSession(toy.open("red"), tmp_path)
+    seen = []
+    for round in range(3):
+        if round == 2:
+            session = SiteSession(toy.open("red"), tmp_path)  # knows what it kept from its folder alone
+        session.train("run", replace(state, round=round))
+        seen.append({name: tensor.clone() for name, tensor in session.site.model.local_state().items()})
+    session.evaluate("run", replace(state, round=3))
+    kept = load_file(tmp_path / "result" / "local.safetensors")
+    assert_same(seen[0], {name: kept[f"local/{name}"] for name in seen[0]})

@@ -119,11 +119,9 @@ class UnifiedSite:
 
     def task_loss(self, batch: UnifiedBatch) -> TaskLoss:
         """The loss of understanding, and ``generation_weight`` times that of generation."""
-        terms, weights = self.losses("train", batch), self._loss_weights()
+        weights = {"understanding_loss": 1.0, "generation_loss": self.config.require_unified().generation_weight}
+        terms = self.losses("train", batch)
         return TaskLoss(torch.stack([weights[name] * term for name, term in terms.items()]).sum())
-
-    def _loss_weights(self) -> dict[str, float]:
-        return {"understanding_loss": 1.0, "generation_loss": self.config.require_unified().generation_weight}
 
     def validation_loss(self) -> None:
         """A unified site chooses no round: to answer and draw after each would cost more than the training."""
