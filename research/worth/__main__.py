@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the federations' files")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no trial after so many minutes")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the studies but tuning; all when absent")
     options = parser.parse_args()
     known = ("tuning", *STUDIES)
     if unknown := sorted(set(options.studies) - set(known)):
@@ -42,7 +43,8 @@ def main() -> None:
             tuning() if study == "tuning" else STUDIES[study](best_rates(read(options.results / "tuning.csv")))
         )
         there = done(path, Trial)
-        missing = [trial for trial in dict.fromkeys(trials) if trial not in there]
+        asked = [t for t in trials if study == "tuning" or options.seeds is None or t.seed in options.seeds]
+        missing = [trial for trial in dict.fromkeys(asked) if trial not in there]
         work, keep = partial(run, folder=options.folder), partial(append, path, order=ORDER)
         failed += run_all(study, missing, work, keep, one_core, workers=options.workers, minutes=options.minutes)
     raise SystemExit(bool(failed))

@@ -31,6 +31,7 @@ class Placed:
     """The samples of one site as some model represents them.
 
     Attributes:
+        kind: the modality.
         z: (N, d) test samples.
         taught: (M, d) training samples.
         anchors: (b, d), in the order of ``slots``.
@@ -39,6 +40,7 @@ class Placed:
         labels: concepts of the training samples.
     """
 
+    kind: str
     z: Tensor
     taught: Tensor
     anchors: Tensor
@@ -58,6 +60,7 @@ def place(sites: Mapping[str, SingleSite], of: Callable[[SingleSite, Tokens], Te
     for name, site in sites.items():
         tested = site.samples("test")
         found[name] = Placed(
+            kind=kind_of(name),
             z=of(site, site.channel(0).tokens_of([s.content for s in tested])),
             taught=of(site, site.data["train"].tokens),
             anchors=of(site, site.anchors.tokens),
@@ -117,7 +120,7 @@ def retrieval(space: Space, consensus: Tensor, readout: str) -> Row:
     """The share of samples whose nearest neighbour at a site of another modality has their concept; the chance."""
     found, chances, asked = [], [], 0
     for a, b in permutations(space, 2):
-        rows = answerable(space[a].concepts, space[b].concepts) if kind_of(a) != kind_of(b) else []
+        rows = answerable(space[a].concepts, space[b].concepts) if space[a].kind != space[b].kind else []
         if rows:
             similarity = cross_similarity(*READOUTS[readout](space[a], space[b], consensus))
             hits, chance = precision_at_1(similarity, space[a].concepts, space[b].concepts)
@@ -128,28 +131,34 @@ def retrieval(space: Space, consensus: Tensor, readout: str) -> Row:
 
 
 def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]]) -> Row:
-    """The share of samples of concepts without a label that a directory of all sites' concepts names rightly.
+    """The share of samples of concepts without a label that other modalities' prototypes name rightly.
+
+    Those of its own modality lie nearer to a sample, whatever it shows, and take no part.
 
     Args:
         unseen: concepts without a label at the sites of a modality, by modality.
     """
     places = consensus_frame(consensus)
-    sums: dict[str, list[Tensor]] = {}
-    for p in space.values():
-        coordinates = frame_coordinates(p.taught, p.anchors, places[list(p.slots)])
-        for concept in sorted(set(p.labels)):
-            rows = [i for i, label in enumerate(p.labels) if label == concept]
-            sums.setdefault(concept, []).append(coordinates[rows].mean(0))
-    concepts = sorted(sums)
-    directory = torch.stack([torch.stack(sums[c]).mean(0) for c in concepts])
     right: list[float] = []
-    for name, p in space.items():
-        rows = [i for i, c in enumerate(p.concepts) if c in unseen.get(kind_of(name), ())]
+    chances: list[float] = []
+    for p in space.values():
+        sums: dict[str, list[Tensor]] = {}
+        for teacher in (q for q in space.values() if q.kind != p.kind):
+            coordinates = frame_coordinates(teacher.taught, teacher.anchors, places[list(teacher.slots)])
+            for concept in sorted(set(teacher.labels)):
+                rows = [i for i, label in enumerate(teacher.labels) if label == concept]
+                sums.setdefault(concept, []).append(coordinates[rows].mean(0))
+        concepts = sorted(sums)
+        rows = [i for i, concept in enumerate(p.concepts) if concept in unseen.get(p.kind, ())]
+        if not rows or not concepts:
+            continue
+        directory = torch.stack([torch.stack(sums[c]).mean(0) for c in concepts])
         named = cross_similarity(frame_coordinates(p.z[rows], p.anchors, places[list(p.slots)]), directory).argmax(
             1
         )
         right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, named, strict=True)]
-    return {"naming": mean(right), "naming chance": 1 / len(concepts), "naming n": len(right)} if right else {}
+        chances += [1 / len(concepts)] * len(rows)
+    return {"naming": mean(right), "naming chance": mean(chances), "naming n": len(right)} if right else {}
 
 
 def things(
@@ -160,7 +169,7 @@ def things(
     alike: list[float] = []
     chances: list[float] = []
     for a, b in permutations(space, 2):
-        if kind_of(a) == kind_of(b):
+        if space[a].kind == space[b].kind:
             continue
         shown, offered = [thing[i] for i in space[a].ids], [thing[i] for i in space[b].ids]
         rows = answerable(shown, offered)

@@ -37,7 +37,7 @@ def few_labels(rates: Rates) -> Iterator[Trial]:
 
 def many_sites(rates: Rates) -> Iterator[Trial]:
     """Many sites of one modality: even and skewed."""
-    for seed, (sites, alpha) in product(SEEDS, ((8, 0.0), (8, SKEW), (16, 0.0), (16, SKEW))):
+    for (sites, alpha), seed in product(((8, 0.0), (16, SKEW), (16, 0.0), (8, SKEW)), SEEDS):
         yield from _trials(rates, "many sites", FEDERATIONS, sites, alpha, _SHORT, seed)
 
 
