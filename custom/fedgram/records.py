@@ -233,6 +233,7 @@ class SiteEvaluation:
         slots: training anchor slots, ascending, b of them.
         heldout_slots: held-out anchor slots, ascending, h of them.
         prototypes: mean anchor coordinates of concepts, (b,) float32 each; none unless the site shares them.
+        token_gram: (b, b) cosines over the same anchors in the space of the prototypes; (0, 0) without any.
     """
 
     site: str
@@ -241,6 +242,7 @@ class SiteEvaluation:
     slots: tuple[int, ...]
     heldout_slots: tuple[int, ...]
     prototypes: Mapping[str, Tensor] = field(default_factory=dict)
+    token_gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,8 +99,11 @@ def _relative(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
 
 def _framed(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
     places = consensus_frame(consensus)
-    first, second = (frame_coordinates(p.z, p.anchors, places[list(p.slots)]) for p in (a, b))
-    return first, second
+    return _in_frame(a, a.z, places), _in_frame(b, b.z, places)
+
+
+def _in_frame(p: Placed, z: Tensor, places: Tensor) -> Tensor:
+    return frame_coordinates(anchor_coordinates(z, p.anchors), cosine_gram(p.anchors), places[list(p.slots)])
 
 
 def _ridge(a: Placed, b: Placed, consensus: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +147,7 @@ def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]])
     for p in space.values():
         sums: dict[str, list[Tensor]] = {}
         for teacher in (q for q in space.values() if q.kind != p.kind):
-            coordinates = frame_coordinates(teacher.taught, teacher.anchors, places[list(teacher.slots)])
+            coordinates = _in_frame(teacher, teacher.taught, places)
             for concept in sorted(set(teacher.labels)):
                 rows = [i for i, label in enumerate(teacher.labels) if label == concept]
                 sums.setdefault(concept, []).append(coordinates[rows].mean(0))
@@ -153,9 +156,7 @@ def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]])
         if not rows or not concepts:
             continue
         directory = torch.stack([torch.stack(sums[c]).mean(0) for c in concepts])
-        named = cross_similarity(frame_coordinates(p.z[rows], p.anchors, places[list(p.slots)]), directory).argmax(
-            1
-        )
+        named = cross_similarity(_in_frame(p, p.z[rows], places), directory).argmax(1)
         right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, named, strict=True)]
         chances += [1 / len(concepts)] * len(rows)
     return {"naming": mean(right), "naming chance": mean(chances), "naming n": len(right)} if right else {}

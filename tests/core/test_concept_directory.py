@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from fedgram.core.directory import at_slots, is_name, likeness, merge, prototypes
+from fedgram.core.directory import Directory, Published, is_name, merge, prototypes
+from fedgram.core.frame import consensus_frame, frame_coordinates
+from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.errors import FedgramError
-
-NAN = float("nan")
+from strategies import normal, orthogonal
 
 
 def test_prototypes_are_means_of_concepts_with_enough_samples():
@@ -33,40 +35,85 @@ def test_a_name(name: str, good: bool):
     assert is_name(name) is good
 
 
-def test_a_merge_with_partial_coverage_by_hand():
-    """One has slots 0 and 1, two have 1 and 3 (of 4): slot 1 is a mean, slot 2 nobody's."""
-    published = {
-        "two": ({"oak": torch.tensor([4.0, 8.0])}, (1, 3)),
-        "one": ({"oak": torch.tensor([1.0, 2.0]), "rye": torch.tensor([0.5, -0.5])}, (0, 1)),
-    }
-    found = merge(published, 4)
-    assert list(found) == ["oak", "rye"]
-    assert found["oak"].nan_to_num(-1).tolist() == [1.0, 3.0, -1.0, 8.0]
-    assert found["rye"].nan_to_num(-1).tolist() == [0.5, -0.5, -1.0, -1.0]
-    assert found["oak"].dtype == torch.float32
-    again = merge(dict(reversed(published.items())), 4)
-    assert all(torch.equal(values.nan_to_num(9), again[name].nan_to_num(9)) for name, values in found.items())
-    assert merge({}, 4) == {}
+def place(z: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return frame_coordinates(anchor_coordinates(z, anchors), cosine_gram(anchors), places)
 
 
-def test_what_cannot_be_compared_is_left_out():
-    directory = {"a": torch.tensor([1.0, NAN, 2.0]), "b": torch.tensor([NAN, 1.0, NAN])}
-    assert {name: values.tolist() for name, values in at_slots(directory, (0, 2)).items()} == {"a": [1.0, 2.0]}
-    assert at_slots(directory, (1, 2)) == {}
+def speaker(modality: str, slots: tuple[int, ...], turn: torch.Tensor | None = None) -> Published:
+    """A site that sees one scene through a rotation of its own, and speaks of the concepts of some samples."""
+    z, anchors = SCENE[0], SCENE[1][list(slots)]
+    if turn is not None:
+        z, anchors = z @ turn, anchors @ turn
+    own = {name: anchor_coordinates(z[rows], anchors).mean(0) for name, rows in CONCEPTS.items()}
+    return Published(modality=modality, prototypes=own, gram=cosine_gram(anchors), slots=slots)
 
 
-def test_a_cosine_is_taken_over_the_slots_that_both_have():
-    """As if anchors that one of them lacks did not exist for either."""
-    z, others, anchors = torch.randn(5, 8), torch.randn(12, 8), torch.randn(6, 8)
-    here, there = [0, 1, 2, 3, 5], [0, 2, 3, 4, 5]
-    common = [0, 2, 3, 5]
-    prototype = anchor_coordinates(others, anchors[there]).mean(0, keepdim=True)[0]
-    directory = at_slots(merge({"one": ({"oak": prototype}, there)}, 6), here)
-    found = likeness(anchor_coordinates(z, anchors[here]), list(directory.values()))
-    taught = anchor_coordinates(others, anchors[common]).mean(0, keepdim=True)
-    torch.testing.assert_close(found, cross_similarity(anchor_coordinates(z, anchors[common]), taught))
+SCENE = normal(0, 6, 4), normal(1, 8, 4)  # samples, anchors
+CONCEPTS = {"oak": [0, 1], "rye": [2, 3, 4]}
+EVERY = tuple(range(8))
 
 
-def test_a_prototype_needs_two_values():
-    with pytest.raises(FedgramError, match="1 values"):
-        likeness(torch.zeros(1, 2), [torch.tensor([1.0, NAN])])
+def test_one_site_alone_gives_its_own_frame_and_places():
+    found = merge({"one": speaker("text", EVERY)}, 8)
+    assert found is not None
+    places = consensus_frame(cosine_gram(SCENE[1]))
+    torch.testing.assert_close(found.places, places.float())
+    assert list(found.prototypes) == [("text", "oak"), ("text", "rye")]
+    expected = place(SCENE[0][[0, 1]], SCENE[1], places).mean(0)
+    torch.testing.assert_close(found.prototypes["text", "oak"], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_sites_that_see_the_same_through_rotations_agree_also_where_one_lacks_anchors():
+    sites = {"a": speaker("text", EVERY), "b": speaker("dna", EVERY, orthogonal(5, 4))}
+    found = merge(sites, 8)
+    assert found is not None
+    for concept in CONCEPTS:
+        pair = found.prototypes["text", concept], found.prototypes["dna", concept]
+        torch.testing.assert_close(*pair, atol=1e-5, rtol=1e-4)
+    partial = merge({**sites, "c": speaker("image", EVERY[:6], orthogonal(6, 4))}, 8)
+    assert partial is not None
+    for concept in CONCEPTS:
+        likeness = cross_similarity(
+            partial.prototypes["image", concept][None], partial.prototypes["text", concept][None]
+        )
+        assert likeness.item() > 0.9
+
+
+def test_a_merge_is_the_same_in_any_order_and_a_mean_over_the_sites_of_a_modality():
+    sites = {name: speaker("text", EVERY, orthogonal(seed, 4)) for seed, name in enumerate("abc")}
+    sites["b"] = replace(sites["b"], prototypes={"oak": -sites["b"].prototypes["oak"]})
+    found, again = merge(sites, 8), merge(dict(reversed(sites.items())), 8)
+    assert found is not None
+    assert again is not None
+    assert torch.equal(found.places, again.places)
+    assert all(torch.equal(values, again.prototypes[key]) for key, values in found.prototypes.items())
+    parts = [place_of(sites[name], "oak", found.places) for name in "abc"]
+    torch.testing.assert_close(found.prototypes["text", "oak"], torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def place_of(site: Published, concept: str, places: torch.Tensor) -> torch.Tensor:
+    return frame_coordinates(site.prototypes[concept][None], site.gram, places[list(site.slots)])[0]
+
+
+def test_nobody_who_speaks_makes_no_directory():
+    silent = replace(speaker("text", EVERY), prototypes={}, gram=torch.zeros(0, 0))
+    assert merge({}, 8) is None
+    assert merge({"a": silent}, 8) is None
+    spoken = merge({"a": speaker("text", EVERY)}, 8)
+    both = merge({"a": speaker("text", EVERY), "b": silent}, 8)
+    assert spoken is not None
+    assert both is not None
+    assert torch.equal(spoken.places, both.places)
+
+
+def test_samples_are_named_by_other_modalities_and_by_their_own_only_where_no_other_speaks():
+    one, two = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    directory = Directory(
+        places=torch.eye(2),
+        prototypes={("dna", "oak"): one, ("image", "oak"): two, ("text", "oak"): 5 * one, ("text", "rye"): two},
+    )
+    assert {k: v.tolist() for k, v in directory.prototypes_for("text").items()} == {"oak": [0.5, 0.5]}
+    assert directory.prototypes_for("image")["oak"].tolist() == [3.0, 0.0]
+    assert list(directory.prototypes_for("image")) == ["oak", "rye"]
+    alone = replace(directory, prototypes={("text", "rye"): two})
+    assert alone.prototypes_for("text")["rye"].tolist() == [0.0, 1.0]

@@ -8,16 +8,12 @@ import pytest
 import torch
 from fedgram.core.frame import consensus_frame, frame_coordinates
 from fedgram.core.gram import cosine_gram
-from fedgram.core.relative import cross_similarity
+from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import FedgramError
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def turn(width: int, seed: int) -> torch.Tensor:
-    return torch.linalg.qr(random(width, width, seed=seed))[0]
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import normal, orthogonal, seeds
+from torch.nn.functional import normalize
 
 
 def test_two_opposite_anchors_lie_at_plus_and_minus_one():
@@ -28,7 +24,7 @@ def test_two_opposite_anchors_lie_at_plus_and_minus_one():
 
 
 def test_places_have_the_distances_that_the_consensus_says():
-    gram = cosine_gram(random(7, 4))
+    gram = cosine_gram(normal(0, 7, 4))
     places = consensus_frame(gram)
     for i in range(7):
         for j in range(7):
@@ -38,44 +34,64 @@ def test_places_have_the_distances_that_the_consensus_says():
 
 
 def test_an_unknown_pair_counts_as_the_mean_of_the_known_ones():
-    gram = cosine_gram(random(5, 3))
+    gram = cosine_gram(normal(0, 5, 3))
     holed = gram.clone()
     holed[0, 1] = holed[1, 0] = float("nan")
     filled = torch.where(holed.isnan(), holed[~holed.isnan()].mean(), holed)
     torch.testing.assert_close(consensus_frame(holed), consensus_frame(filled))
 
 
+def in_frame(z: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return frame_coordinates(anchor_coordinates(z, anchors), cosine_gram(anchors), places)
+
+
+def by_procrustes(z: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The turn from the singular vectors of (A − μ)ᵀ T, applied to the representations themselves."""
+    unit, mean = normalize(anchors.double(), dim=1), normalize(anchors.double(), dim=1).mean(0)
+    u, s, v = torch.linalg.svd((unit - mean).T @ (places - places.mean(0)), full_matrices=False)
+    kept = s > 1e-6 * s[0]
+    return (normalize(z.double(), dim=1) - mean) @ u[:, kept] @ v[kept]
+
+
+@given(st.integers(2, 9), st.integers(2, 12), seeds)
+def test_coordinates_are_those_of_procrustes_on_the_representations(width, count, seed):
+    z, anchors, others = normal(seed, 5, width), normal(seed + 1, count, width), normal(seed + 2, count, width)
+    places = consensus_frame(cosine_gram(others))
+    expected = by_procrustes(z, anchors, places).float()
+    torch.testing.assert_close(in_frame(z, anchors, places), expected, atol=1e-4, rtol=1e-3)
+
+
 def test_no_rotation_of_the_plane_brings_the_anchors_nearer():
-    anchors, places = random(6, 2), consensus_frame(cosine_gram(random(6, 2, seed=1)))[:, :2]
-    unit = torch.nn.functional.normalize(anchors, dim=1).double()
+    anchors, places = normal(0, 6, 2), consensus_frame(cosine_gram(normal(1, 6, 2)))[:, :2]
+    unit = normalize(anchors, dim=1).double()
 
     def distance(coordinates: torch.Tensor) -> float:
-        return float((coordinates - places).square().sum())
+        return float((coordinates.double() - places).square().sum())
 
-    found = distance(frame_coordinates(anchors, anchors, places).double())
+    found = distance(in_frame(anchors, anchors, places))
     for step in range(360):
         a = math.radians(step)
         for sign in (1.0, -1.0):
-            rotation = torch.tensor([[math.cos(a), -sign * math.sin(a)], [math.sin(a), sign * math.cos(a)]])
-            assert found <= distance((unit - unit.mean(0)) @ rotation.double()) + 1e-5
+            turned = [[math.cos(a), -sign * math.sin(a)], [math.sin(a), sign * math.cos(a)]]
+            assert found <= distance((unit - unit.mean(0)) @ torch.tensor(turned).double()) + 1e-5
 
 
 def test_two_sites_that_differ_by_a_rotation_and_scales_agree_in_the_frame():
-    z, anchors = random(9, 5), random(8, 5, seed=1)
+    z, anchors = normal(0, 9, 5), normal(1, 8, 5)
     places = consensus_frame(cosine_gram(anchors))
-    here = frame_coordinates(z, anchors, places)
-    there = frame_coordinates(3.0 * z @ turn(5, 2), 0.5 * anchors @ turn(5, 2), places)
+    here = in_frame(z, anchors, places)
+    there = in_frame(3.0 * z @ orthogonal(2, 5), 0.5 * anchors @ orthogonal(2, 5), places)
     torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-4)
     assert (cross_similarity(here, there).argmax(1) == torch.arange(9)).all()
 
 
 @pytest.mark.parametrize(
-    ("z", "anchors", "places"),
-    [((3, 4), (5, 3), (5, 5)), ((3, 4), (5, 4), (4, 5)), ((3, 4), (1, 4), (1, 5)), ((4,), (5, 4), (5, 5))],
+    ("coordinates", "gram", "places"),
+    [((3, 4), (5, 5), (5, 5)), ((3, 5), (5, 5), (4, 5)), ((3, 5), (5, 4), (5, 5)), ((3, 1), (1, 1), (1, 5))],
 )
-def test_shapes_that_do_not_fit_are_refused(z, anchors, places):
-    with pytest.raises(FedgramError, match="samples of shape"):
-        frame_coordinates(random(*z), random(*anchors), random(*places))
+def test_shapes_that_do_not_fit_are_refused(coordinates, gram, places):
+    with pytest.raises(FedgramError, match="coordinates"):
+        frame_coordinates(torch.zeros(coordinates), torch.zeros(gram), torch.zeros(places))
 
 
 @pytest.mark.parametrize("consensus", [torch.zeros(2, 3), torch.full((3, 3), float("nan")), torch.zeros(3)])

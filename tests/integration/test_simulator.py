@@ -67,8 +67,8 @@ def test_flare_and_the_plain_loop_give_the_same_model(honest):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     for place in (results, *(folder / "sites" / site / "result" for site in outcome.together)):
-        assert_same(dict(outcome.directory), read_directory(place))
-    assert set(outcome.directory) == set(CONCEPTS)
+        assert_same(outcome.directory, read_directory(place))
+    assert {concept for _, concept in outcome.directory.prototypes} == set(CONCEPTS)
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["test"] == {site: e.metrics for site, e in outcome.together.items()}
     assert metrics["test_alone"] == {site: e.metrics for site, e in outcome.alone.items()}

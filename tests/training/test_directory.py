@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 from fedgram.cli.main import app
+from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import CheckpointError, ConfigError, UpdateRejected
 from fedgram.flare import wire
+from fedgram.model.site_model import masked_mean
 from fedgram.records import GlobalState, SiteEvaluation
 from fedgram.results import report
 from fedgram.sites.settled import DIRECTORY, Kept, read_directory, write_directory
 from fedgram.training import contracts
-from fedgram.training.directory import answerable, check_directory, logits, published
+from fedgram.training.directory import answerable, from_tensors, logits, merged, published
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from fedgram.training.settle import settle
@@ -49,13 +51,16 @@ def ran(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outco
 
 def test_a_prototype_is_the_mean_of_a_sites_own_training_samples(toy: Toy):
     site = sharing(toy, "blue").open("blue")
-    found, data = published(site), site.data["train"]
+    (found, gram), data = published(site), site.data["train"]
     assert list(found) == ["oak", "pine", "rye"]  # blue has no sample of moss
-    z, anchors = site.model.embed(data.tokens), site.model.embed(site.anchors.tokens)
+    tokens = [masked_mean(t.values, t.mask) for t in (data.tokens, site.anchors.tokens)]
+    z, anchors = (part - tokens[1].mean(0) for part in tokens)
     rows = [i for i, concept in enumerate(data.concepts) if concept == "pine"]
     torch.testing.assert_close(found["pine"], anchor_coordinates(z[rows], anchors).mean(0))
     assert found["pine"].shape == (9,)
-    assert published(toy.open("blue")) == {}
+    torch.testing.assert_close(gram, cosine_gram(anchors))
+    nothing, empty = published(toy.open("blue"))
+    assert (nothing, tuple(empty.shape)) == ({}, (0, 0))
 
 
 def test_concepts_of_fewer_than_ten_samples_are_not_sent(toy: Toy):
@@ -64,36 +69,25 @@ def test_concepts_of_fewer_than_ten_samples_are_not_sent(toy: Toy):
     few = [concept if concept != "oak" or i < 9 else "" for i, concept in enumerate(data.concepts)]
     scarce = dataclasses.replace(site, data={**site.data, "train": dataclasses.replace(data, concepts=few)})
     assert few.count("oak") <= 9 < few.count("rye")
-    assert set(published(scarce)) == {"pine", "rye", "moss"}
+    assert set(published(scarce)[0]) == {"pine", "rye", "moss"}
 
 
 def test_only_who_shares_sends_and_all_are_given_what_was_merged(ran: tuple[Path, Outcome], toy: Toy):
     folder, outcome = ran
     assert {name for name, e in outcome.together.items() if e.prototypes} == {"red"}
+    assert {name for name, e in outcome.together.items() if len(e.token_gram)} == {"red"}
     assert all(not e.prototypes for part in (outcome.alone, outcome.kept) for e in part.values())
-    assert list(outcome.directory) == sorted(CONCEPTS)
-    assert_same(dict(outcome.directory), dict(outcome.together["red"].prototypes))  # red covers every slot
+    assert outcome.directory is not None
+    assert [concept for _, concept in outcome.directory.prototypes] == sorted(CONCEPTS)
     for place in (folder / "server", *(folder / "fedgram" / name / "result" for name in toy.sites)):
-        assert_same(read_directory(place), dict(outcome.directory))
+        assert_same(outcome.directory, read_directory(place))
 
 
-def test_the_merge_is_a_mean_over_the_sites_that_cover_a_slot(toy: Toy, tmp_path: Path):
-    run = sharing(toy, "red", "blue").with_job(training={"rounds": 1}, baseline=False)
-    outcome = run_federation(run.sessions(tmp_path), run.job, tmp_path / "server")
-    red, blue = (outcome.together[name].prototypes["oak"] for name in ("red", "blue"))
-    expected = torch.cat([(red[:9].double() + blue.double()) / 2, red[9:].double()])  # blue has no anchor of moss
-    torch.testing.assert_close(outcome.directory["oak"], expected.float())
-    assert torch.equal(outcome.directory["moss"], outcome.together["red"].prototypes["moss"])
-
-
-@pytest.mark.parametrize("asks", ["green", "blue"])
-def test_one_teacher_says_the_same_as_its_directory(ran: tuple[Path, Outcome], asks: str):
-    """Also where the site that asks lacks some of the anchors."""
-    model, teacher = fedgram.load(ran[0], site=asks), fedgram.load(ran[0], site="red")
-    contents = [s.content for s in model.site.samples("test")]
-    for mine, theirs in zip(model.classify(contents), model.classify(contents, teacher), strict=True):
-        assert (mine.id, mine.concept) == ("directory", theirs.concept)
-        assert mine.similarity == pytest.approx(theirs.similarity, abs=1e-5)
+def test_a_site_that_was_not_there_in_round_0_takes_no_part(ran: tuple[Path, Outcome], toy: Toy):
+    red = ran[1].together["red"]
+    found = merged({"red": red, "late": red}, {"red": "red"}, toy.job)
+    assert found is not None
+    assert {modality for modality, _ in found.prototypes} == {"red"}
 
 
 def test_a_site_names_a_concept_that_only_others_have_labels_of_from_its_own_folder_alone(
@@ -125,11 +119,11 @@ def test_without_a_directory_a_teacher_is_asked_for(finished: Path):
 
 def test_a_directory_takes_part_where_it_has_all_classes(ran: tuple[Path, Outcome], toy: Toy):
     site, directory = toy.open("blue"), ran[1].directory
+    assert directory is not None
     assert answerable(site, directory)
-    assert not answerable(site, {k: v for k, v in directory.items() if k != "rye"})
-    moss = torch.full((12,), float("nan"))
-    moss[8:] = 0.5  # of the slots that blue covers one
-    assert not answerable(site, {**directory, "rye": moss})
+    fewer = {key: values for key, values in directory.prototypes.items() if key[1] != "rye"}
+    assert not answerable(site, dataclasses.replace(directory, prototypes=fewer))
+    assert not answerable(site, None)
     data = site.data["validation"]
     found = logits(site, directory, data.tokens)
     assert found.shape == (len(data), 3)
@@ -142,7 +136,9 @@ def test_a_directory_that_knows_better_is_kept_and_predicts(toy: Toy, ran: tuple
     site = toy.open("red")
     for name in ("result", "alone"):
         site.save(tmp_path / name, {})
-    directory = published(dataclasses.replace(site, config=sharing(toy, "red").sites["red"]))
+    prototypes, gram = published(sharing(toy, "red").open("red"))
+    speaks = dataclasses.replace(ran[1].together["red"], prototypes=prototypes, token_gram=gram)
+    directory = merged({"red": speaks}, {"red": "another modality"}, toy.job)
     metrics = settle(site, result, tmp_path / "alone", directory).metrics
     assert metrics["kept_directory"] > 0
     assert metrics["gain"] > 0
@@ -165,9 +161,9 @@ def test_a_directory_that_knows_better_is_kept_and_predicts(toy: Toy, ran: tuple
 
 def test_a_run_without_a_directory_takes_an_old_one_away(toy: Toy, ran: tuple[Path, Outcome], tmp_path: Path):
     result = Path(shutil.copytree(ran[0] / "fedgram" / "red" / "result", tmp_path / "result"))
-    settle(toy.open("red"), result, None, {})
+    settle(toy.open("red"), result, None, None)
     assert not (result / "directory.safetensors").exists()
-    assert fedgram.load(result).directory == {}
+    assert fedgram.load(result).directory is None
 
 
 # --- what the server takes, and a site
@@ -205,18 +201,50 @@ def test_a_prototype_that_breaks_the_contract_is_refused(ran: tuple[Path, Outcom
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
-    [("oak", torch.zeros(11)), ("oak", torch.zeros(12, dtype=torch.float64)), ("\x1b[2J", torch.zeros(12))],
+    ("gram", "told"),
+    [
+        (torch.zeros(0, 0), r"Gram of shape .*\(12, 12\)"),
+        (torch.full((12, 12), 2.0), "unit diagonal"),
+        (torch.eye(11), "Gram of shape"),
+    ],
 )
-def test_a_directory_of_another_form_is_refused_at_the_site(name: str, values: Tensor):
-    with pytest.raises(ConfigError, match=r"(?s)a prototype of .*expected: torch\.float32 \(12,\)"):
-        check_directory({name: values}, 12)
+def test_prototypes_without_a_gram_of_their_anchors_are_refused(
+    ran: tuple[Path, Outcome], toy: Toy, gram, told: str
+):
+    with pytest.raises(UpdateRejected, match=rf"(?s)red: .*{told}"):
+        contracts.check_evaluation(dataclasses.replace(ran[1].together["red"], token_gram=gram), toy.job)
+
+
+def test_a_gram_without_prototypes_is_refused(ran: tuple[Path, Outcome], toy: Toy):
+    reply = dataclasses.replace(ran[1].together["green"], token_gram=torch.eye(12))
+    with pytest.raises(UpdateRejected, match=r"(?s)green: a Gram \(12, 12\) of no prototypes"):
+        contracts.check_evaluation(reply, toy.job)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"places": torch.zeros(11, 11)},
+        {"places": torch.zeros(12, 12), "red/oak": torch.zeros(11)},
+        {"places": torch.zeros(12, 12), "red/oak": torch.zeros(12, dtype=torch.float64)},
+        {"places": torch.zeros(12, 12), "red/oak": torch.full((12,), float("nan"))},
+        {"places": torch.zeros(12, 12), "red/\x1b[2J": torch.zeros(12)},
+        {"places": torch.zeros(12, 12), "\n/oak": torch.zeros(12)},
+        {"places": torch.zeros(12, 12), "oak": torch.zeros(12)},
+        {"places": torch.zeros(12, 12)},
+        {"red/oak": torch.zeros(12)},
+    ],
+)
+def test_a_directory_of_another_form_is_refused_at_the_site(tensors: dict[str, Tensor]):
+    with pytest.raises(ConfigError, match="task: directory"):
+        from_tensors(tensors, 12)
 
 
 def test_a_name_is_no_markup_of_the_terminal(ran: tuple[Path, Outcome], toy: Toy, tmp_path: Path):
     result = Path(shutil.copytree(ran[0] / "fedgram" / "green" / "result", tmp_path / "result"))
-    renamed = {"[/rye]" if name == "rye" else name: values for name, values in read_directory(result).items()}
-    write_directory(result, renamed)
+    found = read_directory(result)
+    renamed = {(m, "[/rye]" if name == "rye" else name): values for (m, name), values in found.prototypes.items()}
+    write_directory(result, dataclasses.replace(found, prototypes=renamed))
     file = str(Path(toy.sites["green"].heldout or "") / "green" / "6.csv")
     found = CliRunner().invoke(app, ["classify", str(result), file])
     assert found.exit_code == 0, found.output
@@ -224,13 +252,15 @@ def test_a_name_is_no_markup_of_the_terminal(ran: tuple[Path, Outcome], toy: Toy
 
 
 def test_a_directory_travels_with_its_task(ran: tuple[Path, Outcome], toy: Toy):
-    server, directory = ran[1].server, {**ran[1].directory, "a/b": torch.full((12,), float("nan"))}
+    server, found = ran[1].server, ran[1].directory
+    assert found is not None
+    directory = dataclasses.replace(found, prototypes={**found.prototypes, ("red", "a/b"): torch.zeros(12)})
     task = wire.encode_task(toy.job, server.run, server.state, directory)
     run, state = wire.decode_state(task)
     assert isinstance(state, GlobalState)
     assert run == server.run
     assert_same(server.state, state)
-    assert_same(directory, wire.decode_directory(task))
-    assert wire.decode_directory(wire.encode_task(toy.job, server.run, server.state)) == {}
+    assert_same(directory, wire.decode_directory(task, 12))
+    assert wire.decode_directory(wire.encode_task(toy.job, server.run, server.state), 12) is None
     reply = ran[1].together["red"]
     assert_same(reply, wire.decode_reply(SiteEvaluation, "red", wire.encode_reply(reply)))

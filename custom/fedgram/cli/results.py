@@ -38,7 +38,7 @@ def retrieve(
     files: Files,
     k: Annotated[int, typer.Option("-k", min=1, help="answers for each file")] = 5,
 ) -> None:
-    """Find samples of another modality, in anchor coordinates."""
+    """Find samples of another modality, in the frame of both sites' anchors."""
     from fedgram.results.trained import load
 
     with plain_errors():

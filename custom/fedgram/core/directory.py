@@ -1,25 +1,65 @@
-"""A directory of concepts: where each lies among the public anchors, as sites that have samples of it say.
+"""A directory of concepts: where each lies in a frame of the public anchors, as sites that have samples of it say.
 
-A prototype is a mean of anchor coordinates (:mod:`fedgram.core.relative`), so it means the same at every site. It
-is NaN at the slots that nobody who spoke of the concept covers.
+A site publishes the mean anchor coordinates of its concepts and its anchors' Gram, both of frozen tokens, which no
+training has bent towards the site's own classes. The server builds the frame from these Grams and puts every
+prototype in its place (:mod:`fedgram.core.frame`); nobody needs another site's representations.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedgram.core.relative import cross_similarity
-from fedgram.errors import FedgramError
+from fedgram.core.frame import consensus_frame, frame_coordinates
 
 LEAST_SAMPLES = 10  # of a concept: the mean of fewer says too much about each
 MOST_CONCEPTS, LONGEST_NAME, LARGEST = 1000, 200, 2.0  # of what a site may publish; |cos − mean cos| ≤ 2
 
-Directory = Mapping[str, Tensor]  # (B,) by concept
-Published = tuple[Mapping[str, Tensor], Sequence[int]]  # a site's prototypes, (b,) each, and its slots
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The concepts of one site.
+
+    Attributes:
+        modality: of its samples.
+        prototypes: mean anchor coordinates by concept, (b,) each.
+        gram: (b, b) cosines between the anchors that it covers.
+        slots: which these are, b of them.
+    """
+
+    modality: str
+    prototypes: Mapping[str, Tensor]
+    gram: Tensor
+    slots: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directory:
+    """The places of anchors and of concepts in one frame.
+
+    Attributes:
+        places: of the anchors, (B, B), float32.
+        prototypes: of concepts, (B,) float32 each, by modality and concept.
+    """
+
+    places: Tensor
+    prototypes: Mapping[tuple[str, str], Tensor]
+
+    def prototypes_for(self, modality: str) -> dict[str, Tensor]:
+        """The prototypes by which samples of a modality are named, (B,) by concept, in the order of names.
+
+        They are means over the other modalities: prototypes of its own lie nearer to a sample whatever it shows,
+        and count only where no other modality has spoken.
+        """
+        others = [key for key in self.prototypes if key[0] != modality] or [*self.prototypes]
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for key in sorted(others):
+            found[key[1]].append(self.prototypes[key])
+        return {concept: torch.stack(found[concept]).mean(0) for concept in sorted(found)}
 
 
 def is_name(text: str) -> bool:
@@ -45,53 +85,30 @@ def prototypes(coordinates: Tensor, concepts: Sequence[str], least: int = LEAST_
     return {concept: coordinates[rows[concept]].mean(0) for concept in sorted(named)[:MOST_CONCEPTS]}
 
 
-def merge(published: Mapping[str, Published], slots: int) -> dict[str, Tensor]:
-    """Merge what sites have published: the mean over sites of each concept at each slot.
+def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
+    """Merge what sites have published: one frame, and in it the mean over sites of each modality and concept.
 
-    A slot that a site does not cover is left out of the mean. A site has subtracted the mean over the slots that
-    it covers, so those of sites with unequal slots differ by a constant besides.
+    The frame is that of the mean Gram, of each pair of anchors over the sites that cover it.
 
     Args:
         published: by site.
         slots: B.
 
     Returns:
-        (B,) by concept, float32, the same for any order of the sites.
+        The directory, the same for any order of the sites; None where no site has a concept.
     """
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
-    for _, (found, covered) in sorted(published.items()):
-        for concept, values in found.items():
-            total = sums.setdefault(concept, torch.zeros(slots, dtype=torch.float64))
-            count = counts.setdefault(concept, torch.zeros(slots, dtype=torch.float64))
-            total[list(covered)] += values.double()
-            count[list(covered)] += 1
-    return {concept: (sums[concept] / counts[concept]).float() for concept in sorted(sums)}
-
-
-def at_slots(directory: Directory, slots: Sequence[int]) -> dict[str, Tensor]:
-    """The part of a directory that can be compared at some slots, (b,) by concept; two values are the least."""
-    found = {concept: values[list(slots)] for concept, values in directory.items()}
-    return {concept: values for concept, values in found.items() if values.isfinite().sum() >= 2}
-
-
-def likeness(coordinates: Tensor, prototypes: Sequence[Tensor]) -> Tensor:
-    """Cosines of samples with prototypes, each over the slots that the prototype has, (N, C).
-
-    Both are taken relative to their mean over these slots, as if there were no others.
-
-    Args:
-        coordinates: (N, b).
-        prototypes: C of them, (b,) each, NaN at slots that they do not have.
-
-    Raises:
-        FedgramError: a prototype with fewer than 2 values.
-    """
-    columns = []
-    for values in prototypes:
-        known = values.isfinite()
-        if known.sum() < 2:
-            raise FedgramError(f"a prototype with {int(known.sum())} values", expected="at least 2")
-        pair = [part - part.mean(dim=1, keepdim=True) for part in (coordinates[:, known], values[None, known])]
-        columns.append(cross_similarity(*pair))
-    return torch.cat(columns, dim=1)
+    speakers = [p for _, p in sorted(published.items()) if p.prototypes]
+    if not speakers:
+        return None
+    total, count = torch.zeros(slots, slots, dtype=torch.float64), torch.zeros(slots, slots, dtype=torch.float64)
+    for p in speakers:
+        rows = torch.tensor(p.slots)
+        total[rows[:, None], rows] += p.gram.double()
+        count[rows[:, None], rows] += 1
+    places = consensus_frame(total / count).float()
+    found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+    for p in speakers:
+        placed = frame_coordinates(torch.stack([*p.prototypes.values()]), p.gram, places[list(p.slots)])
+        for concept, place in zip(p.prototypes, placed, strict=True):
+            found[p.modality, concept].append(place)
+    return Directory(places=places, prototypes={key: torch.stack(found[key]).mean(0) for key in sorted(found)})

@@ -1,15 +1,14 @@
 """The consensus frame: coordinates that all sites know from Ḡ alone, and every site's turn onto them.
 
 Ḡ fixes a geometry up to a rotation. Classical scaling of Ḡ (Torgerson 1952) chooses one: the anchors' places T.
-Each site then turns its own space so that its anchors lie on T as well as they can (orthogonal Procrustes,
-Schönemann 1966), and plain cosines compare modalities. Nothing but G leaves a site for it.
+Every space is then turned so that its anchors lie on T as well as they can (orthogonal Procrustes, Schönemann
+1966), and plain cosines compare modalities.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from fedgram.errors import FedgramError
 
@@ -38,32 +37,36 @@ def consensus_frame(consensus: Tensor) -> Tensor:
     return places * torch.where(largest < 0, -1.0, 1.0)
 
 
-def frame_coordinates(z: Tensor, anchors: Tensor, places: Tensor) -> Tensor:
-    """Samples in the frame: (z/‖z‖ − μ) R, with the turn R = argmin ‖(A/‖A‖ − μ) R − T‖ over partial isometries.
+def frame_coordinates(coordinates: Tensor, gram: Tensor, places: Tensor) -> Tensor:
+    """Samples in the frame, from nothing but their anchor coordinates and the Gram of the anchors.
 
-    R = U Vᵀ of the singular vectors of (A/‖A‖ − μ)ᵀ T; directions that the anchors do not span are left out.
+    With unit anchors A of mean μ and a unit sample u the frame has (u − μ) R, where R is the turn (a partial
+    isometry) that brings A − μ nearest to the anchors' places T: R = M (MᵀM)^−½ with M = (A − μ)ᵀ T. Both products
+    that this takes follow from the arguments: (u − μ)(A − μ)ᵀ = r − ḡ + mean ḡ, ḡ the row means of G, and
+    (A − μ)(A − μ)ᵀ is the centred G. So whoever knows r and G can place a sample, without its representation.
 
     Args:
-        z: (N, d) samples.
-        anchors: (b, d) anchors of the same model.
-        places: (b, B), their rows of :func:`consensus_frame`.
+        coordinates: r, (N, b), of :func:`~fedgram.core.relative.anchor_coordinates`.
+        gram: G, (b, b) cosines between the same anchors.
+        places: T, (b, B), their rows of :func:`consensus_frame`.
 
     Returns:
-        (N, B), float32.
+        (N, B), float32; directions that the anchors do not span are left out.
 
     Raises:
         FedgramError: shapes differ, or there are fewer than 2 anchors.
-
-    Laws: invariant to one orthogonal map of samples and anchors and to positive scaling of any of them.
     """
-    fits = z.ndim == anchors.ndim == places.ndim == 2 and z.shape[1] == anchors.shape[1]
-    if not fits or len(anchors) != len(places) or len(anchors) < 2:
+    b = len(gram)
+    fits = coordinates.ndim == places.ndim == 2 and coordinates.shape[1] == b == len(places) and b > 1
+    if not fits or gram.shape != (b, b):
         raise FedgramError(
-            f"samples of shape {tuple(z.shape)}, anchors {tuple(anchors.shape)}, places {tuple(places.shape)}",
-            expected="(N, d), (b, d) and (b, B), b ≥ 2",
+            f"coordinates {tuple(coordinates.shape)}, Gram {tuple(gram.shape)}, places {tuple(places.shape)}",
+            expected="(N, b), (b, b) and (b, B), b ≥ 2",
         )
-    unit, unit_anchors = normalize(z.double(), dim=-1), normalize(anchors.double(), dim=-1)
-    mean = unit_anchors.mean(0)
-    u, s, v = torch.linalg.svd((unit_anchors - mean).T @ (places - places.mean(0)).double(), full_matrices=False)
-    spanned = s > 1e-9 * s[0]  # the anchors say nothing about other directions
-    return ((unit - mean) @ (u[:, spanned] @ v[spanned])).float()
+    gram, target = gram.double(), places.double() - places.double().mean(0)
+    rows = gram.mean(1)
+    centred = gram - rows[:, None] - rows[None, :] + rows.mean()
+    values, vectors = torch.linalg.eigh(target.T @ centred @ target)
+    spanned = values > 1e-10 * values[-1]
+    root = vectors[:, spanned] * values[spanned].rsqrt() @ vectors[:, spanned].T
+    return ((coordinates.double() - rows + rows.mean()) @ target @ root).float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
-from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.config.server import read_server_config
 from fedgram.config.strict import from_dict
-from fedgram.core.directory import MOST_CONCEPTS
+from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import rejoin, wire
 from fedgram.flare.progress import Progress
@@ -79,7 +78,7 @@ class GramController(ModelController):
             report.write_server_files(results, state, job)
         alone = self._evaluations(wire.ALONE, state, job, progress) if job.baseline else {}
         together = self._evaluations(wire.EVALUATE, state, job, progress)
-        directory = merged(together, job)
+        directory = merged(together, state.modalities, job)
         kept = self._evaluations(wire.SETTLE, state, job, progress, directory)
         outcome = Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)
         report.write(results, outcome, job)
@@ -128,7 +127,7 @@ class GramController(ModelController):
         state: ServerState,
         job: JobConfig,
         progress: Progress,
-        directory: Mapping[str, Tensor] | None = None,
+        directory: Directory | None = None,
     ) -> dict[str, SiteEvaluation]:
         replies: dict[str, SiteEvaluation] = {}
 

@@ -89,7 +89,7 @@ class SiteExecutor(Executor):
         if task_name == wire.EVALUATE:
             return wire.encode_reply(ask("evaluate", run, state))
         if task_name == wire.SETTLE:
-            return wire.encode_reply(ask("settle", run, state, wire.decode_directory(task)))
+            return wire.encode_reply(ask("settle", run, state, wire.decode_directory(task, len(state.consensus))))
         before = site.restarts
         update: SiteUpdate = ask("train", run, state)
         return wire.encode_reply(replace(update, restarts=site.restarts - before))

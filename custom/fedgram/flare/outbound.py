@@ -73,11 +73,11 @@ SHARED = Part(
 )
 CONCEPTS = Part(
     what="mean anchor coordinates of each of the site's concepts with at least 10 samples, "
-    "with the concepts' names",
-    shape="(C, b), float32",
+    "with the concepts' names, and G, both of frozen tokens",
+    shape="(C, b); (b, b), float32",
     when="at the end, only with `share` naming `concepts` in the site's own file",
     why="merged to a directory that every site is given, by which it names concepts that it has no labels of",
-    fields=("prototypes/",),
+    fields=("prototypes/", "token_gram"),
     share=("concepts",),
 )
 IDENTITY = Part(

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import to_dict
+from fedgram.core.directory import Directory
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.training.codec import pack, unpack
+from fedgram.training.directory import from_tensors, to_tensors
 
 INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE)
@@ -41,11 +43,11 @@ def workspace_of(fl_ctx: FLContext) -> Workspace:
 
 
 def encode_task(
-    job: JobConfig, run: str = "", state: GlobalState | None = None, directory: Mapping[str, Tensor] | None = None
+    job: JobConfig, run: str = "", state: GlobalState | None = None, directory: Directory | None = None
 ) -> FLModel:
     """A task for the sites: the job's settings, from round 1 on the global state, at the end the directory."""
     tensors, facts = ({}, {}) if state is None else pack(state)
-    tensors |= {f"{_DIRECTORY}{concept}": values for concept, values in (directory or {}).items()}
+    tensors |= {f"{_DIRECTORY}{name}": values for name, values in to_tensors(directory).items()}
     return _message(tensors, {"job": to_dict(job), "run": run, **facts})
 
 
@@ -64,9 +66,16 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     return run, unpack(GlobalState, params, facts, error)
 
 
-def decode_directory(model: FLModel) -> dict[str, Tensor]:
-    """The directory of concepts in a task."""
-    return below(_DIRECTORY, model.params or {})
+def decode_directory(model: FLModel, slots: int) -> Directory | None:
+    """The directory of concepts in a task; None where there is none.
+
+    Args:
+        slots: B.
+
+    Raises:
+        ConfigError: the server's fedgram says it in another way than this one.
+    """
+    return from_tensors(below(_DIRECTORY, model.params or {}), slots)
 
 
 def encode_reply(reply: Reply) -> FLModel:

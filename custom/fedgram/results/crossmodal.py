@@ -1,8 +1,8 @@
 """Questions across modalities, from the results of two sites that never shared a sample.
 
-Everything is compared in anchor coordinates over the slots that both sites cover: the cosine of a sample to
-anchor slot j means the same thing at every site, whatever the modality. Raw cosines are offered for
-comparison; alignment of Gram matrices leaves a rotation free, so they should be at chance.
+Everything is compared in one frame (:mod:`fedgram.core.frame`), that of the mean of both sites' Grams over the
+slots that both cover. Raw cosines are offered for comparison; alignment of Gram matrices leaves a rotation free, so
+these should be at chance.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedgram.core.directory import Directory, at_slots, likeness
+from fedgram.core.directory import Directory
+from fedgram.core.frame import consensus_frame, frame_coordinates
+from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, CheckpointError, DataError
-from fedgram.records import Sample
+from fedgram.records import Sample, Tokens
 from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
 from fedgram.sites.samples import concepts_of
 from fedgram.sites.single import SingleSite
+from fedgram.training.directory import named
 
 
 @dataclass(frozen=True)
 class Match:
-    """One answer: a sample's id and concept, and its cosine in anchor coordinates."""
+    """One answer: a sample's id and concept, and its cosine in the common frame."""
 
     id: str
     concept: str
@@ -52,7 +55,11 @@ class Embedded:
 
     def coordinates(self, slots: Sequence[int]) -> Tensor:
         """Anchor coordinates over some of the slots that the site covers, (N, len(slots))."""
-        return anchor_coordinates(self.z, self.anchors[[self.site.anchors.slots.index(s) for s in slots]])
+        return anchor_coordinates(self.z, self.anchors_at(slots))
+
+    def anchors_at(self, slots: Sequence[int]) -> Tensor:
+        """The anchors of some of the slots that the site covers, (len(slots), d)."""
+        return self.anchors[[self.site.anchors.slots.index(s) for s in slots]]
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,20 @@ def common_slots(a: SingleSite, b: SingleSite) -> list[int]:
     return common
 
 
+def framed(a: Embedded, b: Embedded) -> tuple[Tensor, Tensor]:
+    """The samples of two sites in the frame of their anchors' mean Gram, over the slots that both cover."""
+    slots = common_slots(a.site, b.site)
+    grams = [cosine_gram(part.anchors_at(slots)) for part in (a, b)]
+    places = consensus_frame((grams[0] + grams[1]) / 2)
+    first, second = (
+        frame_coordinates(part.coordinates(slots), gram, places) for part, gram in zip((a, b), grams, strict=True)
+    )
+    return first, second
+
+
 def similarities(query: Embedded, gallery: Embedded) -> Tensor:
-    """Cosines in anchor coordinates, (N, M)."""
-    slots = common_slots(query.site, gallery.site)
-    return cross_similarity(query.coordinates(slots), gallery.coordinates(slots))
+    """Cosines in the common frame, (N, M)."""
+    return cross_similarity(*framed(query, gallery))
 
 
 def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
@@ -134,14 +151,13 @@ def trained_concepts(site: SingleSite) -> set[str]:
 def named_by(query: Embedded, taught: Embedded) -> list[Match]:
     """Name the concept of each query by the labels of another site's training samples.
 
-    A concept is the mean of its training samples in anchor coordinates; a query gets the concept with the
-    largest cosine. ``id`` of a match is the teacher's name.
+    A concept is the mean of its training samples in the common frame; a query gets the concept with the largest
+    cosine. ``id`` of a match is the teacher's name.
 
     Raises:
         DataError: the teacher's data name no concepts.
     """
-    slots = common_slots(query.site, taught.site)
-    coordinates = taught.coordinates(slots)
+    asked, coordinates = framed(query, taught)
     concepts = sorted({s.concept for s in taught.samples} & trained_concepts(taught.site))
     if not concepts:
         raise DataError(
@@ -152,33 +168,32 @@ def named_by(query: Embedded, taught: Embedded) -> list[Match]:
     prototypes = torch.stack(
         [coordinates[[i for i, s in enumerate(taught.samples) if s.concept == c]].mean(0) for c in concepts]
     )
-    best = cross_similarity(query.coordinates(slots), prototypes).max(dim=1)
+    best = cross_similarity(asked, prototypes).max(dim=1)
     return [
         Match(taught.site.name, concepts[int(i)], float(value))
         for i, value in zip(best.indices, best.values, strict=True)
     ]
 
 
-def named_in(query: Embedded, directory: Directory) -> list[Match]:
-    """Name the concept of each query by the nearest prototype of a directory; ``id`` of a match is ``directory``.
+def named_in(site: SingleSite, tokens: Tokens, directory: Directory | None) -> list[Match]:
+    """Name the concept of each sample by the nearest prototype of a directory; ``id`` of a match is ``directory``.
 
     Raises:
-        CheckpointError: the directory has no concept at the site's anchors.
+        CheckpointError: no directory came with the site's result.
     """
-    slots = query.site.anchors.slots
-    known = at_slots(directory, slots)
-    if not known:
+    if directory is None:
         raise CheckpointError(
             "no directory of concepts came with this result",
-            where=query.site.name,
+            where=site.name,
             remedy='let sites share theirs (`share = ["concepts"]` in their own files), or name a site\'s result',
         )
-    best, concepts = likeness(query.coordinates(slots), [*known.values()]).max(dim=1), [*known]
+    concepts, cosines = named(site, directory, tokens)
+    best = cosines.max(dim=1)
     return [Match("directory", concepts[int(i)], float(v)) for i, v in zip(best.indices, best.values, strict=True)]
 
 
 def compare(query: Embedded, gallery: Embedded) -> Comparison:
-    """Measure retrieval of the right concept at the other site, in anchor coordinates and by raw cosine."""
+    """Measure retrieval of the right concept at the other site, in the common frame and by raw cosine."""
     relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
     truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     hits, chance = precision_at_1(relative, truth, concepts)

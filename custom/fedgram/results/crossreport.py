@@ -84,7 +84,7 @@ def _table(
 ) -> Table:
     table = Table(
         title="Retrieval between test samples, P@1 of the concept: no site ever saw a pair",
-        caption="home, together: in anchor coordinates, at sites that trained alone and by the federation. "
+        caption="home, together: in the frame of the anchors, at sites that trained alone and by the federation. "
         "raw: by plain cosine, together. mAP: mean average precision, together. Floors on frozen tokens: class "
         "probabilities (cosine between those of two logistic regressions), ridge on anchors (a map between them).",
     )
@@ -159,7 +159,7 @@ def _bars(
     for row, (label, values) in enumerate(bars.items()):
         axes.bar(places + 0.27 * (row - 1), values, 0.27, label=label, color=("C0", "C1", "0.6")[row])
     axes.plot(places, [c.chance for c in comparisons], "k_", markersize=18, label="chance")
-    axes.set_title("retrieval P@1: home and together in anchor coordinates, floor on frozen tokens", pad=24)
+    axes.set_title("retrieval P@1: home and together in the frame of the anchors, floor on frozen tokens", pad=24)
     axes.set(ylim=(0, 1), xticks=places)
     axes.set_xticklabels([f"{names[c.query]} →\n{names[c.gallery]}" for c in comparisons], fontsize=8, rotation=60)
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)

@@ -39,13 +39,13 @@ class Trained:
         site: with the federation's model, which represents contents.
         kept: the mixture that predicts.
         home: all that trained alone, where the mixture has a part of it.
-        directory: of the concepts that sites have shared, (B,) each.
+        directory: of the concepts that sites have shared; None where none has.
     """
 
     site: SingleSite
     kept: Kept = field(default_factory=lambda: Kept.alone(TOGETHER, "together: nothing else is known"))
     home: Mapping[str, Tensor] = field(default_factory=dict)
-    directory: Directory = field(default_factory=dict)
+    directory: Directory | None = None
 
     def embed(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
@@ -64,7 +64,7 @@ class Trained:
         if self.kept.weights[HOME] > 0:
             with lent(site, self.home, Path(HOME)):
                 answers[HOME] = site.outputs(tokens)
-        if self.kept.weights[DIRECTORY] > 0:
+        if self.directory is not None and self.kept.weights[DIRECTORY] > 0:
             answers[DIRECTORY] = logits(site, self.directory, tokens)
         return site.task.predictions(mixed(site.task, answers, self.kept.weights))
 
@@ -87,7 +87,7 @@ class Trained:
         return crossmodal.embed(self.site, samples, channel=channel)
 
     def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
-        """Find for each content the k nearest of another modality, in anchor coordinates.
+        """Find for each content the k nearest of another modality, in the frame of both sites' anchors.
 
         Args:
             gallery: of another site; a site itself stands for its own test samples.
@@ -106,7 +106,8 @@ class Trained:
         """
         if teacher is not None:
             return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
-        return crossmodal.named_in(self.gallery(contents), self.directory)
+        tokens = self.site.channel(0).tokens_of(self._read(contents, 0))
+        return crossmodal.named_in(self.site, tokens, self.directory)
 
     def _read(self, contents: Sequence[Any], channel: int) -> list[Any]:
         if not contents:

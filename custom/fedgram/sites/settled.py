@@ -41,7 +41,7 @@ class Kept:
         losses: validation loss of each component and of ``kept``, the mean over groups, where it is finite.
         standard_error: of the improvement of ``kept`` over home, over groups; None where nothing was compared.
         groups: the number of validation groups that were asked.
-        concepts: the number of concepts in the directory.
+        concepts: the number of prototypes in the directory.
         why: a sentence.
     """
 
@@ -58,7 +58,7 @@ class Kept:
         return cls(weights={c: float(c == component) for c in COMPONENTS}, groups=groups, why=why)
 
 
-def write_settled(result: Path, kept: Kept, home: Path | None, directory: Directory) -> None:
+def write_settled(result: Path, kept: Kept, home: Path | None, directory: Directory | None) -> None:
     """Write beside a site's model what it keeps; ``site.json`` then says that it is there.
 
     Args:
@@ -66,7 +66,7 @@ def write_settled(result: Path, kept: Kept, home: Path | None, directory: Direct
         home: folder of the model that was trained alone.
     """
     write_directory(result, directory)
-    kept = dataclasses.replace(kept, concepts=len(directory))
+    kept = dataclasses.replace(kept, concepts=len(directory.prototypes) if directory else 0)
     if home is not None and kept.weights[HOME] > 0:
         write_atomically(result / HOME / LOCAL, partial(shutil.copyfile, home / LOCAL))
     else:
@@ -78,17 +78,18 @@ def write_settled(result: Path, kept: Kept, home: Path | None, directory: Direct
     write_text(result / _SITE, json.dumps({**facts, "settled": True}, indent=2))
 
 
-def write_directory(folder: Path, directory: Directory) -> None:
+def write_directory(folder: Path, directory: Directory | None) -> None:
     """Write a directory of concepts, or take an older one away where there is none."""
     path = folder / _DIRECTORY
-    if directory:
-        names = json.dumps([*directory])  # a concept may have a name that tensors must not have
-        write_tensors(path, {"prototypes": torch.stack([*directory.values()])}, {"concepts": names})
-    else:
+    if directory is None:
         path.unlink(missing_ok=True)
+        return
+    names = json.dumps([*directory.prototypes])  # a concept may have a name that tensors must not have
+    prototypes = torch.stack([*directory.prototypes.values()])
+    write_tensors(path, {"places": directory.places, "prototypes": prototypes}, {"concepts": names})
 
 
-def read_directory(folder: Path) -> dict[str, Tensor]:
+def read_directory(folder: Path) -> Directory:
     """Read a directory of concepts.
 
     Raises:
@@ -96,14 +97,15 @@ def read_directory(folder: Path) -> dict[str, Tensor]:
     """
     tensors, metadata = read_tensors(folder / _DIRECTORY, _REMEDY)
     try:
-        return dict(zip(json.loads(metadata["concepts"]), tensors["prototypes"], strict=True))
+        names = [(str(modality), str(concept)) for modality, concept in json.loads(metadata["concepts"])]
+        return Directory(places=tensors["places"], prototypes=dict(zip(names, tensors["prototypes"], strict=True)))
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"damaged ({type(error).__name__})", where=folder / _DIRECTORY, remedy=_REMEDY
         ) from None
 
 
-def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor], dict[str, Tensor]]:
+def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor], Directory | None]:
     """Read what a site keeps, what home learnt where it has a part, and the directory of concepts.
 
     Args:
@@ -113,7 +115,7 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
         CheckpointError: a part of it is missing, damaged or of another version.
     """
     if not facts.get("settled"):
-        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}, {}
+        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}, None
     path = result / _FILE
     error = partial(CheckpointError, where=path, remedy=_REMEDY)
     try:
@@ -134,7 +136,7 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
         raise error(f"damaged (weights of sum {sum(weights.values()):.3g})", expected="a sum of 1")
     if weights[DIRECTORY] > 0 and not kept.concepts:
         raise error("damaged (a part of a directory that has no concept)")
-    directory = read_directory(result) if kept.concepts else {}
-    if len(directory) != kept.concepts:
-        raise error(f"a directory of {len(directory)} concepts", expected=f"{kept.concepts}, as in the run")
+    directory = read_directory(result) if kept.concepts else None
+    if directory is not None and len(directory.prototypes) != kept.concepts:
+        raise error(f"{len(directory.prototypes)} prototypes", expected=f"{kept.concepts}, as in the run")
     return kept, read_trained(result / HOME) if weights[HOME] > 0 else {}, directory

@@ -144,6 +144,10 @@ def _check_prototypes(reply: SiteEvaluation) -> None:
     large = [name for name, values in found.items() if (values.abs() > LARGEST).any()]
     if large:
         _reject(reply.site, f"the prototype of {large[0]!r}: numbers that are no cosines", f"|x| ≤ {LARGEST:g}")
+    if found:
+        _check_geometry(reply.site, reply.token_gram, reply.slots, reply.slots[-1] + 1)
+    elif tuple(reply.token_gram.shape) != (0, 0):
+        _reject(reply.site, f"a Gram {tuple(reply.token_gram.shape)} of no prototypes", "(0, 0)")
 
 
 def _check_weight(reply: SiteUpdate, job: JobConfig) -> None:

@@ -8,52 +8,114 @@ import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.directory import Directory, at_slots, is_name, likeness, merge, prototypes
-from fedgram.core.relative import anchor_coordinates
+from fedgram.core.directory import Directory, Published, is_name, merge, prototypes
+from fedgram.core.frame import frame_coordinates
+from fedgram.core.gram import cosine_gram
+from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import ConfigError
+from fedgram.model.site_model import masked_mean
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import SiteEvaluation, Tokens
 from fedgram.sites.base import Site
 from fedgram.sites.single import SingleSite
 
 _TEMPERATURE = 0.1  # cosines of ±1 become logits of ±10, as in the concept loss
+_CPU = torch.device("cpu")
+_PLACES = "places"  # name of a tensor; every other is <modality>/<concept>
 
 
-def published(site: Site) -> dict[str, Tensor]:
-    """The prototypes of the concepts in a site's own training samples, (b,) each, if its file shares them."""
-    if "concepts" not in site.config.share:
-        return {}
-    data = site.data["train"]
-    anchors, z = site.model.embed(site.anchors.tokens), site.model.embed(data.tokens)
-    return prototypes(anchor_coordinates(z, anchors), data.concepts)
+def token_geometry(site: Site, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """The anchor coordinates of samples and the Gram of the site's anchors, of frozen tokens: (N, b), (b, b).
+
+    A sample or an anchor is the mean of its tokens, less that of all anchors.
+    """
+    means = [masked_mean(t.values, t.mask) for t in (tokens.to(_CPU), site.anchors.tokens.to(_CPU))]
+    samples, anchors = (part - means[1].mean(0) for part in means)
+    return anchor_coordinates(samples, anchors), cosine_gram(anchors)
 
 
-def merged(evaluations: Mapping[str, SiteEvaluation], job: JobConfig) -> dict[str, Tensor]:
-    """The directory that the server makes of what sites publish with their evaluation, (B,) by concept."""
-    return merge({site: (e.prototypes, e.slots) for site, e in evaluations.items()}, job.anchors.slots)
+def published(site: Site) -> tuple[dict[str, Tensor], Tensor]:
+    """The prototypes of the concepts in a site's own training samples, (b,) each, and the Gram beside them.
+
+    Nothing, and a Gram of no anchors, unless the site's own file shares them and there are some.
+    """
+    if "concepts" in site.config.share:
+        data = site.data["train"]
+        coordinates, gram = token_geometry(site, data.tokens)
+        if found := prototypes(coordinates, data.concepts):
+            return found, gram
+    return {}, torch.zeros(0, 0)
 
 
-def answerable(site: SingleSite, directory: Directory) -> bool:
-    """Whether a directory has every class of a site's task, at anchors that the site has too."""
-    known = at_slots(directory, site.anchors.slots).keys()
-    return isinstance(site.task, Classification) and set(site.task.classes) <= known
+def merged(
+    evaluations: Mapping[str, SiteEvaluation], modalities: Mapping[str, str], job: JobConfig
+) -> Directory | None:
+    """The directory that the server makes of what sites publish with their evaluation.
+
+    Args:
+        modalities: by site, as agreed in round 0.
+    """
+    return merge(
+        {
+            site: Published(modality=modalities[site], prototypes=e.prototypes, gram=e.token_gram, slots=e.slots)
+            for site, e in evaluations.items()
+            if site in modalities
+        },
+        job.anchors.slots,
+    )
+
+
+def answerable(site: SingleSite, directory: Directory | None) -> bool:
+    """Whether a directory has every class of a site's task."""
+    if directory is None or not isinstance(site.task, Classification):
+        return False
+    return set(site.task.classes) <= directory.prototypes_for(site.modality.name).keys()
 
 
 def logits(site: SingleSite, directory: Directory, tokens: Tokens) -> Tensor:
     """The directory's answer to samples: cosines with the prototypes of the site's classes over 0.1, (N, C)."""
-    known = at_slots(directory, site.anchors.slots)
-    coordinates = anchor_coordinates(site.model.embed(tokens), site.model.embed(site.anchors.tokens))
+    concepts, cosines = named(site, directory, tokens)
     classes = site.task.classes if isinstance(site.task, Classification) else ()
-    return likeness(coordinates, [known[name] for name in classes]) / _TEMPERATURE
+    return cosines[:, [concepts.index(name) for name in classes]] / _TEMPERATURE
 
 
-def check_directory(directory: Directory, slots: int) -> None:
-    """Raise ConfigError unless a server's directory has printable names, and (B,) float32 for each."""
-    for name, values in directory.items():
-        if not is_name(name) or values.shape != (slots,) or values.dtype != torch.float32:
+def named(site: SingleSite, directory: Directory, tokens: Tokens) -> tuple[list[str], Tensor]:
+    """The concepts by which a directory names a site's samples, and the samples' cosines with each, (N, C)."""
+    known = directory.prototypes_for(site.modality.name)
+    placed = frame_coordinates(*token_geometry(site, tokens), directory.places[list(site.anchors.slots)])
+    return [*known], cross_similarity(placed, torch.stack([*known.values()]))
+
+
+def to_tensors(directory: Directory | None) -> dict[str, Tensor]:
+    """A directory as named tensors."""
+    if directory is None:
+        return {}
+    found = {f"{modality}/{concept}": place for (modality, concept), place in directory.prototypes.items()}
+    return {_PLACES: directory.places, **found}
+
+
+def from_tensors(tensors: Mapping[str, Tensor], slots: int) -> Directory | None:
+    """The directory that :func:`to_tensors` gave.
+
+    Raises:
+        ConfigError: a server of another version sent it: other shapes, or names that cannot be printed.
+    """
+    if not tensors:
+        return None
+    found: dict[tuple[str, str], Tensor] = {}
+    for name, values in tensors.items():
+        modality, _, concept = name.partition("/")
+        shape = (slots, slots) if name == _PLACES else (slots,)
+        good = values.dtype == torch.float32 and values.shape == shape and bool(values.isfinite().all())
+        if not good or not is_name(modality) or (name != _PLACES and not is_name(concept)):
             raise ConfigError(
-                f"a prototype of {values.dtype} {tuple(values.shape)} under {name[:64]!r}",
+                f"{values.dtype} {tuple(values.shape)} under {name[:64]!r}",
                 where="task: directory",
-                expected=f"torch.float32 ({slots},) under a printable name",
+                expected=f"torch.float32 {shape} under printable names",
                 remedy="run the same version of fedgram as the server",
             )
+        if name != _PLACES:
+            found[modality, concept] = values
+    if _PLACES not in tensors or not found:
+        raise ConfigError("a directory without places or concepts", where="task: directory", expected="both")
+    return Directory(places=tensors[_PLACES], prototypes=found)

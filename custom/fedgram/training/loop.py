@@ -48,7 +48,7 @@ def run_federation(
         on_round(state.records[-1])
     alone = {name: session.alone(state.run) for name, session in sessions.items()} if job.baseline else {}
     together = {name: session.evaluate(state.run, state.state) for name, session in sessions.items()}
-    directory = merged(together, job)
+    directory = merged(together, state.modalities, job)
     kept = {name: session.settle(state.run, state.state, directory) for name, session in sessions.items()}
     saved.finish()
     return Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)

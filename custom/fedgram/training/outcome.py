@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
+from fedgram.core.directory import Directory
 from fedgram.records import SiteEvaluation
 from fedgram.training.server import ServerState
 
@@ -20,11 +19,11 @@ class Outcome:
         together: evaluation of the global model by site.
         alone: evaluation after training alone by site; empty without a baseline.
         kept: evaluation by site of what it keeps: home, the global model, or a mixture.
-        directory: of the concepts that sites share, (B,) each.
+        directory: of the concepts that sites share; None where none does.
     """
 
     server: ServerState
     together: Mapping[str, SiteEvaluation]
     alone: Mapping[str, SiteEvaluation]
     kept: Mapping[str, SiteEvaluation] = field(default_factory=dict)
-    directory: Mapping[str, Tensor] = field(default_factory=dict)
+    directory: Directory | None = None

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
+from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
@@ -24,7 +25,7 @@ from fedgram.sites.base import Site
 from fedgram.sites.kept import restore_kept, trained_state
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
-from fedgram.training.directory import check_directory, published
+from fedgram.training.directory import published
 from fedgram.training.settle import settle
 
 log = logging.getLogger("fedgram.site")
@@ -88,11 +89,10 @@ class SiteSession:
         if (best := self._best(run)).exists():
             self._position = None
             restore_kept(self.site.model, self.site.optimizer, read_tensors(best, _REMEDY)[0], best)
-        return dataclasses.replace(self._keep(run, "result"), prototypes=published(self.site))
+        prototypes, gram = published(self.site)
+        return dataclasses.replace(self._keep(run, "result"), prototypes=prototypes, token_gram=gram)
 
-    def settle(
-        self, run: str, state: GlobalState, directory: Mapping[str, Tensor] | None = None
-    ) -> SiteEvaluation:
+    def settle(self, run: str, state: GlobalState, directory: Directory | None = None) -> SiteEvaluation:
         """Choose between home, the global model and the directory, and complete the site's ``result`` by that.
 
         Models are read from the run's folder, whichever process has written them; one that is not there is made
@@ -100,11 +100,7 @@ class SiteSession:
 
         Args:
             directory: of concepts, as the server merged it.
-
-        Raises:
-            ConfigError: it is not one of this job's anchors.
         """
-        check_directory(directory or {}, self.site.job.anchors.slots)
         self._use(run)
         folder = self._run_folder(run)
         if self.site.job.baseline and not _is_whole(folder / "alone"):

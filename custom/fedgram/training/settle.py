@@ -37,7 +37,7 @@ def settle(site: Site, result: Path, home: Path | None, directory: Directory | N
     Args:
         result: folder of the federation's model at the site.
         home: folder of the model that was trained alone; None where there is none.
-        directory: of concepts, (B,) each; it takes part where it has all classes of the site.
+        directory: of concepts; it takes part where it has all classes of the site.
 
     Raises:
         CheckpointError: one of them cannot be read.
@@ -49,19 +49,19 @@ def settle(site: Site, result: Path, home: Path | None, directory: Directory | N
         kept = Kept.alone(TOGETHER, "together: answers of unified models cannot be averaged")
         metrics = site.evaluate("test")
     else:
-        kept, metrics = _settle(site, home, directory or {})
-    write_settled(result, kept, home, directory or {})
+        kept, metrics = _settle(site, home, directory)
+    write_settled(result, kept, home, directory)
     metrics |= {f"kept_{component}": weight for component, weight in kept.weights.items()}
     return rounds.evaluation(site, metrics=metrics)
 
 
-def _settle(site: SingleSite, home: Path, directory: Directory) -> tuple[Kept, dict[str, float]]:
+def _settle(site: SingleSite, home: Path, directory: Directory | None) -> tuple[Kept, dict[str, float]]:
     """Choose by the validation split, and measure on the test split."""
     splits = [split for split in ("validation", "test") if len(site.data[split])]
     answers: dict[str, dict[str, Tensor]] = {"validation": {}, "test": {}}
     for split in splits:
         answers[split][TOGETHER] = site.outputs(site.data[split].tokens)
-        if answerable(site, directory):
+        if directory is not None and answerable(site, directory):
             answers[split][DIRECTORY] = logits(site, directory, site.data[split].tokens)
     with lent(site, read_trained(home), home):
         for split in splits:
