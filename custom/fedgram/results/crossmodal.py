@@ -1,8 +1,8 @@
 """Questions across modalities, from the results of two sites that never shared a sample.
 
 Everything is compared in one frame (:mod:`fedgram.core.frame`), that of the mean of both sites' Grams over the
-slots that both cover. Raw cosines are offered for comparison; alignment of Gram matrices leaves a rotation free, so
-these should be at chance.
+slots that both cover. Raw cosines are offered for comparison; alignment of Gram matrices leaves a rotation free,
+so these should be at chance.
 """
 
 from __future__ import annotations
