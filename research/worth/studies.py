@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 from research.worth.lines import LINES
-from research.worth.trial import Trial
+from research.worth.trial import BROKEN, Trial
 
 SEEDS = range(5)
 TUNING_SEEDS = (100,)  # splits on which rates are chosen; no other study has them
@@ -53,6 +53,12 @@ def the_very_thing(rates: Rates) -> Iterator[Trial]:
         yield from _trials(rates, "the very thing", TRUE_PAIRS, 0, 0.0, (*_SHORT, "paper"), seed)
 
 
+def broken(rates: Rates) -> Iterator[Trial]:
+    """Few labels where a site or the anchors are spoilt: no site should lose by taking part."""
+    for seed, regime in product(SEEDS, BROKEN):
+        yield from _trials(rates, regime, ("synthetic", "carnivora", "digits"), 4, 0.0, ("ours",), seed)
+
+
 def _trials(
     rates: Rates,
     regime: str,
@@ -72,4 +78,5 @@ STUDIES: Mapping[str, Callable[[Rates], Iterator[Trial]]] = {
     "many-sites": many_sites,
     "foreign-anchors": foreign_anchors,
     "the-very-thing": the_very_thing,
+    "broken": broken,
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -14,7 +14,7 @@ from fedgram.training import rounds
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
-from research.evidence.federations import EVEN, regimes
+from research.evidence.federations import EVEN, Federation, anchorsets, damage, regimes
 from research.evidence.federations.regimes import Regime
 from research.rows import Row
 from research.worth import spaces
@@ -25,12 +25,25 @@ ORDER = ("regime", "federation", "level", "alpha", "line", "rate", "seed")  # of
 _SCORES = ("accuracy", "gain", "kept_home", "kept_together", "kept_directory")
 
 
+def _first(federation: Federation) -> str:
+    """The name of the site that is spoilt."""
+    return next(iter(federation.sites))
+
+
+BROKEN: Mapping[str, Callable[[Federation, Path, int], Federation]] = {
+    "noisy site": lambda found, folder, seed: damage.noisy_site(found, folder, _first(found), seed),
+    "mislabelled site": lambda found, folder, seed: damage.mislabelled_site(found, folder, _first(found), seed),
+    "shuffled anchors": anchorsets.shuffle_anchors,
+}
+
+
 @dataclass(frozen=True)
 class Trial:
     """A run to be carried out; its fields are the first columns of a table of results.
 
     Attributes:
-        regime: ``few labels``, ``many sites``, ``foreign anchors`` or ``the very thing``.
+        regime: ``few labels``, ``many sites``, ``foreign anchors`` or ``the very thing``; one of :data:`BROKEN` is
+            that of few labels, spoilt on purpose.
         federation: of :mod:`research.evidence.federations`.
         level: shots of few labels, the number of many sites; 0 elsewhere.
         alpha: of many sites.
@@ -53,6 +66,9 @@ def regime_of(trial: Trial, folder: Path) -> Regime:
     name, seed = trial.federation, trial.seed
     if trial.regime == "few labels":
         return regimes.few_labels(name, folder, shots=trial.level, seed=seed)
+    if trial.regime in BROKEN:
+        whole = regimes.few_labels(name, folder, shots=trial.level, seed=seed)
+        return replace(whole, federation=BROKEN[trial.regime](whole.federation, folder / "broken", seed))
     if trial.regime == "many sites":
         return regimes.many_sites(name, folder, sites=trial.level, alpha=trial.alpha or EVEN, seed=seed)
     if trial.regime == "foreign anchors":
@@ -85,6 +101,8 @@ def run(trial: Trial, folder: Path) -> Row:
         if outcome.alone:
             row |= {f"own rate {name}": value for name, value in _scores(outcome.alone).items()}
             row |= {f"kept {name}": value for name, value in _scores(outcome.kept).items()}
+            gains = [(e.metrics["gain"], e.metrics.get("gain_se", 0.0)) for e in outcome.kept.values()]
+            row |= dict(zip(("worst gain", "worst gain se"), min(gains), strict=True))
         row["bytes up"] = mean(sent for r in outcome.server.records for sent in r.payload_bytes.values())
     row["validation accuracy"] = mean(site.evaluate("validation")["accuracy"] for site in sites.values())
     return row | _questions("", spaces.place(sites, spaces.by_model), slots, regime)
