@@ -58,11 +58,11 @@ test-federation: $(READY) ## tests on real processes: failures, security, the ru
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
-bench-quick: $(READY) ## five methods on a made federation, three seeds: minutes
-	$(MAKE) -C research $@
+bench-worth: $(READY) ## together against home in every regime, and the pages of it: most of a day
+	$(MAKE) -C research worth
 
-bench-methods: $(READY) ## every row of research/RESULTS.md: a night; goes on where it stopped
-	$(MAKE) -C research $@
+bench-page: $(READY) ## the pages, the figure and the table of evidence from the rows
+	$(MAKE) -C research page
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
@@ -72,4 +72,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-quick bench-methods anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-worth bench-page anchors clean

@@ -16,7 +16,7 @@ from research.evidence.federations import Federation
 RATE = 2e-3  # of which the tried rates of B are multiples
 GROUPS = ("adapter", "head")
 _NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
-_BUDGET = {"rounds": 12, "local_steps": 2, "geometry_every": 4}
+BUDGET = {"rounds": 12, "local_steps": 2, "geometry_every": 4}
 _LAYERS = 1  # of the pre-trained base: a study of hundreds of runs on two cores
 
 
@@ -63,7 +63,7 @@ def job_of(line: str, federation: Federation, seed: int, rate: int) -> JobConfig
     """
     found = LINES[line]
     plain = settings(found.job or "local")
-    changes = {**_BUDGET, "learning_rate": rate * RATE, **(found.changes or {})}
+    changes = {**BUDGET, "learning_rate": rate * RATE, **(found.changes or {})}
     plain["training"] = {**plain.get("training", {}), **changes}
     if found.job is None:  # what a run's own baseline would do: the losses need no other site
         plain["training"]["concept_weight"] = 0.3

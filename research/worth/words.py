@@ -1,0 +1,195 @@
+"""Words that follow from numbers, so that a sentence of the page cannot say what the rows do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from research.worth.cells import (
+    ACCURACY,
+    CASES,
+    FLOORS,
+    KEPT,
+    REGIMES,
+    TOLERATED,
+    WITH_EVERY_LINE,
+    Asked,
+    Case,
+    Cells,
+)
+from research.worth.statistics import Estimate, estimate, holm, points
+
+_KINDS: Sequence[tuple[str, Callable[[Estimate], bool]]] = (
+    ("above", lambda e: e.above),
+    ("below", lambda e: e.below),
+    ("open", lambda e: e.open),
+    ("single", lambda e: e.units == 1),
+    ("unknown", lambda e: e.units == 0),
+)
+_SAID = {
+    "above": "above {}",
+    "below": "below {}",
+    "open": "not shown to differ from {}",
+    "single": "measured in one federation only, against {}",
+    "unknown": "not measured against {}",
+}
+
+
+def kind_of(found: Estimate) -> str:
+    """Whether an estimate is ``above`` 0, ``below`` it, ``open``, of a ``single`` unit or ``unknown``."""
+    return next(name for name, holds in _KINDS if holds(found))
+
+
+def listed(words: Iterable[str]) -> str:
+    """Some words as a sentence has them: a, b and c."""
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def told(found: Iterable[tuple[str, Estimate]], than: str = "home") -> str:
+    """Several differences in one phrase, those of a kind together.
+
+    Args:
+        found: names, which may be empty, and differences.
+        than: what they are differences to.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for name, e in found:
+        by_kind.setdefault(kind_of(e), []).append(": ".join(filter(None, (name, str(e) if e.units else ""))))
+    said = []
+    for kind in (name for name, _ in _KINDS if name in by_kind):
+        inside = ", ".join(filter(None, by_kind[kind]))
+        said.append(_SAID[kind].format(than) + (f" ({inside})" if inside else ""))
+    return "; ".join(said)
+
+
+def places(cases: Iterable[Case]) -> str:
+    """Cases by regime: the name of a regime alone where all its levels are meant; empty without any."""
+    levels: dict[str, list[str]] = {}
+    for case in cases:
+        levels.setdefault(case.regime, []).append(case.title)
+    whole = {regime: [c.title for c in CASES if c.regime == regime] for regime in REGIMES}
+    names = [r if own == whole[r] else f"{r} ({'; '.join(own)})" for r, own in levels.items()]
+    return listed(names) if names else ""
+
+
+@dataclass(frozen=True)
+class Shortfalls:
+    """In how many federations and cases something is worse than something else by more than is tolerated.
+
+    Attributes:
+        cells: compared.
+        short: of these, worse by more than :data:`~research.worth.cells.TOLERATED`.
+        surely: of these, with an interval over seeds below 0.
+        worst: the largest loss, and where.
+    """
+
+    cells: int
+    short: int
+    surely: int
+    worst: Estimate
+    where: str
+
+
+class Words:
+    """Everything that the templates of the pages may say about the regimes."""
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+
+    def cases(self, regime: str, measure: str = ACCURACY) -> list[Case]:
+        """The cases of a regime that have a measure."""
+        return [case for case in CASES if case.regime == regime and measure in case.measures]
+
+    def told(self, regime: str, line: str, measure: str = ACCURACY) -> str:
+        """How a line stands to home at every level of a regime."""
+        return told((c.title, self.cells.lead(c, line, measure)) for c in self.cases(regime, measure))
+
+    def against_floor(self, regime: str, column: str, measure: str = ACCURACY) -> str:
+        """How together stands to something untrained at every level of a regime."""
+        found = [
+            (c.title, self.cells.pooled(c, Asked("ours", measure), Asked("home", column)))
+            for c in self.cases(regime, measure)
+        ]
+        return told(found, "it")
+
+    def leads(self, line: str, measure: str = ACCURACY, regime: str = "") -> dict[Case, Estimate]:
+        """The differences of a line to home by case: of all regimes, or of one."""
+        found = {c: self.cells.lead(c, line, measure) for c in CASES if measure in c.measures}
+        return {c: e for c, e in found.items() if e.units and regime in ("", c.regime)}
+
+    def where(self, kind: str, line: str, measure: str = ACCURACY) -> str:
+        """The cases in which the difference of a line to home is of a kind; empty without any."""
+        return places(c for c, e in self.leads(line, measure).items() if kind_of(e) == kind)
+
+    def surviving_of(self, line: str, measure: str = ACCURACY) -> str:
+        """The cases in which a line is above home after Holm's correction; empty without any."""
+        survives = dict(zip(self.family, holm([*self.family.values()]), strict=True))
+        leads = self.leads(line, measure)
+        return places(c for c, e in leads.items() if e.above and survives[c, measure, line])
+
+    def spread(self, line: str, measure: str = ACCURACY, regime: str = "", kind: str = "") -> str:
+        """The least and the largest difference of a line to home, of all cases, of a regime or of a kind."""
+        found = sorted(e.mean for e in self.leads(line, measure, regime).values() if kind in ("", kind_of(e)))
+        if not found:
+            return "not measured"
+        return " to ".join(dict.fromkeys((points(found[0]), points(found[-1]))))
+
+    def summary(self, regime: str, line: str, measure: str = ACCURACY) -> str:
+        """The spread of a line's lead over home in a regime, and at how many levels 0 is excluded."""
+        found = [*self.leads(line, measure, regime).values()]
+        if not found:
+            return "not measured"
+        above, below = sum(e.above for e in found), sum(e.below for e in found)
+        shown = [f"shown in {above} of {len(found)}"] + ([f"a loss in {below}"] if below else [])
+        return f"{self.spread(line, measure, regime)} ({', '.join(shown)})"
+
+    def floor_wins(self, regime: str) -> bool:
+        """Whether logistic regression on frozen tokens is above together in the own task, at some level."""
+        floor = Asked("home", FLOORS[ACCURACY])
+        return any(self.cells.pooled(c, Asked("ours", ACCURACY), floor).below for c in self.cases(regime))
+
+    def pays(self, regime: str, line: str) -> bool:
+        """Whether own task or another measure of a regime is above home somewhere, and none below."""
+        found = [self.cells.lead(c, line, m) for c in CASES if c.regime == regime for m in c.measures]
+        return any(e.above for e in found) and not any(e.below for e in found)
+
+    def costs(self, regime: str, line: str) -> bool:
+        """Whether a measure of a regime is below home somewhere."""
+        return any(self.cells.lead(c, line, m).below for c in CASES if c.regime == regime for m in c.measures)
+
+    def between(self, line: str, other: str, measure: str = ACCURACY) -> Estimate:
+        """The difference of two lines, or of a line and an untrained floor, where all lines are run."""
+        floor = Asked("home", other.removeprefix("floor: "))
+        against = floor if other.startswith("floor: ") else Asked(other, measure)
+        return self.cells.pooled(WITH_EVERY_LINE, Asked(line, measure), against)
+
+    def shortfalls(self, of: str = KEPT, against: Asked | None = None) -> Shortfalls:
+        """Where a line is worse in its own task than home, or than something else, by more than is tolerated."""
+        home = against or Asked("home", ACCURACY)
+        found: list[tuple[str, Estimate]] = []
+        for case in CASES:
+            for federation, seeds in self.cells.by_federation(case, Asked(of, ACCURACY), home).items():
+                named = ", ".join(filter(None, (federation, case.regime, case.title)))
+                found.append((named, estimate(seeds)))
+        short = [e for _, e in found if e.mean < -TOLERATED]
+        where, worst = min(found, key=lambda one: one[1].mean, default=("", estimate([])))
+        return Shortfalls(len(found), len(short), sum(e.below for e in short), worst, where)
+
+    @property
+    def own_home(self) -> Asked:
+        """Home as the run of ours has it: under the federation's settings, and part of what is kept."""
+        return Asked("ours", f"own rate {ACCURACY}")
+
+    @cached_property
+    def family(self) -> dict[tuple[Case, str, str], Estimate]:
+        """All differences that the table of regimes holds, by case, measure and line."""
+        asked = ((case, m, line) for case in CASES for m in case.measures for line in ("ours", KEPT))
+        return {(case, m, line): self.cells.lead(case, line, m) for case, m, line in asked}
+
+    @property
+    def counted(self) -> tuple[int, int, int]:
+        """How many differences of the table of regimes have an interval, have one without 0, and survive Holm."""
+        found = [*self.family.values()]
+        return sum(e.units > 1 for e in found), sum(e.above or e.below for e in found), sum(holm(found))
