@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fedgram.cli.main import app
+from fedgram.core.directory import from_tensors
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates
 from fedgram.errors import CheckpointError, ConfigError, UpdateRejected
@@ -21,7 +22,7 @@ from fedgram.records import GlobalState, SiteEvaluation
 from fedgram.results import report
 from fedgram.sites.settled import DIRECTORY, Kept, read_directory, write_directory
 from fedgram.training import contracts
-from fedgram.training.directory import answerable, from_tensors, logits, merged, published
+from fedgram.training.directory import answerable, logits, merged, published
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from fedgram.training.settle import settle

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from fedgram.core.frame import consensus_frame, frame_coordinates
+from fedgram.errors import ConfigError
 
+_PLACES = "places"  # name of a tensor; every other is <modality>/<concept>
 LEAST_SAMPLES = 10  # of a concept: the mean of fewer says too much about each
 MOST_CONCEPTS, LONGEST_NAME, LARGEST = 1000, 200, 2.0  # of what a site may publish; |cos − mean cos| ≤ 2
 
@@ -112,3 +114,38 @@ def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
         for concept, place in zip(p.prototypes, placed, strict=True):
             found[p.modality, concept].append(place)
     return Directory(places=places, prototypes={key: torch.stack(found[key]).mean(0) for key in sorted(found)})
+
+
+def to_tensors(directory: Directory | None) -> dict[str, Tensor]:
+    """A directory as named tensors."""
+    if directory is None:
+        return {}
+    found = {f"{modality}/{concept}": place for (modality, concept), place in directory.prototypes.items()}
+    return {_PLACES: directory.places, **found}
+
+
+def from_tensors(tensors: Mapping[str, Tensor], slots: int) -> Directory | None:
+    """The directory that :func:`to_tensors` gave.
+
+    Raises:
+        ConfigError: a server of another version sent it: other shapes, or names that cannot be printed.
+    """
+    if not tensors:
+        return None
+    found: dict[tuple[str, str], Tensor] = {}
+    for name, values in tensors.items():
+        modality, _, concept = name.partition("/")
+        shape = (slots, slots) if name == _PLACES else (slots,)
+        good = values.dtype == torch.float32 and values.shape == shape and bool(values.isfinite().all())
+        if not good or not is_name(modality) or (name != _PLACES and not is_name(concept)):
+            raise ConfigError(
+                f"{values.dtype} {tuple(values.shape)} under {name[:64]!r}",
+                where="task: directory",
+                expected=f"torch.float32 {shape} under printable names",
+                remedy="run the same version of fedgram as the server",
+            )
+        if name != _PLACES:
+            found[modality, concept] = values
+    if _PLACES not in tensors or not found:
+        raise ConfigError("a directory without places or concepts", where="task: directory", expected="both")
+    return Directory(places=tensors[_PLACES], prototypes=found)

@@ -18,11 +18,10 @@ from torch import Tensor
 
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import to_dict
-from fedgram.core.directory import Directory
+from fedgram.core.directory import Directory, from_tensors, to_tensors
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.training.codec import pack, unpack
-from fedgram.training.directory import from_tensors, to_tensors
 
 INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE)

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.directory import Directory, Published, is_name, merge, prototypes
+from fedgram.core.directory import Directory, Published, merge, prototypes
 from fedgram.core.frame import frame_coordinates
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.errors import ConfigError
 from fedgram.model.site_model import masked_mean
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import SiteEvaluation, Tokens
@@ -21,7 +20,6 @@ from fedgram.sites.single import SingleSite
 
 _TEMPERATURE = 0.1  # cosines of ±1 become logits of ±10, as in the concept loss
 _CPU = torch.device("cpu")
-_PLACES = "places"  # name of a tensor; every other is <modality>/<concept>
 
 
 def token_geometry(site: Site, tokens: Tokens) -> tuple[Tensor, Tensor]:
@@ -84,38 +82,3 @@ def named(site: SingleSite, directory: Directory, tokens: Tokens) -> tuple[list[
     known = directory.prototypes_for(site.modality.name)
     placed = frame_coordinates(*token_geometry(site, tokens), directory.places[list(site.anchors.slots)])
     return [*known], cross_similarity(placed, torch.stack([*known.values()]))
-
-
-def to_tensors(directory: Directory | None) -> dict[str, Tensor]:
-    """A directory as named tensors."""
-    if directory is None:
-        return {}
-    found = {f"{modality}/{concept}": place for (modality, concept), place in directory.prototypes.items()}
-    return {_PLACES: directory.places, **found}
-
-
-def from_tensors(tensors: Mapping[str, Tensor], slots: int) -> Directory | None:
-    """The directory that :func:`to_tensors` gave.
-
-    Raises:
-        ConfigError: a server of another version sent it: other shapes, or names that cannot be printed.
-    """
-    if not tensors:
-        return None
-    found: dict[tuple[str, str], Tensor] = {}
-    for name, values in tensors.items():
-        modality, _, concept = name.partition("/")
-        shape = (slots, slots) if name == _PLACES else (slots,)
-        good = values.dtype == torch.float32 and values.shape == shape and bool(values.isfinite().all())
-        if not good or not is_name(modality) or (name != _PLACES and not is_name(concept)):
-            raise ConfigError(
-                f"{values.dtype} {tuple(values.shape)} under {name[:64]!r}",
-                where="task: directory",
-                expected=f"torch.float32 {shape} under printable names",
-                remedy="run the same version of fedgram as the server",
-            )
-        if name != _PLACES:
-            found[modality, concept] = values
-    if _PLACES not in tensors or not found:
-        raise ConfigError("a directory without places or concepts", where="task: directory", expected="both")
-    return Directory(places=tensors[_PLACES], prototypes=found)
