@@ -134,9 +134,14 @@ def test_a_loss_turns_every_sentence():
     gains, losses = Words(Cells(rows)), Words(Cells([r | {"accuracy": 1 - r["accuracy"]} for r in rows]))
     assert (gains.where("above", "ours"), gains.where("below", "ours")) == ("few labels (4 shots)", "")
     assert (losses.where("above", "ours"), losses.where("below", "ours")) == ("", "few labels (4 shots)")
-    assert gains.pays("few labels", "ours")
-    assert losses.costs("few labels", "ours")
-    assert not losses.pays("few labels", "ours")
+    assert (gains.verdict("few labels"), losses.verdict("few labels")) == ("pays", "costs")
+    assert gains.verdict("few labels", RETRIEVAL) == "unknown"
+    mixed = Words(Cells(pairs("synthetic", 0.5, 0.6, 0.6) + pairs("emoji", 0.5, 0.48, 0.52)))
+    assert mixed.verdict("few labels") == "depends"
+    assert mixed.mostly("ours", "above") == "few labels on synthetic"
+    assert mixed.named("few labels", "ours", "above") == "synthetic (1 of 1)"
+    assert mixed.named("few labels", "ours", "below") == "none"
+    assert mixed.tally("few labels", "ours") == (1, 0)
     assert gains.surviving_of("ours") == "few labels (4 shots)"
     assert gains.summary("few labels", "ours") == "+10.0 (shown in 1 of 1)"
     assert losses.summary("few labels", "ours") == "−10.0 (shown in 0 of 1, a loss in 1)"

@@ -24,7 +24,7 @@ from research.rows import RESULTS, read
 from research.worth import cells, figure, lines, studies, tables
 from research.worth.cells import Cells
 from research.worth.unified import Unified
-from research.worth.words import Words, kind_of, listed, told
+from research.worth.words import Words, listed, told
 
 ROOT = RESULTS.parents[1]
 PAGES = (ROOT / "research/RESULTS.md", ROOT / "README.md", ROOT / "docs/results.md")
@@ -57,8 +57,8 @@ def facts(results: Path) -> Mapping[str, Any]:
         "table": {"lines": tables.lines(found), "cases": tables.cases(found)},
         "words": Words(found),
         "unified": Unified(read(results / "fedumm.csv")),
+        "regimes": cells.REGIMES,
         "case": {(c.regime, c.level, c.alpha): c for c in cells.CASES},
-        "kind_of": kind_of,
         "listed": listed,
         "told": told,
         **{name: getattr(cells, name) for name in ("ACCURACY", "RETRIEVAL", "NAMING", "THING", "FINE", "FLOORS")},

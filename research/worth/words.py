@@ -145,19 +145,56 @@ class Words:
         shown = [f"shown in {above} of {len(found)}"] + ([f"a loss in {below}"] if below else [])
         return f"{self.spread(line, measure, regime)} ({', '.join(shown)})"
 
+    def levels_of(self, regime: str, line: str, kind: str, measure: str = ACCURACY) -> dict[str, tuple[int, int]]:
+        """At how many of its levels a federation differs from home in a way of its own, over its seeds."""
+        found: dict[str, tuple[int, int]] = {}
+        for case in self.cases(regime, measure):
+            for federation, own in self.cells.alone_of(case, line, measure).items():
+                so_far, levels = found.get(federation, (0, 0))
+                found[federation] = so_far + (kind_of(own) == kind), levels + 1
+        return {federation: counted for federation, counted in found.items() if counted[0]}
+
+    def named(self, regime: str, line: str, kind: str, measure: str = ACCURACY) -> str:
+        """The federations that differ from home in a way at some level, and at how many; ``none`` without any."""
+        found = self.levels_of(regime, line, kind, measure)
+        return (
+            listed(f"{name} ({some} of {levels})" for name, (some, levels) in found.items()) if found else "none"
+        )
+
+    def mostly(self, line: str, kind: str) -> str:
+        """The federations that differ from home in a way at more than half of a regime's levels, by regime."""
+        said = []
+        for regime in REGIMES:
+            found = self.levels_of(regime, line, kind)
+            if own := [name for name, (some, levels) in found.items() if 2 * some > levels]:
+                said.append(f"{regime} on {listed(own)}")
+        return "; with ".join(said)
+
+    def tally(self, regime: str, line: str, measure: str = ACCURACY) -> tuple[int, int]:
+        """How often a federation is above home at a level of a regime, over its seeds, and how often below."""
+        above, below = (self.levels_of(regime, line, kind, measure).values() for kind in ("above", "below"))
+        return sum(some for some, _ in above), sum(some for some, _ in below)
+
     def floor_wins(self, regime: str) -> bool:
         """Whether logistic regression on frozen tokens is above together in the own task, at some level."""
         floor = Asked("home", FLOORS[ACCURACY])
         return any(self.cells.pooled(c, Asked("ours", ACCURACY), floor).below for c in self.cases(regime))
 
-    def pays(self, regime: str, line: str) -> bool:
-        """Whether own task or another measure of a regime is above home somewhere, and none below."""
-        found = [self.cells.lead(c, line, m) for c in CASES if c.regime == regime for m in c.measures]
-        return any(e.above for e in found) and not any(e.below for e in found)
+    def verdict(self, regime: str, *measures: str) -> str:
+        """What some measures of a regime say of together against home, over all of its levels.
 
-    def costs(self, regime: str, line: str) -> bool:
-        """Whether a measure of a regime is below home somewhere."""
-        return any(self.cells.lead(c, line, m).below for c in CASES if c.regime == regime for m in c.measures)
+        Returns:
+            ``pays`` or ``costs`` where the mean over federations is above or below home somewhere, and never the
+            other way; ``depends`` where that is not so and more single federations are above than below; ``open``
+            where nothing is shown; ``unknown`` without rows.
+        """
+        asked = measures or (ACCURACY,)
+        found = [e for m in asked for e in self.leads("ours", m, regime).values()]
+        above, below = any(e.above for e in found), any(e.below for e in found)
+        if above != below:
+            return "pays" if above else "costs"
+        more, fewer = (sum(self.tally(regime, "ours", m)[k] for m in asked) for k in (0, 1))
+        return "depends" if more > fewer else "open" if found else "unknown"
 
     def between(self, line: str, other: str, measure: str = ACCURACY) -> Estimate:
         """The difference of two lines, or of a line and an untrained floor, where all lines are run."""
