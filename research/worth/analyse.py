@@ -61,7 +61,10 @@ def facts(results: Path) -> Mapping[str, Any]:
         "case": {(c.regime, c.level, c.alpha): c for c in cells.CASES},
         "listed": listed,
         "told": told,
-        **{name: getattr(cells, name) for name in ("ACCURACY", "RETRIEVAL", "NAMING", "THING", "FINE", "FLOORS")},
+        **{
+            name: getattr(cells, name)
+            for name in ("ACCURACY", "RETRIEVAL", "NAMING", "THING", "MAPPED", "FINE", "FLOORS")
+        },
         "tolerated": f"{100 * cells.TOLERATED:g}",
         "marks": {"survives": tables.SURVIVES, "blind": tables.BLIND},
         "design": {

@@ -73,7 +73,10 @@ def _bar(axis: Any, place: float, found: Estimate, colour: str) -> None:
 def _tick(case: Case, measure: str) -> str:
     words = case.title.replace(" at ", "\n")
     return (
-        f"{words}\n{MEASURES[measure]}".strip().replace("its fine class", "fine\nclass").replace(" task", "\ntask")
+        f"{words}\n{MEASURES[measure]}".strip()
+        .replace("its fine class", "fine\nclass")
+        .replace(" task", "\ntask")
+        .replace("thing, ridge map", "thing,\nridge")
     )
 
 

@@ -18,6 +18,7 @@ MEASURES: Mapping[str, str] = {
     RETRIEVAL: "R@1",
     "naming": "naming",
     "thing by anchors": "the thing",
+    "thing by ridge": "the thing, ridge map",
     "fine by anchors": "its fine class",
 }
 TITLES: Mapping[str, str] = {name: line.title for name, line in LINES.items()} | {KEPT: "what its sites keep"}
