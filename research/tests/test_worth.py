@@ -38,6 +38,7 @@ def two_sites(shuffled: bool = False) -> dict[str, Placed]:
             torch.randperm(ANCHORS, generator=torch.Generator().manual_seed(2)) if shuffled and k else slice(None)
         )
         found[name] = Placed(
+            kind=name.partition("-")[0],
             z=samples @ turn,
             taught=samples @ turn,
             anchors=(anchors @ turn)[order],
@@ -69,19 +70,20 @@ def test_anchors_that_are_mixed_up_leave_chance(readout: str):
 
 def test_sites_of_one_modality_are_not_asked():
     space = two_sites()
-    same = {"image-1": space["image-1"], "image-2": space["text-1"]}
+    same = {"image-1": space["image-1"], "image-2": replace(space["text-1"], kind="image")}
     assert retrieval(same, consensus_of(same, ANCHORS), "anchors") == {}
 
 
 def test_a_directory_names_what_has_no_label_at_a_site():
-    """Samples at the corners of a square, concepts of the right side taught at one site and named at the other."""
+    """Samples at the corners of a square: pictures have labels of two, texts of all, and name the other two."""
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     anchors = torch.cat([corners, 2 * corners])
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
 
-    def placed(turned: torch.Tensor, labels: str) -> Placed:
+    def placed(kind: str, turned: torch.Tensor, labels: str) -> Placed:
         taught = torch.stack([corners[CONCEPTS.index(label)] for label in labels])
         return Placed(
+            kind=kind,
             z=corners @ turned,
             taught=taught @ turned,
             anchors=anchors @ turned,
@@ -91,7 +93,7 @@ def test_a_directory_names_what_has_no_label_at_a_site():
             labels=list(labels),
         )
 
-    space = {"image-1": placed(torch.eye(2), "cd"), "text-1": placed(turn, "abcd")}
+    space = {"image-1": placed("image", torch.eye(2), "cd"), "text-1": placed("text", turn, "abcd")}
     found = naming(space, consensus_of(space, 8), {"image": ("a", "b")})
     assert found == {"naming": 1.0, "naming chance": 1 / 4, "naming n": 2}
     assert naming(space, consensus_of(space, 8), {}) == {}

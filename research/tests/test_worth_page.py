@@ -10,7 +10,7 @@ import pytest
 
 from research.rows import RESULTS
 from research.worth import analyse, figure, tables
-from research.worth.cells import ACCURACY, CASES, KEPT, RETRIEVAL, WITH_EVERY_LINE, Asked, Cells
+from research.worth.cells import ACCURACY, CASES, KEPT, RETRIEVAL, WITH_EVERY_LINE, Asked, Case, Cells
 from research.worth.statistics import Estimate, estimate, holm
 from research.worth.unified import Unified
 from research.worth.words import Words, listed, places, told
@@ -156,6 +156,13 @@ def test_losses_of_what_is_kept_are_counted_by_federation():
     assert (found.where, str(found.worst)) == ("emoji, few labels, 4 shots", "−0.6 ± 0.0")
     near = Words(Cells(pairs("emoji", 0.5, 0.6, 0.6, kept=-0.104))).shortfalls()
     assert (near.cells, near.short) == (1, 0)
+
+
+def test_what_is_spoilt_is_held_against_the_homes_of_its_own_run():
+    case = Case("noisy site", 4, 0.0, "", ())
+    more = {"kept accuracy": 0.5, "own rate accuracy": 0.4, "worst gain": -0.1}
+    name, kept, worst = Words(Cells([row("ours", "emoji", 0, 0.9, case, **more)])).broken()[0]
+    assert (name, str(kept), str(worst)) == ("noisy site", "+10.0", "−10.0")
 
 
 def test_fedumm_is_compared_on_the_same_seeds():

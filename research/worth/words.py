@@ -19,6 +19,7 @@ from research.worth.cells import (
     Cells,
 )
 from research.worth.statistics import Estimate, estimate, holm, points
+from research.worth.trial import BROKEN
 
 _KINDS: Sequence[tuple[str, Callable[[Estimate], bool]]] = (
     ("above", lambda e: e.above),
@@ -213,6 +214,15 @@ class Words:
         short = [e for _, e in found if e.mean < -TOLERATED]
         where, worst = min(found, key=lambda one: one[1].mean, default=("", estimate([])))
         return Shortfalls(len(found), len(short), sum(e.below for e in short), worst, where)
+
+    def broken(self) -> list[tuple[str, Estimate, Estimate]]:
+        """By what is spoilt: what sites keep, and the site that fares worst, against the homes of the same run."""
+        found = []
+        for name in BROKEN:
+            case = Case(name, WITH_EVERY_LINE.level, 0.0, "", (ACCURACY,))
+            kept = self.cells.pooled(case, Asked(KEPT, ACCURACY), self.own_home)
+            found.append((name, kept, self.cells.pooled(case, Asked("ours", "worst gain"))))
+        return found
 
     @property
     def own_home(self) -> Asked:
