@@ -75,7 +75,7 @@ def nearest_mean(x: np.ndarray, classes: np.ndarray) -> Pipeline:
         classes: (N,), of these samples.
     """
     scaler, names = StandardScaler().fit(x), np.unique(classes)
-    means = np.stack([scaler.transform(x[classes == name]).mean(0) for name in names])
+    means = scaler.transform(np.stack([x[classes == name].mean(0) for name in names]))
     return make_pipeline(scaler, KNeighborsClassifier(1).fit(means, names))
 
 

@@ -66,7 +66,7 @@ def paired_source(
     order = _ranked(read_things(folder))
     chosen = [thing for thing in order if public(thing)][: sum(slots)]
     taken = {thing.code for thing in chosen}
-    drawn = dict(zip(PARTS, (chosen[: slots[0]], chosen[slots[0] :]), strict=True))
+    drawn: dict[str, list[Thing]] = dict(zip(PARTS, (chosen[: slots[0]], chosen[slots[0] :]), strict=True))
     private = [thing for thing in order if thing.concept in CLASSES and thing.code not in taken]
     return _source(folder, f"{NAME}-pairs", drawn, private, locales)
 
