@@ -13,8 +13,8 @@ from research.rows import Rows, read
 from research.worth.statistics import Estimate, estimate
 from research.worth.studies import FEDERATIONS, SKEW, STUDIES
 
-ACCURACY, RETRIEVAL, NAMING = "accuracy", "r@1 by anchors", "naming"
-THING, FINE = "thing by anchors", "fine by anchors"
+ACCURACY, RETRIEVAL, NAMING = "accuracy", "r@1 by frame", "frozen naming"
+THING, FINE = "thing by frame", "fine by frame"
 MAPPED = "thing by ridge"  # the thing again, by a ridge map on the anchors
 KEPT = "kept"  # the line of what sites of ours keep
 TOLERATED = 0.005  # of accuracy below home
@@ -22,18 +22,18 @@ TOLERATED = 0.005  # of accuracy below home
 FLOORS: Mapping[str, str] = {
     ACCURACY: "frozen_lr",
     RETRIEVAL: "frozen r@1 by ridge",
-    NAMING: "frozen naming",
+    NAMING: "naming",
     THING: "frozen thing by ridge",
     MAPPED: "frozen thing by ridge",
     FINE: "frozen fine by ridge",
 }
 NUMBERS: Mapping[str, str] = {
     ACCURACY: "test_samples",
-    RETRIEVAL: "r@1 n by anchors",
+    RETRIEVAL: "r@1 n by frame",
     NAMING: "naming n",
-    THING: "thing n by anchors",
+    THING: "thing n by frame",
     MAPPED: "thing n by ridge",
-    FINE: "thing n by anchors",
+    FINE: "thing n by frame",
 }
 
 
@@ -79,6 +79,8 @@ class Asked:
     @property
     def column(self) -> tuple[str, str]:
         """The line whose rows have it, and the column."""
+        if self.measure == NAMING:  # by the directory, which is of frozen tokens; home has none and can only guess
+            return "home", "naming chance" if self.line == "home" else NAMING
         return ("ours", f"kept {self.measure}") if self.line == KEPT else (self.line, self.measure)
 
 

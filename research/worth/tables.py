@@ -8,7 +8,18 @@ from typing import Any
 import pandas as pd
 
 from research.rows import Rows
-from research.worth.cells import ACCURACY, CASES, FLOORS, KEPT, RETRIEVAL, WITH_EVERY_LINE, Asked, Case, Cells
+from research.worth.cells import (
+    ACCURACY,
+    CASES,
+    FLOORS,
+    KEPT,
+    NAMING,
+    RETRIEVAL,
+    WITH_EVERY_LINE,
+    Asked,
+    Case,
+    Cells,
+)
 from research.worth.lines import LINES
 from research.worth.statistics import Estimate, estimate, holm
 
@@ -16,10 +27,10 @@ SURVIVES, BLIND = "†", "◦"
 MEASURES: Mapping[str, str] = {
     ACCURACY: "own task",
     RETRIEVAL: "R@1",
-    "naming": "naming",
-    "thing by anchors": "the thing",
+    NAMING: "naming",
+    "thing by frame": "the thing",
     "thing by ridge": "the thing, ridge map",
-    "fine by anchors": "its fine class",
+    "fine by frame": "its fine class",
 }
 TITLES: Mapping[str, str] = {name: line.title for name, line in LINES.items()} | {KEPT: "what its sites keep"}
 ORDER = tuple(name for line in LINES for name in ((line, KEPT) if line == "ours" else (line,)))
@@ -28,7 +39,7 @@ _BELOW: Mapping[str, tuple[Asked | None, Asked | None]] = {
     "untrained: logistic regression on frozen tokens": (Asked("home", "frozen_lr"), None),
     "untrained: k nearest frozen tokens": (Asked("home", "frozen_knn"), None),
     "untrained: nearest class mean of the own anchors": (Asked("home", "own_anchors"), None),
-    "untrained: anchor coordinates of frozen tokens": (None, Asked("home", "frozen r@1 by anchors")),
+    "untrained: frozen tokens in the frame": (None, Asked("home", "frozen r@1 by frame")),
     "untrained: ridge map on anchors": (None, Asked("home", FLOORS[RETRIEVAL])),
     "home, by a ridge map on anchors": (None, Asked("home", "r@1 by ridge")),
     "GeoLoRA with groups, by a ridge map": (None, Asked("ours", "r@1 by ridge")),
