@@ -23,10 +23,10 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## create .venv with fedgram, the demo's encoders and the developers' tools
 
-demo: $(READY) ## train jobs/geodora over four sites with `nvflare simulator` and report
+demo: $(READY) ## train jobs/few-labels over six sites with `nvflare simulator`, and compare with staying at home
 	mkdir -p $(DEMO)/workspace && rm -rf $(DEMO)/workspace/local
-	cp -r provisioning/simulator/local $(DEMO)/workspace/
-	$(BIN)/fedgram simulate jobs/geodora $(DEMO)/workspace
+	cp -r provisioning/simulator-few/local $(DEMO)/workspace/
+	$(BIN)/fedgram simulate jobs/few-labels $(DEMO)/workspace
 
 fedumm: $(READY) ## train jobs/fedumm: four sites with a model that answers questions and makes pictures
 	mkdir -p $(FEDUMM)/workspace && rm -rf $(FEDUMM)/workspace/local
@@ -66,6 +66,7 @@ bench-page: $(READY) ## the pages, the figure and the table of evidence from the
 
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
+	$(BIN)/python anchors/deal_few.py
 	$(BIN)/python -m research.scenes.anchors
 	$(BIN)/python -m research.scenes.demo
 

@@ -17,7 +17,7 @@ from fedgram.methods import JOBS, METHODS, method_of
 from toy import ROOT
 from typer.testing import CliRunner
 
-SHIPPED = ("fedumm", "fedumm-mixed", "geodora", "geolora")
+SHIPPED = ("fedumm", "fedumm-mixed", "few-labels", "geodora", "geolora")
 DEMO = "provisioning/simulator/local/fedgram"
 
 

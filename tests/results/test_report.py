@@ -125,15 +125,31 @@ def test_what_a_site_keeps_stands_beside_its_floors(tmp_path: Path):
     assert "…" not in text.getvalue()
 
 
+def test_the_last_line_says_whether_it_paid_over_all_sites(tmp_path: Path):
+    """Gains of 0.1, 0.2 and 0.3: mean 0.2, standard error 0.1/√3, and Student's t is 4.303 at two degrees."""
+    alone = {site: {"accuracy": 0.5} for site in "xyz"} | {"u": {"mae": 4.0}, "v": {}}
+    together = {"x": {"accuracy": 0.6}, "y": {"accuracy": 0.7}, "z": {"accuracy": 0.8}, "u": {"mae": 3.0}, "v": {}}
+    kept = {**alone, "x": {"accuracy": 0.8}}
+    written(tmp_path, alone=alone, together=together, kept=kept)
+    *_, line = (tmp_path / "report.txt").read_text().splitlines()
+    gains = "kept +0.100 ± 0.430, together +0.200 ± 0.248"
+    assert line == f"Mean gain over home in accuracy (3 sites, 95 % interval): {gains}"
+
+
+def test_a_single_site_has_no_interval(tmp_path: Path):
+    written(tmp_path, alone={"x": {"accuracy": 0.5}}, together={"x": {"accuracy": 0.6}})
+    assert "Mean gain" not in (tmp_path / "report.txt").read_text()
+
+
 def written(folder: Path, **parts: dict[str, dict[str, float]]) -> dict[str, list[str]]:
-    """The rows of the first table of a report of these metrics, without the names of the sites."""
+    """The rows of the last table of a report of these metrics, without the names of the sites."""
     geometry = {"gram": torch.eye(8), "slots": (0, 1, 2, 3), "heldout_slots": (0, 1, 2, 3)}
     evaluations = {
         part: {site: SiteEvaluation(site=site, metrics=metrics, **geometry) for site, metrics in values.items()}
         for part, values in parts.items()
     }
     report.write(folder, Outcome(server=state(), **evaluations), JOB)
-    table = (folder / "report.txt").read_text().split("weight in the mean")[0]
+    table = (folder / "report.txt").read_text().split("Was it worth it?")[1]
     cells = [[cell.strip() for cell in line.split("│")] for line in table.splitlines() if "│" in line]
     return {site: values[:-1] for _, site, *values in cells}
 

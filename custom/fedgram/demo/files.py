@@ -6,9 +6,11 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+from fedgram.demo.few import kind_of, splits_by_site, write_site
 from fedgram.errors import DataError
 
 _HERE = Path(__file__).resolve().parent
@@ -19,6 +21,7 @@ _SITE_DATA = {
     "carnivora/genomics": "carnivora/genomics.fasta",
     "carnivora/tabular": "carnivora/tabular.csv",
 }
+_FEW = "carnivora/few"  # the same data, dealt to sites with few labels each
 _ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") for part in ("train", "heldout"))
 
 
@@ -38,10 +41,13 @@ def embedded(name: str, cache: Path) -> Path:
     if key in _SITE_DATA:
         path = _HERE / _SITE_DATA[key]
         return _unpacked(path, cache / "demo") if path.suffix == ".zip" else path
+    if key.startswith(f"{_FEW}/") and (path := _dealt(key.removeprefix(f"{_FEW}/"), cache)) is not None:
+        return path
     federation, _, inside = key.partition("/")
     if federation == "fedumm" and (path := _unpacked(_HERE / "fedumm.zip", cache / "demo") / inside).exists():
         return path
-    known = (*_SITE_DATA, *_ANCHORS, "fedumm/site-1 to site-4", "fedumm/prompts.jsonl")
+    few = f"{_FEW}/image-1, {_FEW}/text-1 …"
+    known = (*_SITE_DATA, *_ANCHORS, few, "fedumm/site-1 to site-4", "fedumm/prompts.jsonl")
     raise DataError("no such demo data", where=name, expected=", ".join(f"demo:{key}" for key in known))
 
 
@@ -53,15 +59,44 @@ def _anchors(key: str) -> Path:
 
 
 def _unpacked(archive: Path, folder: Path) -> Path:
-    """The archive's content, by its hash; whoever unpacks first wins, a half-unpacked folder is never seen."""
-    target = folder / f"{archive.stem}-{sha256(archive.read_bytes()).hexdigest()[:16]}"
+    """The archive's content."""
+
+    def extract(temporary: Path, _: Path) -> None:
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(temporary)
+
+    return _once(archive, folder, extract)
+
+
+def _dealt(site: str, cache: Path) -> Path | None:
+    """The data of a site with few labels; None where there is no such site."""
+    table = _HERE / f"{_FEW}.csv"
+    found = splits_by_site(table)
+    if site not in found:
+        return None
+    sources = {name: embedded(f"carnivora/{kind_of(name)}", cache) for name in found}
+
+    def deal(temporary: Path, target: Path) -> None:
+        for name, splits in found.items():
+            write_site(name, splits, sources[name], temporary, target)
+
+    folder = _once(table, cache / "demo", deal)
+    return folder / f"{site}{sources[site].suffix or '.csv'}"
+
+
+def _once(source: Path, folder: Path, make: Callable[[Path, Path], None]) -> Path:
+    """A folder by the hash of a file; whoever makes it first wins, a half-made folder is never seen.
+
+    Args:
+        make: called with an empty folder, and with the one that it will be.
+    """
+    target = folder / f"{source.stem}-{sha256(source.read_bytes()).hexdigest()[:16]}"
     if target.is_dir():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder))
     try:
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(temporary)
+        make(temporary, target)
         os.rename(temporary, target)
     except OSError:
         shutil.rmtree(temporary)

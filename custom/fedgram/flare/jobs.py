@@ -1,6 +1,6 @@
 """Job folders: any method over the demo's sites, or over those of a job that is there already.
 
-`jobs/` holds four of them, as they are written here; a test keeps them so.
+`jobs/` holds five of them, as they are written here; a test keeps them so.
 """
 
 from __future__ import annotations
@@ -58,6 +58,19 @@ _DEMOS = {
             "training": {"rounds": 24, "local_steps": 4},
         },
     ),
+    "few-labels": _Demo(
+        anchors="carnivora",
+        sites={
+            "image": ("hosp-image-1", "hosp-image-2", "hosp-image-3", "hosp-image-4"),
+            "text": ("hosp-text",),
+            "genomics": ("hosp-genomics",),
+        },
+        settings={
+            "backbone": {"name": "minilm", "layers": 2},
+            "adapter": {"rank": 16, "dora": False},
+            "training": {"rounds": 12, "local_steps": 2, "geometry_every": 4},
+        },
+    ),
     "fedumm": _Demo(
         anchors="scenes",
         sites={"unified": ("umm-1", "umm-2", "umm-3", "umm-4")},
@@ -91,7 +104,7 @@ def build(name: str, template: Path | None = None) -> Folder:
     """The job folder of a method: its settings on those of GeoDoRA.
 
     Args:
-        name: ``geodora``, ``geolora``, ``fedadam``, ``fedumm``, ``fedumm-mixed``, any method, or
+        name: ``geodora``, ``geolora``, ``fedadam``, ``few-labels``, ``fedumm``, ``fedumm-mixed``, any method, or
             ``package.module:Class``.
         template: a job folder of GeoDoRA or GeoLoRA over other sites; the demo's when absent.
 

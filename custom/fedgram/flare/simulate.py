@@ -68,8 +68,8 @@ def run(job: Path, workspace: Path, console: Console) -> None:
     results = workspace / "server" / "simulate_job" / "fedgram"
     if not (results / "report.png").is_file():
         raise RoundFailed("the run ended without a report", where=job, remedy=f"see {log}")
-    print_report(json.loads((results / "metrics.json").read_text()), console)
     _compare([workspace / name / "fedgram" / name / "result" for name in clients], results, console)
+    print_report(json.loads((results / "metrics.json").read_text()), console)
     figures = [results / name for name in ("report.png", "crossmodal.png", "unified.png")]
     shown = ", ".join(str(figure) for figure in figures if figure.is_file())
     console.print(f"\nresults   {results}\nfigures   {shown}\nlog       {log}")

@@ -57,14 +57,23 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
 
 
 def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
-    """Embed the test samples of the sites that have a result, and compare every pair of them."""
+    """Embed the test samples of the sites that have a result, and compare those of different modalities.
+
+    Where all are of one modality, every pair of them is compared.
+    """
     sites = [trained.load(folder).site for folder in folders if (folder / "site.json").is_file()]
     tested = [crossmodal.embed(site, site.samples("test")) for site in sites]
     taught = [crossmodal.embed(site, site.samples("train")) for site in sites]
-    compared = (crossmodal.compare(a, b) for a, b in permutations(tested, 2))
+    across = len({_kind(part) for part in tested}) > 1
+    asked = [(a, b) for a, b in permutations(tested, 2) if not across or _kind(a) != _kind(b)]
+    compared = (crossmodal.compare(a, b) for a, b in asked)
     comparisons = [c for c in compared if c.queries]  # sites without a concept in common have nothing to find
     pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]
     return tested, comparisons, [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
+
+
+def _kind(part: Embedded) -> str:
+    return part.site.modality.name
 
 
 def _floors(
@@ -125,43 +134,39 @@ def _figure(
     floors: Sequence[RetrievalFloors],
 ) -> Figure:
     """Draw P@1 of every pair beside its floor, and pictures with what they find where a site has images."""
-    pictures = [part for part in tested if part.site.modality.name == "image"]
+    pictures = [part for part in tested if _kind(part) == "image"]
     figure = Figure(figsize=(13, 4 + 4.4 * bool(pictures)), layout="constrained")
     upper, *lower = figure.subfigures(1 + bool(pictures), 1, squeeze=False)[:, 0]
     left, right = upper.subplots(1, 2, width_ratios=[1, 2.4])
-    names = [part.site.name for part in tested]
-    _heat_map(left, names, comparisons)
-    _bars(right, short_names(names), comparisons, home, floors)
+    _heat_map(left, [part.site.name for part in tested], comparisons)
+    _bars(right, {part.site.name: _kind(part) for part in tested}, comparisons, home, floors)
     if pictures:
         axes = lower[0].subplots(2, _EXAMPLES, height_ratios=[1, 1.3])
-        _examples(axes, pictures[0], [part for part in tested if part is not pictures[0]])
+        _examples(axes, pictures[0], [p for p in tested if _kind(p) != "image"] or pictures[1:])
     return figure
 
 
 def _bars(
     axes: Axes,
-    names: Mapping[str, str],
+    kinds: Mapping[str, str],
     comparisons: Sequence[Comparison],
     home: Mapping[tuple[str, str], float],
     floors: Sequence[RetrievalFloors],
 ) -> None:
-    """Draw home, together and the best floor of every pair, and what guessing finds."""
-    best = [
-        max((v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None), default=np.nan)
-        for f in floors
-    ]
-    bars = {
-        "home": [home.get((c.query, c.gallery), np.nan) for c in comparisons],
-        "together": [c.relative for c in comparisons],
-        "best floor": best,
-    }
-    places = np.arange(len(comparisons))
-    for row, (label, values) in enumerate(bars.items()):
-        axes.bar(places + 0.27 * (row - 1), values, 0.27, label=label, color=("C0", "C1", "0.6")[row])
-    axes.plot(places, [c.chance for c in comparisons], "k_", markersize=18, label="chance")
+    """Draw home, together, the best floor and chance of every pair of modalities: means over their sites."""
+    drawn: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for c, f in zip(comparisons, floors, strict=True):
+        best = max((v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None), default=np.nan)
+        values = home.get((c.query, c.gallery), np.nan), c.relative, best, c.chance
+        drawn.setdefault((kinds[c.query], kinds[c.gallery]), []).append(values)
+    means = np.array([np.mean(rows, axis=0) for rows in drawn.values()]).reshape(-1, 4)
+    places = np.arange(len(drawn))
+    for row, (label, colour) in enumerate((("home", "C0"), ("together", "C1"), ("best floor", "0.6"))):
+        axes.bar(places + 0.27 * (row - 1), means[:, row], 0.27, label=label, color=colour)
+    axes.plot(places, means[:, 3], "k_", markersize=18, label="chance")
     axes.set_title("retrieval P@1: home and together in the frame of the anchors, floor on frozen tokens", pad=24)
     axes.set(ylim=(0, 1), xticks=places)
-    axes.set_xticklabels([f"{names[c.query]} →\n{names[c.gallery]}" for c in comparisons], fontsize=8, rotation=60)
+    axes.set_xticklabels([f"{query} →\n{gallery}" for query, gallery in drawn], fontsize=8, rotation=60)
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
 
@@ -172,10 +177,11 @@ def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison]) -
     axes.imshow(values, vmin=0, vmax=1, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.7 else "k")
+            colour = "w" if value < 0.7 else "k"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set(title="together", xlabel="answers", ylabel="asks", xticks=range(len(names)), yticks=range(len(names)))
     short = short_names(names).values()
-    axes.set_xticklabels(short, fontsize=8)
+    axes.set_xticklabels(short, fontsize=8, rotation=30)
     axes.set_yticklabels(short, fontsize=8)
 
 

@@ -14,6 +14,8 @@ from fedgram.files import write_atomically
 from fedgram.model.tasks.metrics import LOWER_IS_BETTER
 from fedgram.results.site_results import FLOORS, SiteResults, site_results
 
+_FEW_PAIRS = 8  # whose names have room side by side
+
 
 def draw(facts: dict[str, Any], path: Path) -> None:
     """Draw ``metrics.json`` as a PNG: losses, alignment, weights over the rounds; accuracy, CKA and retrieval."""
@@ -71,14 +73,16 @@ def _main_metrics(axes: Axes, facts: dict[str, Any]) -> None:
         axes.bar(places, _relative(values, scales), width, label=label)
         for place, value in zip(places, values, strict=True):
             if value is not None:
-                axes.text(place, 0.02, f"{value:.3g}", ha="center", fontsize=6)
+                axes.text(place, 0.02, f"{value:.3g}", ha="center", fontsize=6, rotation=90 * (len(sites) > 5))
     for mark, (name, label) in zip("v^o", FLOORS.items(), strict=True):
         heights = _relative([r.floors.get(name) for r in found], scales)
         if not np.isnan(heights).all():
             axes.plot(np.arange(len(sites)), heights, f"k{mark}", markersize=5, fillstyle="none", label=label)
     axes.set(title="test metric (↓: lower is better)", xticks=range(len(sites)))
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.35)
-    axes.set_xticklabels([f"{names[s]}\n{r.label}" for s, r in zip(sites, found, strict=True)], fontsize=8)
+    axes.set_xticklabels(
+        [f"{names[s]}\n{r.label}" for s, r in zip(sites, found, strict=True)], fontsize=_font(sites)
+    )
     if bars:
         axes.legend(fontsize=7, loc="upper center", ncols=3)
 
@@ -95,7 +99,8 @@ def _relative(values: Sequence[float | None], scales: Sequence[float]) -> np.nda
 
 def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, title: str) -> None:
     names = short_names(sorted({site for p in facts["alignment"] for site in p["sites"]}))
-    labels = ["\n".join(names[site] for site in p["sites"]) for p in facts["alignment"]]
+    many = len(facts["alignment"]) > _FEW_PAIRS
+    labels = [(" – " if many else "\n").join(names[site] for site in p["sites"]) for p in facts["alignment"]]
     places = np.arange(len(labels))
     before = {tuple(p["sites"]): p for p in facts["alignment_alone"]}
     alone = [_value(before.get(tuple(p["sites"]), {}), value) for p in facts["alignment"]]
@@ -104,9 +109,13 @@ def _pairs(axes: Axes, facts: dict[str, Any], value: str, chance: str | None, ti
     if chance is not None:
         axes.plot(places, [_value(p, chance) for p in facts["alignment"]], "k_", markersize=18, label="chance")
     axes.set(title=title, xticks=places)
-    axes.set_xticklabels(labels, fontsize=8)
+    axes.set_xticklabels(labels, fontsize=_font(labels), rotation=90 * many)
     axes.margins(y=0.25)
     axes.legend(fontsize=8, loc="upper center", ncols=3)
+
+
+def _font(labels: Sequence[str]) -> int:
+    return 8 if len(labels) <= _FEW_PAIRS else 6
 
 
 def _value(record: dict[str, Any], name: str) -> float:

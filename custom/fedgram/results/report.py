@@ -21,7 +21,7 @@ from fedgram.model.card import write_server_card
 from fedgram.pretrained import hub_id
 from fedgram.results import figure
 from fedgram.results.alignment import alignments
-from fedgram.results.site_results import FLOORS, SiteResults, site_results
+from fedgram.results.site_results import FLOORS, SiteResults, mean_gains, site_results
 from fedgram.sites.settled import write_directory
 from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
@@ -108,11 +108,7 @@ def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, An
 
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
-    """Print the tables that answer "was it worth it?", and whose replies did not count."""
-    console.print(_sites_table(facts))
-    console.print(_sent_table(facts))
-    if facts["alignment"]:
-        console.print(_pairs_table(facts))
+    """Print whose replies did not count, how alike sites became, and at the end whether it was worth it."""
     for note in facts.get("notes", ()):  # fedgram 0.1 had none
         console.print(note, markup=False)
     for record in facts["rounds"]:
@@ -121,6 +117,26 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
             reasons.append(f"{site}: its training process died {times}× and was started again")
         for reason in reasons:
             console.print(f"round {record['round']}: {reason}", markup=False)
+    if facts["alignment"]:
+        console.print(_pairs_table(facts))
+    console.print(_sent_table(facts))
+    console.print(_sites_table(facts))
+    for line in verdicts(facts):
+        console.print(line, markup=False, highlight=False)
+
+
+def verdicts(facts: dict[str, Any]) -> list[str]:
+    """A line for each metric by which two sites or more are judged: the mean gain over home, with its interval."""
+    by_metric: dict[str, list[SiteResults]] = {}
+    for site in _sites(facts):
+        found = site_results(facts, site)
+        by_metric.setdefault(found.label, []).append(found)
+    lines = []
+    for label, sites in by_metric.items():
+        if gains := mean_gains(sites):
+            said = ", ".join(f"{name} {mean:+.3f} ± {half:.3f}" for name, (mean, half) in gains.items())
+            lines.append(f"Mean gain over home in {label} ({len(sites)} sites, 95 % interval): {said}")
+    return lines
 
 
 def _sites_table(facts: dict[str, Any]) -> Table:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from scipy.stats import t as student
+
+from fedgram.core.mixture import paired
 from fedgram.model.tasks.metrics import LOWER_IS_BETTER, gain, main_metric
 
 FLOORS = {"frozen_lr": "frozen LR", "frozen_knn": "k-NN", "own_anchors": "own anchors"}
@@ -49,8 +53,7 @@ def site_results(facts: Mapping[str, Any], site: str) -> SiteResults:
     home, together, kept = (facts.get(part, {}).get(site, {}) for part in ("test_alone", "test", "test_kept"))
     metric = main_metric({*home, *together})
     before, global_, after = (part.get(metric) for part in (home, together, kept))
-    best = global_ if after is None else after
-    better = None if metric is None or before is None or best is None else gain(metric, before, best)
+    better = _gain(metric, before, global_ if after is None else after)
     counts = (None if (n := home.get(name)) is None else int(n) for name in ("test_samples", "test_groups"))
     samples, groups = counts
     return SiteResults(
@@ -64,3 +67,23 @@ def site_results(facts: Mapping[str, Any], site: str) -> SiteResults:
         samples=samples,
         groups=groups,
     )
+
+
+def mean_gains(sites: Sequence[SiteResults]) -> dict[str, tuple[float, float]]:
+    """The mean of ``kept`` and of ``together`` over home, and half of its 95 % interval over sites (Student's t).
+
+    Args:
+        sites: two or more, judged by one metric; a mean that one of them has no part in is left out.
+    """
+    found = {}
+    for name in ("kept", "together"):
+        gains = [_gain(site.metric, site.home, getattr(site, name)) for site in sites]
+        known = torch.tensor([g for g in gains if g is not None], dtype=torch.float64)
+        if len(known) == len(gains) > 1:
+            mean, error = paired(known)
+            found[name] = (mean, error * float(student.ppf(0.975, len(gains) - 1)))
+    return found
+
+
+def _gain(metric: str | None, before: float | None, after: float | None) -> float | None:
+    return None if metric is None or before is None or after is None else gain(metric, before, after)
