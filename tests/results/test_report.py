@@ -133,7 +133,21 @@ def test_the_last_line_says_whether_it_paid_over_all_sites(tmp_path: Path):
     written(tmp_path, alone=alone, together=together, kept=kept)
     *_, line = (tmp_path / "report.txt").read_text().splitlines()
     gains = "kept +0.100 ± 0.430, together +0.200 ± 0.248"
-    assert line == f"Mean gain over home in accuracy (3 sites, 95 % interval): {gains}"
+    assert line == f"Mean gain over home in accuracy (all, 3 sites, 95 % interval): {gains}"
+
+
+def test_sites_of_one_modality_have_a_line_of_their_own():
+    """Two gains of 0.25 have no spread; Student's t over three sites is 4.303, the standard error 0.25/3."""
+    facts = {
+        "rounds": [],
+        "modalities": {"x": "image", "y": "image", "z": "text"},
+        "test": {"x": {"accuracy": 0.75}, "y": {"accuracy": 0.5}, "z": {"accuracy": 0.5}},
+        "test_alone": {"x": {"accuracy": 0.5}, "y": {"accuracy": 0.25}, "z": {"accuracy": 0.5}},
+    }
+    assert report.verdicts(facts) == [
+        "Mean gain over home in accuracy (all, 3 sites, 95 % interval): together +0.167 ± 0.359",
+        "Mean gain over home in accuracy (image, 2 sites, 95 % interval): together +0.250 ± 0.000",
+    ]
 
 
 def test_a_single_site_has_no_interval(tmp_path: Path):

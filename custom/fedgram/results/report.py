@@ -88,6 +88,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
         "run": state.run,
         "backbone": state.spec.backbone,
         "job": to_dict(job),
+        "modalities": dict(state.modalities),
         "rounds": [dataclasses.asdict(record) for record in state.records],
         "notes": list(state.notes),
         "test": {},
@@ -126,16 +127,22 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
 
 
 def verdicts(facts: dict[str, Any]) -> list[str]:
-    """A line for each metric by which two sites or more are judged: the mean gain over home, with its interval."""
-    by_metric: dict[str, list[SiteResults]] = {}
-    for site in _sites(facts):
-        found = site_results(facts, site)
-        by_metric.setdefault(found.label, []).append(found)
+    """Say the mean gain over home, with its interval, of sites judged by one metric: of all, and by modality."""
+    modalities = facts.get("modalities", {})  # fedgram 0.2 had none
+    found = {site: site_results(facts, site) for site in _sites(facts)}
     lines = []
-    for label, sites in by_metric.items():
-        if gains := mean_gains(sites):
-            said = ", ".join(f"{name} {mean:+.3f} ± {half:.3f}" for name, (mean, half) in gains.items())
-            lines.append(f"Mean gain over home in {label} ({len(sites)} sites, 95 % interval): {said}")
+    for label in dict.fromkeys(result.label for result in found.values()):
+        sites = {site: result for site, result in found.items() if result.label == label}
+        kinds = sorted({modalities.get(site, "") for site in sites})
+        parts = {"all": [*sites.values()]}
+        if len(kinds) > 1:
+            parts |= {kind: [r for site, r in sites.items() if modalities.get(site, "") == kind] for kind in kinds}
+        for kind, results in parts.items():
+            if gains := mean_gains(results):
+                said = ", ".join(f"{name} {mean:+.3f} ± {half:.3f}" for name, (mean, half) in gains.items())
+                lines.append(
+                    f"Mean gain over home in {label} ({kind}, {len(results)} sites, 95 % interval): {said}"
+                )
     return lines
 
 
