@@ -135,14 +135,17 @@ def _figure(
 ) -> Figure:
     """Draw P@1 of every pair beside its floor, and pictures with what they find where a site has images."""
     pictures = [part for part in tested if _kind(part) == "image"]
-    figure = Figure(figsize=(13, 4 + 4.4 * bool(pictures)), layout="constrained")
-    upper, *lower = figure.subfigures(1 + bool(pictures), 1, squeeze=False)[:, 0]
+    others = [part for part in tested if _kind(part) != "image"] or pictures[1:]
+    heights = 1.9, 0.7 + 0.6 * len(others)  # of the pictures, and of what they find
+    rows = [4.0, *([sum(heights)] if pictures else ())]
+    figure = Figure(figsize=(13, sum(rows)), layout="constrained")
+    upper, *lower = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
     left, right = upper.subplots(1, 2, width_ratios=[1, 2.4])
     _heat_map(left, [part.site.name for part in tested], comparisons)
     _bars(right, {part.site.name: _kind(part) for part in tested}, comparisons, home, floors)
     if pictures:
-        axes = lower[0].subplots(2, _EXAMPLES, height_ratios=[1, 1.3])
-        _examples(axes, pictures[0], [p for p in tested if _kind(p) != "image"] or pictures[1:])
+        axes = lower[0].subplots(2, _EXAMPLES, height_ratios=heights)
+        _examples(axes, pictures[0], others)
     return figure
 
 
