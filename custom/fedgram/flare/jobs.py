@@ -69,6 +69,7 @@ _DEMOS = {
             "backbone": {"name": "minilm", "layers": 2},
             "adapter": {"rank": 16, "dora": False},
             "training": {"rounds": 12, "local_steps": 2, "geometry_every": 4},
+            "aggregation": {"weights": "samples"},
         },
     ),
     "fedumm": _Demo(
