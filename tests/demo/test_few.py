@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 from fedgram import modalities
+from fedgram.config.job import JobConfig
 from fedgram.config.jobfolder import client_names
 from fedgram.config.site import SiteConfig, find_site_config
+from fedgram.config.strict import from_dict
 from fedgram.demo.names import locate, resolve
 from fedgram.errors import DataError
+from fedgram.flare import jobs
 from fedgram.records import Sample
 from fedgram.sites.samples import read_samples, split_samples
+from fedgram.sites.single import open_single
+from fedgram.training.loop import run_federation
+from fedgram.training.session import SiteSession
 from toy import ROOT
 
 LOCAL = ROOT / "provisioning/simulator-few/local"
@@ -83,3 +89,17 @@ def test_what_is_committed_is_what_the_script_deals(tmp_path: Path, monkeypatch:
 def test_a_site_that_was_not_dealt_anything(tmp_path: Path):
     with pytest.raises(DataError, match="demo:carnivora/few/image-1"):
         locate("demo:carnivora/few/image-9", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_image_sites_are_a_group_and_every_site_settles(tmp_path: Path):
+    plain = jobs.settings("few-labels")
+    plain["training"] |= {"rounds": 2, "local_steps": 1}
+    job = from_dict(JobConfig, plain, "few-labels")
+    sites = {name: open_single(name, config, job) for name, config in CONFIGS.items()}
+    groups = Counter(site.groups["head"] for site in sites.values())
+    assert max(groups.values()) == len([c for c in CONFIGS.values() if c.modality == "image"])
+    sessions = {name: SiteSession(site, tmp_path / name) for name, site in sites.items()}
+    outcome = run_federation(sessions, job, tmp_path / "server")
+    assert set(outcome.kept) == set(outcome.alone) == set(NAMES)
+    assert all({"gain", "accuracy"} <= kept.metrics.keys() for kept in outcome.kept.values())
