@@ -17,6 +17,7 @@ RATE = 2e-3  # of which the tried rates of B are multiples
 GROUPS = ("adapter", "head")
 _NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
 BUDGET = {"rounds": 12, "local_steps": 2, "geometry_every": 4}
+_LONGER = {"rounds": 48}
 _LAYERS = 1  # of the pre-trained base: a study of hundreds of runs on two cores
 
 
@@ -52,6 +53,8 @@ LINES: Mapping[str, Line] = {
     "frozen B": Line(
         "groups and Ḡ, B frozen", "geolora", changes={"learning_rate": 1e-9}, share=GROUPS, as_tuned="ours"
     ),
+    "home, longer": Line("home, four times the rounds", None, changes=_LONGER, as_tuned="home"),
+    "ours, longer": Line("with groups, four times the rounds", "geolora", _LONGER, GROUPS, as_tuned="ours"),
 }
 
 

@@ -18,7 +18,7 @@ from research.evidence.federations import EVEN, Federation, anchorsets, damage, 
 from research.evidence.federations.regimes import Regime
 from research.rows import Row
 from research.worth import spaces
-from research.worth.lines import job_of, open_sites
+from research.worth.lines import LINES, job_of, open_sites
 from research.worth.spaces import Space
 
 ORDER = ("regime", "federation", "level", "alpha", "line", "rate", "seed")  # of a table of results
@@ -87,7 +87,7 @@ def run(trial: Trial, folder: Path) -> Row:
     job = job_of(trial.line, federation, trial.seed, trial.rate)
     sites = open_sites(trial.line, federation, job)
     slots = job.anchors.slots
-    if trial.line == "home":
+    if LINES[trial.line].job is None:
         for site in sites.values():
             rounds.train_alone(site)
         row = _scores({name: rounds.evaluation(site) for name, site in sites.items()})
