@@ -104,7 +104,11 @@ def test_shipped_jobs_are_valid_and_pin_the_shipped_anchors(job: Path):
 def test_shipped_jobs_are_configuration_only(job: Path):
     assert {path.suffix for path in job.rglob("*") if path.is_file()} == {".json"}
     sites = [s for names in json.loads((job / "meta.json").read_text())["deploy_map"].values() for s in names]
-    workspace = "simulator-fedumm" if "fedumm" in job.name else "simulator"
+    workspace = {
+        "fedumm": "simulator-fedumm",
+        "fedumm-mixed": "simulator-fedumm",
+        "few-labels": "simulator-few",
+    }.get(job.name, "simulator")
     files = {path.stem for path in (ROOT / "provisioning" / workspace / "local/fedgram").glob("*.toml")}
     assert set(sites) <= files | {"server"}
     assert "fedumm" in job.name or set(sites) == files | {"server"}
