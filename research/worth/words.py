@@ -162,6 +162,15 @@ class Words:
             listed(f"{name} ({some} of {levels})" for name, (some, levels) in found.items()) if found else "none"
         )
 
+    def everywhere(self, line: str) -> str:
+        """The cases in which each of three federations or more is above home by its own seeds; empty without any."""
+        found = []
+        for case in CASES:
+            own = self.cells.alone_of(case, line).values()
+            if len(own) > 2 and all(kind_of(e) == "above" for e in own):
+                found.append(case)
+        return places(found)
+
     def mostly(self, line: str, kind: str) -> str:
         """The federations that differ from home in a way at more than half of a regime's levels, by regime."""
         said = []
