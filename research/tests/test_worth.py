@@ -125,7 +125,7 @@ def test_every_line_is_in_a_study_at_its_own_rate_or_that_of_another():
     rates = {key: 1 + (key[1] == "ours") for key in RATES}
     four = [t for t in STUDIES["few-labels"](rates) if t.level == 4]
     assert {t.line for t in four} == set(LINES)
-    assert {t.line for t in four if t.rate == 2} == {"ours", "no losses", "frozen B"}
+    assert {t.line for t in four if t.rate == 2} == {"ours", "no losses", "frozen B", "ours, longer"}
     assert {(t.federation, t.line) for t in tuning()} == {
         (federation, name) for federation in FEDERATIONS for name, line in LINES.items() if not line.as_tuned
     }
