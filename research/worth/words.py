@@ -163,7 +163,7 @@ class Words:
         )
 
     def everywhere(self, line: str) -> str:
-        """The cases in which each of three or more federations is above home by its own seeds; empty without any."""
+        """The cases in which all federations, three or more, are above home by their seeds."""
         found = []
         for case in CASES:
             own = self.cells.alone_of(case, line).values()
