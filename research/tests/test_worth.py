@@ -94,9 +94,9 @@ def test_a_directory_names_what_has_no_label_at_a_site():
         )
 
     space = {"image-1": placed("image", torch.eye(2), "cd"), "text-1": placed("text", turn, "abcd")}
-    found = naming(space, consensus_of(space, 8), {"image": ("a", "b")})
+    found = naming(space, 8, {"image": ("a", "b")})
     assert found == {"naming": 1.0, "naming chance": 1 / 4, "naming n": 2}
-    assert naming(space, consensus_of(space, 8), {}) == {}
+    assert naming(space, 8, {}) == {}
 
 
 def tuned(line: str, rate: int, score: float, federation: str = "emoji", seed: int = 100) -> dict:

@@ -10,10 +10,10 @@ from statistics import mean
 import numpy as np
 import torch
 from fedgram.core.aggregate import GramConsensus
+from fedgram.core.directory import Published, merge, prototypes
 from fedgram.core.frame import consensus_frame, frame_coordinates
 from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
-from fedgram.model.site_model import masked_mean
 from fedgram.records import Tokens
 from fedgram.results.alignment import answerable, precision_at_1
 from fedgram.sites.single import SingleSite
@@ -77,12 +77,6 @@ def by_model(site: SingleSite, tokens: Tokens) -> Tensor:
     return site.model.embed(tokens)
 
 
-def frozen(site: SingleSite, tokens: Tokens) -> Tensor:
-    """Represent samples by the mean of their frozen tokens, less that of the anchors: no training at all."""
-    anchors = masked_mean(site.anchors.tokens.values, site.anchors.tokens.mask)
-    return masked_mean(tokens.values, tokens.mask) - anchors.mean(0)
-
-
 def consensus_of(space: Space, slots: int) -> Tensor:
     """Ḡ of the sites' Grams over the anchors, (slots, slots)."""
     consensus = GramConsensus(slots)
@@ -133,31 +127,35 @@ def retrieval(space: Space, consensus: Tensor, readout: str) -> Row:
     return {"r@1": mean(found), "r@1 chance": mean(chances), "r@1 n": asked} if found else {}
 
 
-def naming(space: Space, consensus: Tensor, unseen: Mapping[str, Sequence[str]]) -> Row:
-    """The share of samples of concepts without a label that other modalities' prototypes name rightly.
-
-    Those of its own modality lie nearer to a sample, whatever it shows, and take no part.
+def naming(space: Space, slots: int, unseen: Mapping[str, Sequence[str]]) -> Row:
+    """The share of samples of concepts without a label that a directory of all sites' concepts names rightly.
 
     Args:
+        slots: B.
         unseen: concepts without a label at the sites of a modality, by modality.
     """
-    places = consensus_frame(consensus)
+    directory = merge(
+        {
+            name: Published(
+                modality=p.kind,
+                prototypes=prototypes(anchor_coordinates(p.taught, p.anchors), p.labels, least=1),
+                gram=cosine_gram(p.anchors),
+                slots=p.slots,
+            )
+            for name, p in space.items()
+        },
+        slots,
+    )
     right: list[float] = []
     chances: list[float] = []
     for p in space.values():
-        sums: dict[str, list[Tensor]] = {}
-        for teacher in (q for q in space.values() if q.kind != p.kind):
-            coordinates = _in_frame(teacher, teacher.taught, places)
-            for concept in sorted(set(teacher.labels)):
-                rows = [i for i, label in enumerate(teacher.labels) if label == concept]
-                sums.setdefault(concept, []).append(coordinates[rows].mean(0))
-        concepts = sorted(sums)
         rows = [i for i, concept in enumerate(p.concepts) if concept in unseen.get(p.kind, ())]
-        if not rows or not concepts:
+        if directory is None or not rows:
             continue
-        directory = torch.stack([torch.stack(sums[c]).mean(0) for c in concepts])
-        named = cross_similarity(_in_frame(p, p.z[rows], places), directory).argmax(1)
-        right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, named, strict=True)]
+        known = directory.prototypes_for(p.kind)
+        placed, concepts = _in_frame(p, p.z[rows], directory.places), [*known]
+        answers = cross_similarity(placed, torch.stack([*known.values()])).argmax(1)
+        right += [float(concepts[int(k)] == p.concepts[i]) for i, k in zip(rows, answers, strict=True)]
         chances += [1 / len(concepts)] * len(rows)
     return {"naming": mean(right), "naming chance": mean(chances), "naming n": len(right)} if right else {}
 

@@ -11,6 +11,7 @@ from statistics import mean
 import torch
 from fedgram.records import SiteEvaluation
 from fedgram.training import rounds
+from fedgram.training.directory import token_means
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
@@ -92,7 +93,7 @@ def run(trial: Trial, folder: Path) -> Row:
             rounds.train_alone(site)
         row = _scores({name: rounds.evaluation(site) for name, site in sites.items()})
         row |= _mean_of([site.floors() for site in sites.values()])
-        row |= _questions("frozen ", spaces.place(sites, spaces.frozen), slots, regime)
+        row |= _questions("frozen ", spaces.place(sites, token_means), slots, regime)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
@@ -123,7 +124,7 @@ def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:
         if regime.fine:
             found |= spaces.things(space, consensus, readout, regime.thing, regime.fine)
         row |= {f"{prefix}{name} by {readout}": value for name, value in found.items()}
-    return row | {f"{prefix}{n}": v for n, v in spaces.naming(space, consensus, regime.unseen).items()}
+    return row | {f"{prefix}{n}": v for n, v in spaces.naming(space, slots, regime.unseen).items()}
 
 
 def _scores(tested: Mapping[str, SiteEvaluation]) -> Row:

@@ -81,6 +81,14 @@ def test_a_constant_feature_does_not_blow_up():
     assert adapter(values + 0.01).abs().max() < 100
 
 
+def test_a_feature_is_never_enlarged_beyond_the_average_one():
+    """Standard deviations 3, 1 and 0.2: the average is 1.4, and the two below it are divided by that."""
+    signs = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]])
+    values = (signs * torch.tensor([3.0, 1.0, 0.2]))[:, None]
+    adapter = TokenAdapter(Tokens(values, torch.ones(4, 1).bool()), 8, 1.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(adapter.inverse_std, 1 / torch.tensor([3.0, 1.4, 1.4]))
+
+
 def test_local_state_round_trip():
     given = tokens()
     first, second = model(bert(), given), model(bert(), tokens())

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from fedgram.config.site import SiteConfig, read_site_config
+from fedgram.data.rows import Row
 from fedgram.errors import ConfigError, UpdateRejected
+from fedgram.modalities import tabular
+from fedgram.model.tasks.labels import Classification
 from fedgram.records import SiteIntroduction, SiteUpdate
+from fedgram.sites.channel import Channel
+from fedgram.sites.groups import groups_of
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
 from fedgram.training.checkpoint import Checkpoint
@@ -53,6 +58,22 @@ def start(kin: Toy, introductions: list[SiteIntroduction]) -> ServerState:
 @pytest.fixture(scope="module")
 def updates(opened: dict[str, SingleSite], start: ServerState) -> list[SiteUpdate]:
     return [rounds.local_round(site, start.state) for site in opened.values()]
+
+
+def test_tables_are_of_one_group_by_their_columns_whatever_their_units_and_categories(toy: Toy):
+    """Another hospital's means, spreads and words; a table with a column more is of another group."""
+
+    def group(*rows: Row) -> str:
+        channel = Channel(tabular.MODALITY, tabular.NumericTokens(rows), None, Path())
+        return groups_of(config, channel, Classification(("oak", "rye")))["adapter"]
+
+    config = replace(toy.sites["red"], share=("adapter",))
+    names = ("age", "sex")
+    here, there = Row(names, (40.0, "f"), "a"), Row(names, (9.0, "m"), "b")
+    assert group(here, replace(here, values=(60.0, "f"))) == group(there)
+    assert group(here) != group(Row((*names, "weight"), (40.0, "f", 60.0), "c"))
+    frozen = Channel(tabular.MODALITY, toy.open("red").channel(0).tokenizer, None, Path())
+    assert groups_of(config, frozen, Classification(("oak", "rye")))["adapter"] != group(here)
 
 
 def finished(kin: Toy, start: ServerState, updates: list[SiteUpdate]) -> ServerState:

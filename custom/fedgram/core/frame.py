@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedgram.core.cka import center
 from fedgram.errors import FedgramError
 
 
@@ -30,8 +31,7 @@ def consensus_frame(consensus: Tensor) -> Tensor:
     if consensus.ndim != 2 or consensus.shape[0] != consensus.shape[1] or not known.any():
         raise FedgramError(f"a consensus of shape {tuple(consensus.shape)}", expected="(B, B) with known pairs")
     gram = torch.where(known, consensus, consensus[known].mean()).double()
-    centred = gram - gram.mean(0, keepdim=True) - gram.mean(1, keepdim=True) + gram.mean()
-    values, vectors = torch.linalg.eigh(centred)
+    values, vectors = torch.linalg.eigh(center(gram))
     places = vectors.flip(1) * values.flip(0).clamp(min=0.0).sqrt()
     largest = places.gather(0, places.abs().argmax(0, keepdim=True))
     return places * torch.where(largest < 0, -1.0, 1.0)
@@ -65,8 +65,7 @@ def frame_coordinates(coordinates: Tensor, gram: Tensor, places: Tensor) -> Tens
         )
     gram, target = gram.double(), places.double() - places.double().mean(0)
     rows = gram.mean(1)
-    centred = gram - rows[:, None] - rows[None, :] + rows.mean()
-    values, vectors = torch.linalg.eigh(target.T @ centred @ target)
+    values, vectors = torch.linalg.eigh(target.T @ center(gram) @ target)
     spanned = values > 1e-10 * values[-1]
     root = vectors[:, spanned] * values[spanned].rsqrt() @ vectors[:, spanned].T
     return ((coordinates.double() - rows + rows.mean()) @ target @ root).float()

@@ -49,12 +49,11 @@ def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledToke
     found = {"test_samples": float(len(test)), "test_groups": float(len(set(test.groups)))}
     if not len(test) or not isinstance(task, Classification | Regression):
         return found
-    found["frozen_lr"] = _score(task, frozen_linear(task, fit, validation), test)
-    found["frozen_knn"] = _score(task, _nearest(task, fit, validation), test)
+    asked = _features(test)
+    found["frozen_lr"] = _score(task, frozen_linear(task, fit, validation), *asked)
+    found["frozen_knn"] = _score(task, _nearest(task, fit, validation), *asked)
     if anchors is not None and len(anchors.targets.unique()) > 1:
-        found["own_anchors"] = _score(
-            task, nearest_mean(frozen(anchors.tokens), anchors.targets.numpy(force=True)), test
-        )
+        found["own_anchors"] = _score(task, nearest_mean(*_features(anchors)), *asked)
     return found
 
 
@@ -86,23 +85,28 @@ def _nearest(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> Pip
 
 def _best(task: Task, models: Sequence[Any], fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:
     """Choose the model that validates best, the first of those that are as good."""
+    learnt, asked = _features(fit), _features(validation)
     if not len(validation):
-        return _fitted(models[len(models) // 2], fit)
-    fitted = [_fitted(model, fit) for model in models]
-    scores = [metrics.gain(_metric(task), 0.0, _score(task, model, validation)) for model in fitted]
+        return _fitted(models[len(models) // 2], *learnt)
+    fitted = [_fitted(model, *learnt) for model in models]
+    scores = [metrics.gain(_metric(task), 0.0, _score(task, model, *asked)) for model in fitted]
     return fitted[int(np.argmax(scores))]
 
 
-def _fitted(model: Any, part: LabelledTokens) -> Pipeline:
+def _features(part: LabelledTokens) -> tuple[np.ndarray, np.ndarray]:
+    return frozen(part.tokens), part.targets.cpu().numpy()
+
+
+def _fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Pipeline:
     with warnings.catch_warnings():  # a separable site's weights grow until the last iteration, which is no harm
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(StandardScaler(), model).fit(frozen(part.tokens), part.targets.cpu().numpy())
+        return make_pipeline(StandardScaler(), model).fit(x, y)
 
 
 def _metric(task: Task) -> str:
     return "mae" if isinstance(task, Regression) else "accuracy"
 
 
-def _score(task: Task, model: Pipeline, part: LabelledTokens) -> float:
+def _score(task: Task, model: Pipeline, x: np.ndarray, y: np.ndarray) -> float:
     measure = metrics.mae if isinstance(task, Regression) else metrics.accuracy
-    return measure(part.targets.cpu().numpy(), model.predict(frozen(part.tokens)))
+    return measure(y, model.predict(x))

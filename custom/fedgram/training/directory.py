@@ -22,14 +22,16 @@ _TEMPERATURE = 0.1  # cosines of ±1 become logits of ±10, as in the concept lo
 _CPU = torch.device("cpu")
 
 
-def token_geometry(site: Site, tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """The anchor coordinates of samples and the Gram of the site's anchors, of frozen tokens: (N, b), (b, b).
-
-    A sample or an anchor is the mean of its tokens, less that of all anchors.
-    """
+def token_means(site: Site, tokens: Tokens) -> Tensor:
+    """The means of samples' frozen tokens, less that of all anchors', (N, d_m), float32, on the CPU."""
     means = [masked_mean(t.values, t.mask) for t in (tokens.to(_CPU), site.anchors.tokens.to(_CPU))]
-    samples, anchors = (part - means[1].mean(0) for part in means)
-    return anchor_coordinates(samples, anchors), cosine_gram(anchors)
+    return means[0] - means[1].mean(0)
+
+
+def token_geometry(site: Site, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """The anchor coordinates of samples and the Gram of the site's anchors, of token means: (N, b), (b, b)."""
+    anchors = token_means(site, site.anchors.tokens)
+    return anchor_coordinates(token_means(site, tokens), anchors), cosine_gram(anchors)
 
 
 def published(site: Site) -> tuple[dict[str, Tensor], Tensor]:

@@ -182,8 +182,8 @@ class Round:
                 raise UpdateRejected("a site that was not there in round 0", where=reply.site)
             group = self._before.modalities[reply.site]
         within = [
-            (self._mean(self._changes, f"{group}/{part}/", changes), changes)
-            for part, group in self._before.groups.get(reply.site, {}).items()
+            (self._mean(self._changes, f"{kin}/{part}/", changes), changes)
+            for part, kin in self._before.groups.get(reply.site, {}).items()
             for changes in [below(f"{part}/", reply.shared)]
         ]
         for mean, changes in within:
