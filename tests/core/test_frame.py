@@ -12,6 +12,7 @@ from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import FedgramError
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import frame as reference
 from strategies import normal, orthogonal, seeds
 from torch.nn.functional import normalize
 
@@ -45,19 +46,11 @@ def in_frame(z: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor) -> to
     return frame_coordinates(anchor_coordinates(z, anchors), cosine_gram(anchors), places)
 
 
-def by_procrustes(z: torch.Tensor, anchors: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The turn from the singular vectors of (A − μ)ᵀ T, applied to the representations themselves."""
-    unit, mean = normalize(anchors.double(), dim=1), normalize(anchors.double(), dim=1).mean(0)
-    u, s, v = torch.linalg.svd((unit - mean).T @ (places - places.mean(0)), full_matrices=False)
-    kept = s > 1e-6 * s[0]
-    return (normalize(z.double(), dim=1) - mean) @ u[:, kept] @ v[kept]
-
-
 @given(st.integers(2, 9), st.integers(2, 12), seeds)
 def test_coordinates_are_those_of_procrustes_on_the_representations(width, count, seed):
     z, anchors, others = normal(seed, 5, width), normal(seed + 1, count, width), normal(seed + 2, count, width)
     places = consensus_frame(cosine_gram(others))
-    expected = by_procrustes(z, anchors, places).float()
+    expected = reference.by_procrustes(z, anchors, places).float()
     torch.testing.assert_close(in_frame(z, anchors, places), expected, atol=1e-4, rtol=1e-3)
 
 

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import fedgram
 import pytest
+import torch
+from fedgram.core.frame import consensus_frame
+from fedgram.core.gram import cosine_gram
+from fedgram.core.relative import cross_similarity
 from fedgram.errors import AnchorError, DataError
 from fedgram.results import crossmodal
 from fedgram.sites.single import SingleSite
+from reference.frame import by_procrustes
 from toy import SITES
 
 
@@ -31,7 +36,21 @@ def test_a_concept_that_only_another_modality_was_trained_on(sites: dict[str, Si
     )  # blue knows nothing that red does not
 
 
-def test_retrieval_beats_chance_in_anchor_coordinates(sites: dict[str, SingleSite]):
+def test_samples_are_compared_in_the_frame_of_the_mean_gram_of_the_slots_that_both_cover(
+    sites: dict[str, SingleSite],
+):
+    red, blue = part(sites["red"]), part(sites["blue"])  # blue has no anchor of moss
+    slots = list(sites["blue"].anchors.slots)
+    assert len(slots) < len(sites["red"].anchors.slots)
+    anchors = [red.anchors[slots], blue.anchors]
+    places = consensus_frame(sum(map(cosine_gram, anchors)) / 2)
+    expected = [by_procrustes(p.z, a, places) for p, a in zip((red, blue), anchors, strict=True)]
+    torch.testing.assert_close(
+        crossmodal.similarities(red, blue), cross_similarity(*expected).float(), atol=1e-3, rtol=0
+    )
+
+
+def test_retrieval_beats_chance_in_the_frame(sites: dict[str, SingleSite]):
     for query, gallery in (("red", "green"), ("green", "blue"), ("blue", "red")):
         found = crossmodal.compare(part(sites[query]), part(sites[gallery]))
         assert found.relative > 2 * found.chance
