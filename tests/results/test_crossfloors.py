@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import fedgram
@@ -19,6 +20,7 @@ from fedgram.results.crossfloors import (
     retrieval_floors,
     ridge_similarities,
 )
+from fedgram.results.crossmeasure import measure
 from fedgram.scoring.floors import STRENGTHS, frozen
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -126,6 +128,18 @@ def test_the_tables_show_home_and_floors_and_say_what_they_are(finished: Path, t
         assert text in words
     assert "…" not in words
     assert (tmp_path / "crossmodal.png").stat().st_size > 10_000
+
+
+def test_each_model_of_a_site_is_asked_as_if_it_were_loaded_by_itself(finished: Path):
+    """One opened site has both models in turn, and represents only what is asked; the numbers are the same."""
+    found = measure([finished / "fedgram" / name / "result" for name in SITES])
+    for name, asked in (("result", found.together), ("alone", found.home)):
+        opened = [fedgram.load(finished / "fedgram" / site / name).site for site in SITES]
+        tested, taught = ([crossmodal.embed(s, s.samples(part)) for s in opened] for part in ("test", "train"))
+        assert asked.comparisons == [crossmodal.compare(a, b) for a, b in permutations(tested, 2)]
+        pairs = [(a, b) for a in tested for b in taught if a.site is not b.site]
+        assert asked.transfers == [t for a, b in pairs for t in crossmodal.transfers(a, b)]
+    assert [t.concept for t in found.together.transfers] == ["rye", "rye"]
 
 
 def test_without_results_at_home_their_place_is_a_dash(sites: dict[str, FrozenSite]):

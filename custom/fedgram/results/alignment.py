@@ -126,10 +126,10 @@ def answerable(truth: Sequence[str], offered: Sequence[str]) -> list[int]:
 
 def mean_average_precision(similarity: Tensor, truth: Sequence[str], offered: Sequence[str]) -> float:
     """The mAP over queries whose concept is offered: how early all items of the right concept are found."""
-    scores = []
+    scores, places = [], torch.arange(1, len(offered) + 1)
+    right = {concept: torch.tensor([o == concept for o in offered], dtype=torch.float64) for concept in {*truth}}
     for query in answerable(truth, offered):
-        ranked = [offered[int(i)] == truth[query] for i in similarity[query].argsort(descending=True)]
-        relevant = torch.tensor(ranked, dtype=torch.float64)
-        found = relevant.cumsum(0) / torch.arange(1, len(ranked) + 1)
+        relevant = right[truth[query]][similarity[query].argsort(descending=True).cpu()]
+        found = relevant.cumsum(0) / places
         scores.append((found * relevant).sum().item() / relevant.sum().item())
     return sum(scores) / len(scores) if scores else float("nan")

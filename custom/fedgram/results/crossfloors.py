@@ -21,6 +21,7 @@ from fedgram.results.alignment import precision_at_1
 from fedgram.results.crossmodal import common_slots
 from fedgram.scoring.floors import frozen, frozen_linear, nearest_mean
 from fedgram.sites.anchored import with_labelled_anchors
+from fedgram.sites.samples import labelled
 from fedgram.sites.single import SingleSite
 
 _ALPHAS = np.logspace(-2, 5, 8)  # of the ridge regression between anchors
@@ -81,7 +82,7 @@ def frozen_site(site: SingleSite, samples: Sequence[Sample]) -> FrozenSite:
     test = frozen(site.channel(0).tokens_of([s.content for s in samples]))
     probabilities: dict[str, np.ndarray] = {}
     if isinstance(site.task, Classification):
-        train, validation = _labelled(site, "train"), _labelled(site, "validation")
+        train, validation = (_labelled(site, split) for split in ("train", "validation"))
         if site.job.training.anchor_labels:
             train = with_labelled_anchors(train, site.anchors, site.job.anchors.concepts, site.task)
         model = frozen_linear(site.task, train, validation)
@@ -92,13 +93,9 @@ def frozen_site(site: SingleSite, samples: Sequence[Sample]) -> FrozenSite:
 
 def _labelled(site: SingleSite, split: str) -> LabelledTokens:
     """The samples of a split that the site trained or validated on."""
-    wanted, channel = set(site.config.concepts), site.channel(0)
+    wanted = site.config.concepts
     samples = [s for s in site.samples(split) if not wanted or s.concept in wanted]
-    tokens, targets = (
-        channel.tokens_of([s.content for s in samples]),
-        site.task.targets(samples, channel.tokenizer),
-    )
-    return LabelledTokens(tokens=tokens, targets=targets, concepts=tuple(s.concept for s in samples))
+    return labelled(site.channel(0), samples, site.task)
 
 
 def retrieval_floors(query: FrozenSite, gallery: FrozenSite) -> RetrievalFloors:

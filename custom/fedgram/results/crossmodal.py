@@ -7,7 +7,7 @@ so these should be at chance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -208,11 +208,16 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
     )
 
 
+def unseen(site: SingleSite, known: Set[str]) -> set[str]:
+    """The concepts among some that a site never trained on and has test samples of."""
+    return (known - trained_concepts(site)) & {s.concept for s in site.samples("test")}
+
+
 def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
     """Measure how well a teacher names, among all it knows, the concepts that the asking site never trained on."""
     known = trained_concepts(taught.site)
-    unseen = known - trained_concepts(query.site)
-    asked = query[[i for i, s in enumerate(query.samples) if s.concept in unseen]]
+    new = known - trained_concepts(query.site)
+    asked = query[[i for i, s in enumerate(query.samples) if s.concept in new]]
     if not asked.samples:
         return []
     named = [match.concept for match in named_by(asked, taught)]

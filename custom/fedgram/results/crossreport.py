@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,9 @@ from rich.table import Table
 
 from fedgram.data.pixels import open_image
 from fedgram.files import write_atomically, write_text
-from fedgram.results import crossmodal, trained
-from fedgram.results.crossfloors import RetrievalFloors, TransferFloors, frozen_site, own_anchors, retrieval_floors
+from fedgram.results import crossmodal
+from fedgram.results.crossfloors import RetrievalFloors, TransferFloors
+from fedgram.results.crossmeasure import kind, measure
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.figure import short_names
 from fedgram.results.report import number
@@ -34,58 +34,25 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     Args:
         folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
     """
-    tested, together, transfers = _measure(folders)
-    _, home, transfers_home = _measure([folder.parent / "alone" for folder in folders])
-    floors, transfer_floors = _floors(tested, together, transfers)
+    measured = measure(folders)
+    together, home, floors = measured.together, measured.home, measured.retrieval_floors
     facts = {
-        "retrieval": together,
-        "retrieval_alone": home,
+        "retrieval": together.comparisons,
+        "retrieval_alone": home.comparisons,
         "retrieval_floors": floors,
-        "transfer": transfers,
-        "transfer_alone": transfers_home,
-        "transfer_floors": transfer_floors,
+        "transfer": together.transfers,
+        "transfer_alone": home.transfers,
+        "transfer_floors": measured.transfer_floors,
     }
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
     write_text(results / "crossmodal.json", json.dumps(plain, indent=1, allow_nan=False))
-    before = {(c.query, c.gallery): c.relative for c in home}
-    console.print(_table(together, before, floors))
-    if transfers:
-        named = {(t.query, t.teacher, t.concept): t.accuracy for t in transfers_home}
-        console.print(_transfer_table(transfers, named, transfer_floors))
-    figure = _figure(tested, together, before, floors)
+    before = {(c.query, c.gallery): c.relative for c in home.comparisons}
+    console.print(_table(together.comparisons, before, floors))
+    if together.transfers:
+        named = {(t.query, t.teacher, t.concept): t.accuracy for t in home.transfers}
+        console.print(_transfer_table(together.transfers, named, measured.transfer_floors))
+    figure = _figure(together.tested, together.comparisons, before, floors)
     write_atomically(results / "crossmodal.png", lambda part: figure.savefig(part, format="png", dpi=110))
-
-
-def _measure(folders: Sequence[Path]) -> tuple[list[Embedded], list[Comparison], list[Transfer]]:
-    """Embed the test samples of the sites that have a result, and compare those of different modalities.
-
-    Where all are of one modality, every pair of them is compared.
-    """
-    sites = [trained.load(folder).site for folder in folders if (folder / "site.json").is_file()]
-    tested = [crossmodal.embed(site, site.samples("test")) for site in sites]
-    taught = [crossmodal.embed(site, site.samples("train")) for site in sites]
-    across = len({_kind(part) for part in tested}) > 1
-    asked = [(a, b) for a, b in permutations(tested, 2) if not across or _kind(a) != _kind(b)]
-    compared = (crossmodal.compare(a, b) for a, b in asked)
-    comparisons = [c for c in compared if c.queries]  # sites without a concept in common have nothing to find
-    pairs = [(query, teacher) for query in tested for teacher in taught if query.site is not teacher.site]
-    return tested, comparisons, [t for query, teacher in pairs for t in crossmodal.transfers(query, teacher)]
-
-
-def _kind(part: Embedded) -> str:
-    return part.site.modality.name
-
-
-def _floors(
-    tested: Sequence[Embedded], comparisons: Sequence[Comparison], transfers: Sequence[Transfer]
-) -> tuple[list[RetrievalFloors], list[TransferFloors]]:
-    """The floors of every comparison and transfer, in the same order."""
-    sites = {part.site.name: frozen_site(part.site, part.samples) for part in tested}
-    known = {t.teacher: crossmodal.trained_concepts(sites[t.teacher].site) for t in transfers}
-    return (
-        [retrieval_floors(sites[c.query], sites[c.gallery]) for c in comparisons],
-        [own_anchors(sites[t.query], t.teacher, t.concept, known[t.teacher]) for t in transfers],
-    )
 
 
 def _table(
@@ -134,15 +101,15 @@ def _figure(
     floors: Sequence[RetrievalFloors],
 ) -> Figure:
     """Draw P@1 of every pair beside its floor, and pictures with what they find where a site has images."""
-    pictures = [part for part in tested if _kind(part) == "image"]
-    others = [part for part in tested if _kind(part) != "image"] or pictures[1:]
+    pictures = [part for part in tested if kind(part) == "image"]
+    others = [part for part in tested if kind(part) != "image"] or pictures[1:]
     heights = 1.9, 0.7 + 0.6 * len(others)  # of the pictures, and of what they find
     rows = [4.0, *([sum(heights)] if pictures else ())]
     figure = Figure(figsize=(13, sum(rows)), layout="constrained")
     upper, *lower = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
     left, right = upper.subplots(1, 2, width_ratios=[1, 2.4])
     _heat_map(left, [part.site.name for part in tested], comparisons)
-    _bars(right, {part.site.name: _kind(part) for part in tested}, comparisons, home, floors)
+    _bars(right, {part.site.name: kind(part) for part in tested}, comparisons, home, floors)
     if pictures:
         axes = lower[0].subplots(2, _EXAMPLES, height_ratios=heights)
         _examples(axes, pictures[0], others)

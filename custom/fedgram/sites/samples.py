@@ -9,7 +9,9 @@ from fedgram.config.site import SiteConfig
 from fedgram.data import splits
 from fedgram.errors import DataError
 from fedgram.modalities.base import Modality
-from fedgram.records import Sample
+from fedgram.model.tasks import Task
+from fedgram.records import LabelledTokens, Sample
+from fedgram.sites.channel import Channel
 
 
 def read_samples(config: SiteConfig, modality: Modality) -> list[Sample]:
@@ -38,3 +40,13 @@ def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str])
 def concepts_of(samples: Sequence[Sample]) -> list[str]:
     """The concepts that samples name, sorted; none where the targets are something else."""
     return sorted({s.concept for s in samples} - {""})
+
+
+def labelled(channel: Channel, samples: Sequence[Sample], task: Task) -> LabelledTokens:
+    """The frozen tokens and targets of samples of one split."""
+    return LabelledTokens(
+        tokens=channel.tokens_of([s.content for s in samples]),
+        targets=task.targets(samples, channel.tokenizer),
+        concepts=tuple(s.concept for s in samples),
+        groups=tuple(s.group for s in samples),
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from fedgram.sites.channel import Channel, OnDemand, open_channel
 from fedgram.sites.groups import groups_of
 from fedgram.sites.kept import write_kept
 from fedgram.sites.pairs import PairedTokens, open_pairs, read_pairs
-from fedgram.sites.samples import concepts_of, read_samples, split_samples
+from fedgram.sites.samples import concepts_of, labelled, read_samples, split_samples
 from fedgram.sites.state import make_optimizer, snapshot
 
 log = logging.getLogger("fedgram.site")
@@ -109,8 +109,13 @@ class SingleSite:
         return self.channels[number]
 
     def samples(self, split: str) -> list[Sample]:
-        """The samples of one split, read again; those of concepts that the site did not train on included."""
-        return split_samples(self.name, read_samples(resolve(self.config), self.modality), ())[split]
+        """The samples of one split; those of concepts that the site did not train on included."""
+        return self._read[split]
+
+    @cached_property
+    def _read(self) -> dict[str, list[Sample]]:
+        """The samples of the site by split, read when somebody first asks for them, and once."""
+        return split_samples(self.name, read_samples(resolve(self.config), self.modality), ())
 
     def batches(self, round: int, steps: int) -> Iterator[Batch]:
         """Rows of shuffled batches; at a bridge site with at least two pairs, and none twice in a batch."""
@@ -212,7 +217,7 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     if job.heldout is not None:
         unseen = find_anchors(name, require_heldout(name, here), job.heldout, modality.name)
         heldout = anchor_tokens(unseen, first, config)
-    data = {split: _labelled(first, part, task) for split, part in parts.items()}
+    data = {split: labelled(first, part, task) for split, part in parts.items()}
     second, pairs = open_pairs(name, here, parts) if here.bridge is not None else (None, {})
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     groups = groups_of(config, first, task)
@@ -287,14 +292,4 @@ def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> 
         optimizer=make_optimizer(model, job),
         initial={},
         groups={},
-    )
-
-
-def _labelled(channel: Channel, samples: Sequence[Sample], task: Task) -> LabelledTokens:
-    tokens = channel.tokens_of([s.content for s in samples])
-    return LabelledTokens(
-        tokens=tokens,
-        targets=task.targets(samples, channel.tokenizer),
-        concepts=tuple(s.concept for s in samples),
-        groups=tuple(s.group for s in samples),
     )
