@@ -21,14 +21,34 @@ app.add_typer(job.app, name="job")
 
 @app.command()
 def simulate(
-    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
-    workspace: Annotated[Path, typer.Argument(help="has local/ with resources.json and the site files")],
+    job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")] = Path("job"),
+    workspace: Annotated[
+        Path, typer.Argument(help="has local/ with resources.json and the site files; fedgram init writes one")
+    ] = Path("run"),
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds, instead of the job's")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps of a site in a round")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="also train every site alone, as the job says")
+    ] = True,
+    state: Annotated[
+        Path | None, typer.Option(help="folder of the rounds that are done; WORKSPACE.state when absent")
+    ] = None,
 ) -> None:
-    """Run a job with `nvflare simulator`, show its progress, and report on it across modalities."""
+    """Run a job with `nvflare simulator`, show its progress, and report on it across modalities.
+
+    Given again after an interruption, it goes on after the last round that was saved.
+    """
     from fedgram.flare import simulate as simulation
 
     with plain_errors():
-        simulation.run(job, workspace, console)
+        training = {name: n for name, n in (("rounds", rounds), ("local_steps", steps)) if n is not None}
+        changes = {
+            **({"training": training} if training else {}),
+            **({} if seed is None else {"seed": seed}),
+            **({} if baseline else {"baseline": False}),
+        }
+        simulation.run(job, workspace, console, changes=changes, state=state)
 
 
 @app.command()

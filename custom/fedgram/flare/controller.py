@@ -17,6 +17,7 @@ from nvflare.fuel.utils import fobs
 
 from fedgram.config.job import JobConfig
 from fedgram.config.server import read_server_config
+from fedgram.config.state import state_folder
 from fedgram.config.strict import from_dict
 from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
@@ -65,7 +66,7 @@ class GramController(ModelController):
         path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
         own = read_server_config(path)
         require_allowed_at_server(path, own, job)
-        states = Path(own.state) if own.state else Path(workspace.get_root_dir(), "checkpoints")
+        states = state_folder(own.state, Path(workspace.get_root_dir(), "checkpoints"))
         saved = Checkpoint(states / job.fingerprint()[:16], job)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
@@ -135,12 +136,15 @@ class GramController(ModelController):
             reply = wire.decode_reply(SiteEvaluation, site, model)
             contracts.check_evaluation(reply, job)
             replies[site] = reply
+            progress.answered(site)
 
-        progress.stage(task)
         data = wire.encode_task(job, state.run, state.state, directory)
         sites = self._sites(state.refused)
+        progress.stage(task, len(sites))
         with self._guard.task(vetting.reply_limit(job, concepts=MOST_CONCEPTS * (task == wire.EVALUATE))):
-            self._ask(task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected)
+            self._ask(
+                task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected, progress.waiting
+            )
         return dict(sorted(replies.items()))
 
     def _ask(
@@ -151,6 +155,7 @@ class GramController(ModelController):
         seconds: int,
         receive: Callable[[str, FLModel], None],
         refuse: Callable[[str, str], None],
+        waiting: Callable[[], object] = lambda: None,
     ) -> None:
         """Send a task to some sites and handle each reply as it comes, until all have answered or time is up.
 
@@ -178,6 +183,7 @@ class GramController(ModelController):
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
                 raise RoundFailed("the job was aborted", where=task)
+            waiting()
             time.sleep(_POLL_SECONDS)
 
     def _sites(self, refused: tuple[str, ...] = ()) -> list[str]:

@@ -16,21 +16,29 @@ _STAGES = {
     "evaluate": "evaluating the global model",
     "settle": "choosing at every site what to keep",
 }
+_QUIET_SECONDS = 30.0  # after so long without a word in a stage, its time is told
 
 
 class Progress:
     """An account of a run, with round, site, loss, CKA and the time left.
 
+    A site that trains alone takes as many steps as in all rounds, so that stage takes about as long as they did.
+
     Args:
-        job: for the number of rounds.
+        job: for the number of rounds, and whether sites also train alone.
         say: where the lines go.
+        clock: seconds since some moment.
     """
 
-    def __init__(self, job: JobConfig, say: Callable[[str], object]):
-        self._rounds, self._say = job.training.rounds, say
-        self._number, self._began, self._first = 0, time.monotonic(), 0
+    def __init__(self, job: JobConfig, say: Callable[[str], object], clock: Callable[[], float] = time.monotonic):
+        self._rounds, self._baseline, self._say, self._clock = job.training.rounds, job.baseline, say, clock
+        self._began, self._first = clock(), 0
+        self._per_round: float | None = None  # seconds; unknown until one is done
+        self._stage, self._sites, self._answers = "", 0, 0
+        self._spoke = clock()
 
     def _line(self, text: str) -> None:
+        self._spoke = self._clock()
         self._say(f"{MARK} {text}")
 
     def introduced(self, reply: SiteIntroduction) -> None:
@@ -39,8 +47,10 @@ class Progress:
 
     def started(self, state: ServerState) -> None:
         """Say that the rounds begin, or go on."""
-        self._first = self._number = state.state.round
-        self._began = time.monotonic()
+        self._first = state.state.round
+        self._began = self._clock()
+        if state.records:
+            self._per_round = sum(record.seconds for record in state.records) / len(state.records)
         if self._first:
             self._line(f"resumed after round {self._first}/{self._rounds}")
         for note in state.notes:
@@ -58,18 +68,47 @@ class Progress:
 
     def round_done(self, record: RoundRecord) -> None:
         """Say that a round is over and saved."""
-        done = record.round - self._first
-        left = (time.monotonic() - self._began) / done * (self._rounds - record.round)
+        self._per_round = (self._clock() - self._began) / (record.round - self._first)
+        left = self._per_round * (self._rounds - record.round + self._rounds * self._baseline)
+        also = ", training alone included" if self._baseline else ""
         out = f", no reply from {', '.join(record.missing)}" if record.missing else ""
         shares = " ".join(f"{site} {share:.2f}" for site, share in record.shares.items())
         self._line(
-            f"round {record.round}/{self._rounds}  done in {record.seconds:.0f} s, about {left:.0f} s left; "
+            f"round {record.round}/{self._rounds}  done in {record.seconds:.0f} s, about {left:.0f} s left{also}; "
             f"shares {shares}{out}"
         )
 
-    def stage(self, task: str) -> None:
-        """Say that something other than a round begins."""
-        self._line(_STAGES[task])
+    def stage(self, task: str, sites: int) -> None:
+        """Say that something other than a round begins, at so many sites."""
+        self._stage, self._sites, self._answers, self._began = task, sites, 0, self._clock()
+        expected = self._expected()
+        self._line(_STAGES[task] + (f", about {expected:.0f} s" if expected else ""))
+
+    def answered(self, site: str) -> None:
+        """Say that a site is done with its part of the stage."""
+        self._answers += 1
+        if self._stage == "alone":
+            self._line(f"alone {self._answers}/{self._sites}  {site:<16} done{self._left()}")
+
+    def waiting(self) -> None:
+        """Tell the time of a stage in which nothing was said for a while; to be called often."""
+        if self._clock() - self._spoke >= _QUIET_SECONDS:
+            self._line(
+                f"{self._stage} {self._answers}/{self._sites}  {self._elapsed():.0f} s so far{self._left()}"
+            )
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._began
+
+    def _expected(self) -> float | None:
+        return self._per_round * self._rounds if self._per_round and self._stage == "alone" else None
+
+    def _left(self) -> str:
+        expected = self._expected()
+        if expected is None or self._answers == self._sites:
+            return ""
+        left = expected - self._elapsed()
+        return f", about {left:.0f} s left" if left > 0 else ", longer than expected"
 
     def finished(self, results: Path) -> None:
         """Say that all is written."""

@@ -21,6 +21,7 @@ from typing import Any
 from fedgram import modalities
 from fedgram.config.job import JobConfig
 from fedgram.config.site import UNIFIED, find_site_config
+from fedgram.config.state import state_folder
 from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError, FedgramError
 from fedgram.sites.opening import open_site
@@ -56,7 +57,7 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
     if declared != modality:
         raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
     site = open_site(name, config, job)
-    return SiteSession(site, Path(config.state or folder) / name)
+    return SiteSession(site, state_folder(config.state, folder) / name)
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:
