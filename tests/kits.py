@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from fedgram.config.strict import to_dict
+from fedgram.flare.provision import PRIVACY
 from toy import Toy
 
 CLIENT_CLASSES = (
@@ -91,9 +92,7 @@ def site_kit(toy: Toy, folder: Path, port: int, site: str = "red") -> Path:
     write_json(folder / "startup" / "fed_client.json", {"servers": servers, "client": client})
     certify(folder, "client", site, Authority())
     write_policy(folder / "local", CLIENT_CLASSES, allow_log_streaming=False)
-    gate = {"path": "fedgram.flare.privacy.OnlyTheContract", "args": {}}
-    scope = {"name": "fedgram", "task_result_filters": [gate]}
-    write_json(folder / "local" / "privacy.json", {"scopes": [scope], "default_scope": "fedgram"})
+    write_json(folder / "local" / "privacy.json", PRIVACY)
     edit_site(
         folder,
         modality=toy.sites[site].modality,

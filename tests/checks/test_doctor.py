@@ -420,6 +420,7 @@ def test_the_named_classes_exist():
     assert f"{SiteExecutor.__module__}.{SiteExecutor.__qualname__}" == components.SITE_EXECUTOR
     assert f"{Rejoin.__module__}.{Rejoin.__qualname__}" == server.REJOIN
     assert f"{privacy.OnlyTheContract.__module__}.{privacy.OnlyTheContract.__qualname__}" == policy.GATE
+    assert f"{privacy.TheTask.__module__}.{privacy.TheTask.__qualname__}" == policy.TASK
     for modality, path in components.EXECUTORS.items():
         executor = instantiate_class(path, {})
         assert isinstance(executor, SiteExecutor)
@@ -480,7 +481,7 @@ def test_every_command_of_the_shell_is_watched():
         ({"scopes": []}, "there is none"),
         (
             {"scopes": [{"name": "a", "task_result_filters": [{"path": policy.GATE}]}, {"name": "b"}]},
-            "the gate: b$",
+            "the gate: a, b$",
         ),
     ],
 )

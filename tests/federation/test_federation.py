@@ -12,6 +12,7 @@ from test_simulator import assert_same_model, plain
 from toy import Toy
 
 from federation.federation import HONEST, provision, running
+from federation.leaky import LEAKS, TEXT
 
 pytestmark = pytest.mark.federation
 
@@ -34,7 +35,7 @@ def test_the_federation_and_the_plain_loop_give_the_same_model(toy: Toy, tmp_pat
 
 
 def test_what_is_not_in_the_contract_stays_at_the_site_whatever_its_executor_does(toy: Toy, tmp_path: Path):
-    run = toy.with_job(training={"rounds": 2, "local_steps": 1}, baseline=False)
+    run = toy.with_job(training={"rounds": len(LEAKS), "local_steps": 1}, baseline=False)
     executors = {**HONEST, "careless": ("leaky.LeakyExecutor", "red")}
     federation = provision(run, tmp_path, executors)
     shutil.copy(federation.kit("red") / "local/privacy.json", federation.kit("careless") / "local/privacy.json")
@@ -45,8 +46,11 @@ def test_what_is_not_in_the_contract_stays_at_the_site_whatever_its_executor_doe
         results = federation.download(job, tmp_path / "download") / "fedgram"
     finally:
         federation.stop()
-    assert "a reply with ['embeddings'] stays here" in federation.output("careless")
-    assert "embeddings" not in federation.output(federation.server)
+    for reason in ("['embeddings'] stays here", "layer names differ", "does not name: [", "metrics: dict of str"):
+        assert reason in federation.output("careless")
+    for leak in ("embeddings", TEXT):
+        assert leak not in federation.output(federation.server)
+        assert leak not in (results / "metrics.json").read_text()
     for record in json.loads((results / "metrics.json").read_text())["rounds"]:
         assert set(record["shares"]) == set(HONEST)
         assert "TASK_RESULT_FILTER_ERROR" in record["rejected"]["careless"]

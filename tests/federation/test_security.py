@@ -18,7 +18,7 @@ import pytest
 import simulator
 import torch
 from fedgram.flare import ledger
-from fedgram.records import SiteUpdate
+from fedgram.records import SiteEvaluation, SiteUpdate
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from loopback import Federation
@@ -47,6 +47,7 @@ def with_private_text(toy: Toy, folder: Path) -> Toy:
     green[4] = f"{head},{CANARY}{last}"
     (folder / "green.csv").write_text("\n".join(green) + "\n")
     changed = {name: replace(toy.sites[name], data=str(folder / f"{name}.csv")) for name in ("red", "green")}
+    changed["red"] = replace(changed["red"], share=("concepts",))
     return replace(toy, sites=toy.sites | changed)
 
 
@@ -200,6 +201,9 @@ def replies(toy: Toy, folder: Path, site: str) -> dict[str, Tensor]:
                     assert not reply.extra
                     parts |= {f"delta_B/{name}": value for name, value in reply.delta_B.items()}
                     parts |= {f"m/{name}": value for name, value in reply.m.items()}
+                if isinstance(reply, SiteEvaluation):
+                    parts |= {f"prototypes/{name}": value for name, value in reply.prototypes.items()}
+                    parts |= {"token_gram": reply.token_gram}
                 found.update({f"{when} {name}": value for name, value in parts.items()})
             return reply
 

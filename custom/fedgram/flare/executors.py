@@ -6,6 +6,7 @@ They run in FLARE's job process at the site and load neither data nor models: se
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -61,7 +62,8 @@ class SiteExecutor(Executor):
             return make_reply(ReturnCode.TASK_UNKNOWN)
         sent = _folder(fl_ctx) / _name(fl_ctx) / "sent.jsonl"
         try:
-            reply = self._answer(task_name, FLModelUtils.from_shareable(shareable), fl_ctx, abort_signal)
+            task = FLModelUtils.from_shareable(shareable)
+            reply = self._answer(task_name, task, fl_ctx, abort_signal)
             ledger.record(sent, task_name, reply)
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
@@ -72,7 +74,7 @@ class SiteExecutor(Executor):
             with suppress(OSError):  # a full disk must not keep the site from saying so
                 ledger.record(sent, task_name, kind)
             return _error_reply(kind)
-        self._stream_metrics(reply, fl_ctx)
+        self._stream_metrics(task, reply, fl_ctx)
         return FLModelUtils.to_shareable(reply)
 
     def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext, abort_signal: Signal) -> FLModel:
@@ -100,11 +102,16 @@ class SiteExecutor(Executor):
         self._supervisor = Supervisor(_name(fl_ctx), local, _folder(fl_ctx), self.modality, job)
         return self._supervisor
 
-    def _stream_metrics(self, reply: FLModel, fl_ctx: FLContext) -> None:
-        """Send the numbers of a round's reply once more, as live events for the server's trackers."""
+    def _stream_metrics(self, task: FLModel, reply: FLModel, fl_ctx: FLContext) -> None:
+        """Send the numbers of a round's reply once more, as live events for the server's trackers.
+
+        No filter sees these: what the gate would keep is not sent here either.
+        """
         if "round" not in reply.meta:
             return
         for name, value in reply.meta["metrics"].items():
+            if name not in task.meta["job"]["metrics"] or not math.isfinite(value):
+                continue
             dxo = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, global_step=reply.meta["round"])
             send_analytic_dxo(self, dxo, fl_ctx)
 

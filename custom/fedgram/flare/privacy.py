@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nvflare.apis.filter import Filter
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
-from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
+from fedgram.config.job import JobConfig
 from fedgram.config.site import find_site_config
+from fedgram.config.strict import from_dict
 from fedgram.errors import UpdateRejected
 from fedgram.flare import outbound, wire
+from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
+from fedgram.training import contracts
 from fedgram.training.codec import is_listed
+
+_TASK = "fedgram.task"  # property of FLARE's context: the task that is being answered
+_WORD = re.compile(r"[\w.-]{1,200}", re.ASCII)  # a layer, a modality, a hash: nobody's sentence
+
+
+class TheTask(Filter):
+    """A filter of tasks that changes nothing: the gate compares the reply with what was asked."""
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Note a task before the job's executor has it."""
+        fl_ctx.set_prop(_TASK, FLModelUtils.from_shareable(shareable), private=True, sticky=False)
+        return shareable
 
 
 class OnlyTheContract(Filter):
     """A filter that passes what :mod:`fedgram.flare.outbound` lists, and keeps any other reply at the site.
 
-    The reply is written anew from the listed fields, so that nothing travels in FLARE's headers beside them.
+    The names, shapes, types and numbers must be those that the task calls for. The reply is written anew from the
+    listed fields, so that nothing travels in FLARE's headers beside them.
     """
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
@@ -34,14 +53,68 @@ class OnlyTheContract(Filter):
             return reply
         model = FLModelUtils.from_shareable(shareable)
         params, meta = model.params or {}, model.meta or {}
-        local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
-        config = find_site_config(local, str(fl_ctx.get_identity_name()))
+        site = str(fl_ctx.get_identity_name())
+        config = find_site_config(Path(wire.workspace_of(fl_ctx).get_site_config_dir()), site)
         fields = [field for part in outbound.leaves(config.methods, config.share) for field in part.fields]
-        unlisted = sorted(name for name in (*params, *meta) if not is_listed(name, fields))
+        unlisted = sorted(str(name) for name in (*params, *meta) if not is_listed(name, fields))
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
             raise UpdateRejected("a reply that holds anything but plain tensors stays here")
+        task = fl_ctx.get_prop(_TASK)
+        if task is None:
+            remedy = f"write local/privacy.json with {TheTask.__name__}, as provisioning does, then restart FLARE"
+            raise UpdateRejected("a reply to a task that the gate has not seen stays here", remedy=remedy)
+        _check(str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), task, site, model)
         return FLModelUtils.to_shareable(
-            FLModel(params_type=model.params_type, params=params, meta=meta, current_round=model.current_round)
+            FLModel(params_type=ParamsType.FULL, params=params, meta=meta, current_round=meta.get("round", 0))
         )
+
+
+def _check(name: str, task: FLModel, site: str, model: FLModel) -> None:
+    """Raise UpdateRejected unless a reply has the names, shapes, types and numbers that its task calls for."""
+    job = from_dict(JobConfig, (task.meta or {}).get("job", {}), "task: job")
+    if name == wire.INTRODUCE:
+        introduction = wire.decode_reply(SiteIntroduction, site, model)
+        _check_words(site, introduction)
+        contracts.check_introduction(introduction, job)
+    elif name == wire.TRAIN:
+        update, (_, state) = wire.decode_reply(SiteUpdate, site, model), wire.decode_state(task)
+        _require_words(site, update.extra)
+        # Which extras a method sends depends on the whole model, which is not at hand here: only the form counts.
+        extras = {name: tuple(tensor.shape) for name, tensor in update.extra.items()}
+        contracts.check_update(update, state, job, extras, _groups(site, update, state))
+    elif name in wire.TASKS:
+        contracts.check_evaluation(wire.decode_reply(SiteEvaluation, site, model), job)
+    else:
+        raise UpdateRejected(f"a reply to task {name!r} stays here", expected=" | ".join(wire.TASKS))
+
+
+def _check_words(site: str, reply: SiteIntroduction) -> None:
+    """Raise UpdateRejected if any text of an introduction could be more than a name or a hash."""
+    words = [reply.modality, reply.spec.backbone, *reply.spec.shapes]
+    _require_words(site, [*words, *(name.partition("/")[2] for name in reply.shared_shapes)])
+
+
+def _require_words(site: str, names: Iterable[str]) -> None:
+    if not all(_WORD.fullmatch(part) for name in names for part in name.split("/")):
+        raise UpdateRejected(
+            "a text in the place of a name stays here", where=site, expected="letters, digits, . _ -"
+        )
+
+
+def _groups(site: str, update: SiteUpdate, state: GlobalState) -> dict[str, str]:
+    """The groups, by part, whose tensors in the task are those that an update shares."""
+    known = sorted({tuple(name.split("/")[:2]) for name in state.shared})
+    found = {}
+    for part in sorted({name.partition("/")[0] for name in update.shared}):
+        sent = _shapes(below(f"{part}/", update.shared))
+        fitting = [g for g, p in known if p == part and _shapes(below(f"{g}/{p}/", state.shared)) == sent]
+        if not fitting:
+            raise UpdateRejected(f"a change of {part!r} of no group in the task stays here", where=site)
+        found[part] = fitting[0]
+    return found
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -53,6 +53,7 @@ PRIVACY = {
     "scopes": [
         {
             "name": "fedgram",
+            "task_data_filters": [{"path": "fedgram.flare.privacy.TheTask", "args": {}}],
             "task_result_filters": [{"path": "fedgram.flare.privacy.OnlyTheContract", "args": {}}],
         }
     ],

@@ -11,7 +11,7 @@ from fedgram.checks.doctor.visit import Finding, Visit, needed, read_json
 from fedgram.config.site import UNIFIED
 from fedgram.flare.components import CONTROLLER, TO_TRACKERS, TRACKER, executor_of
 
-GATE = "fedgram.flare.privacy.OnlyTheContract"
+GATE, TASK = "fedgram.flare.privacy.OnlyTheContract", "fedgram.flare.privacy.TheTask"
 
 
 def allow_list(visit: Visit) -> Iterator[Finding]:
@@ -135,7 +135,8 @@ def log_streaming(visit: Visit) -> Iterator[Finding]:
 def privacy_gate(visit: Visit) -> Iterator[Finding]:
     """Check that every reply passes the site's own filter, which lets out only what the contract lists."""
     path = visit.kit.folder / "local" / "privacy.json"
-    remedy = f"write local/privacy.json with {GATE} in every scope, as provisioning does, then restart FLARE here"
+    both = f"{GATE} and {TASK} in every scope"
+    remedy = f"write local/privacy.json with {both}, as provisioning does, then restart FLARE here"
     if not path.exists():
         yield Finding("warning", "no privacy.json: FLARE sends whatever a job's class replies", remedy)
         return
@@ -143,9 +144,13 @@ def privacy_gate(visit: Visit) -> Iterator[Finding]:
     open_scopes = [
         str(scope.get("name"))
         for scope in scopes
-        if GATE not in [entry.get("path") for entry in scope.get("task_result_filters", ())]
+        if not (_filters(scope, "task_result_filters", GATE) and _filters(scope, "task_data_filters", TASK))
     ]
     if open_scopes or not scopes:
         yield Finding("warning", f"scopes without the gate: {', '.join(open_scopes) or 'there is none'}", remedy)
     else:
         yield Finding("ok", f"every reply passes {GATE.rpartition('.')[2]}")
+
+
+def _filters(scope: dict[str, Any], chain: str, path: str) -> bool:
+    return path in [entry.get("path") for entry in scope.get(chain, ())]
