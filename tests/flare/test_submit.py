@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fedgram.errors import ConfigError, RoundFailed
+from fedgram.config.jobfolder import read_server
+from fedgram.errors import CheckpointError, ConfigError, RoundFailed
 from fedgram.flare import submit
+from fedgram.flare.progress import ABORTED, ending
+from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, NoConnection, SubmitTokenJobDeleted
 from rich.console import Console
 from toy import ROOT
@@ -18,6 +21,14 @@ from toy import ROOT
 JOB = ROOT / "jobs" / "geodora"
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 ROUND = "2026-01-01 - INFO - fedgram | round 1/2  done in 1 s\n"
+FLARES = "2026-01-01 - GramController - ERROR - [identity=hub, run=1, wf=gram]: "
+
+
+def ended_by(error: Exception) -> str:
+    """The lines of a log when the controller has ended the job."""
+    return f"{FLARES}{ending(error)}\n{FLARES}Exception in model controller run: {type(error).__name__}\n"
+
+
 COMPLETED = ("FINISHED:COMPLETED", ROUND)
 KILLED = ("FINISHED:EXECUTION_EXCEPTION", ROUND)
 
@@ -28,6 +39,7 @@ class Server:
     def __init__(self, *outcomes: tuple[str, str]):
         self.outcomes = outcomes
         self.submitted: dict[str, str] = {}  # job id by token
+        self.orders: list[str] = []  # to forget what is saved, by attempt
         self.deleted: set[str] = set()
         self.away = 0  # so many questions find no server
         self.busy: list[dict[str, str]] = []  # what the sites say, one by one, once a job has run
@@ -46,7 +58,8 @@ class Server:
 
     def submit_job(self, path: str, submit_token: str) -> str:
         self._here()
-        assert Path(path) == JOB
+        self.orders.append(read_server(Path(path))["workflows"][0]["args"].get("fresh", ""))
+        assert Path(path).name == JOB.name
         return self.submitted.setdefault(submit_token, str(len(self.submitted)))
 
     def get_client_job_status(self) -> list[dict[str, str]]:
@@ -71,7 +84,7 @@ class Server:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], str]:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Runs the command; returns what it has shown."""
     (tmp_path / "kit/startup").mkdir(parents=True)
     (tmp_path / "kit/startup/fed_admin.json").write_text('{"admin": {"username": "admin@hub"}}')
@@ -80,11 +93,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server
         "fedgram.results.report.print_report", lambda metrics, console: console.print("the report")
     )
 
-    def run(server: Server) -> str:
+    def run(server: Server, fresh: bool = False) -> str:
         monkeypatch.setattr(submit, "new_secure_session", lambda user, kit: server)
         console = Console(record=True, width=200)
         try:
-            submit.run(JOB, tmp_path / "kit", tmp_path / "results", console)
+            submit.run(JOB, tmp_path / "kit", tmp_path / "results", console, fresh)
         finally:
             shown = console.export_text()
         return shown
@@ -132,22 +145,82 @@ def test_a_server_that_stays_away_is_an_error(command, monkeypatch: pytest.Monke
         command(server)
 
 
-def test_a_job_that_the_controller_ended_is_not_run_again(command):
-    text = "ERROR - Exception in workflow gram: RoundFailed: round 2: 1 good replies\n  expected: at least 2\n"
-    server = Server(("FINISHED:EXECUTION_EXCEPTION", ROUND + text))
-    with pytest.raises(RoundFailed, match="1 good replies\n  expected: at least 2"):
+FULL = CheckpointError("cannot be written ([Errno 28] No space left on device)", where="server.next")
+ENDINGS = {
+    "too few sites": RoundFailed("1 good replies", where="round 2", expected="at least 2", remedy="red: NaN"),
+    "bad state": CheckpointError("damaged (its checksum does not fit)", where="server.safetensors"),
+    "a full disk for the state": FULL,
+    "a full disk for the report": OSError(28, "No space left on device", "report.txt"),
+}
+
+
+@pytest.mark.parametrize("why", ENDINGS)
+def test_a_job_that_the_controller_ended_is_not_run_again(command, why: str):
+    server = Server(("FINISHED:EXECUTION_EXCEPTION", ROUND + ended_by(ENDINGS[why])))
+    with pytest.raises(RoundFailed) as caught:
         command(server)
+    said = str(caught.value)
+    for line in str(ENDINGS[why]).split("\n  "):
+        assert line in said
+    assert "--fresh" in said
     assert len(server.submitted) == 1
     server.outcomes = (server.outcomes[0], COMPLETED)  # what was wrong has been mended
     assert "the report" in command(server)
 
 
-@pytest.mark.parametrize("status", ["FINISHED:ABORTED", "FINISHED:CAN_NOT_SCHEDULE", "FINISHED:FAILED_TO_RUN"])
-def test_a_job_that_was_stopped_or_never_ran_is_not_run_again(command, status: str):
+def test_a_job_that_could_not_begin_is_not_run_again(command):
+    server = Server(("FINISHED:EXECUTION_EXCEPTION", "ERROR - Exception in workflow gram: no such setting\n"))
+    with pytest.raises(RoundFailed, match="no such setting"):
+        command(server)
+
+
+def test_an_abort_by_flare_is_a_loss_and_one_by_a_person_is_not(command):
+    text = ended_by(RoundFailed(ABORTED, where="train"))
+    server = Server(("FINISHED:EXECUTION_EXCEPTION", ROUND + text), COMPLETED)
+    assert "the server lost the job" in command(server)
+    server = Server(("FINISHED:ABORTED", ROUND + text))
+    with pytest.raises(RoundFailed, match=r"(?s)somebody aborted it.*remedy: repeat the command"):
+        command(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ("FINISHED:CAN_NOT_SCHEDULE", "too few of its sites"),
+        ("FINISHED:FAILED_TO_RUN", "refused it"),
+        ("FINISHED:SOMEHOW", "does not say why"),
+    ],
+)
+def test_a_job_that_never_ran_is_not_run_again(command, status: str, why: str):
     server = Server((status, ""))
-    with pytest.raises(RoundFailed, match=status):
+    with pytest.raises(RoundFailed, match=rf"(?s){status}.*{why}.*remedy: "):
         command(server)
     assert len(server.submitted) == 1
+
+
+def test_attempts_without_a_new_round_end_however_often_the_last_one_is_done_again(command):
+    """The log of a full disk may say nothing; every attempt does the same round and cannot save it."""
+    server = Server(*[KILLED] * 9)
+    with pytest.raises(RoundFailed, match="lost it 3 times without a new round"):
+        command(server)
+    assert len(server.submitted) == 4
+
+
+def test_a_job_can_begin_again_and_the_order_is_given_once(command):
+    server = Server(COMPLETED, KILLED, COMPLETED)
+    command(server)
+    assert "the report" in command(server, fresh=True)
+    assert server.orders[0] == ""
+    assert server.orders[1] == server.orders[2] != ""  # the second attempt goes on with what the first has done
+    command(server)
+    assert len(server.submitted) == 3
+
+
+def test_a_job_that_runs_cannot_begin_again(command):
+    server = Server(("RUNNING", ROUND))
+    server.submit_job(str(JOB), f"{canonical_job_content_hash(str(JOB)).removeprefix('sha256:')}-0")
+    with pytest.raises(ConfigError, match=r"(?s)job 0: it still runs.*abort"):
+        command(server, fresh=True)
 
 
 def test_attempts_that_come_to_nothing_end(command):

@@ -293,3 +293,15 @@ def test_saving_costs_the_same_in_every_round(toy: Toy, saved: Path):
     assert max(sizes) - min(sizes) <= 64
     assert max(growth) < 1.2 * min(growth)
     assert_same(state, Checkpoint(saved.parent, toy.job).load())
+
+
+def test_a_saved_state_is_forgotten_once_for_every_order(toy: Toy, saved: Path):
+    saved.write_bytes(saved.read_bytes()[:100])  # what cannot be read can be forgotten
+    checkpoint = Checkpoint(saved.parent, toy.job)
+    checkpoint.forget("first")
+    assert checkpoint.load() is None
+    saved.touch()
+    checkpoint.forget("first")
+    assert saved.exists()  # the job that brought the order goes on with what it has saved
+    checkpoint.forget("second")
+    assert not saved.exists()

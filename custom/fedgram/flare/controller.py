@@ -22,7 +22,7 @@ from fedgram.config.strict import from_dict
 from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import rejoin, wire
-from fedgram.flare.progress import Progress
+from fedgram.flare.progress import ABORTED, Progress, ending
 from fedgram.flare.shield import vetting
 from fedgram.flare.shield.guard import Guard
 from fedgram.methods import require_allowed_at_server
@@ -47,14 +47,23 @@ class GramController(ModelController):
 
     Args:
         job: the settings of :class:`~fedgram.config.job.JobConfig`.
+        fresh: once for every value of it, what was saved of such a job is forgotten.
     """
 
-    def __init__(self, job: dict[str, Any]):
+    def __init__(self, job: dict[str, Any], fresh: str = ""):
         super().__init__(persistor_id="", ignore_result_error=True)
-        self.job = job
+        self.job, self.fresh = job, fresh
         self._on_error: Callable[[str, str], None] = lambda site, reason: None
 
     def run(self) -> None:
+        """Run the job, and say in the log why it ended if it did."""
+        try:
+            self._run()
+        except Exception as error:
+            self.error(ending(error))
+            raise
+
+    def _run(self) -> None:
         """Run the job: round 0, the rounds, training alone, evaluation, the sites' choice, report."""
         fobs.register(TensorDecomposer)
         rejoin.accept_returning_sites(self.fl_ctx)
@@ -68,6 +77,8 @@ class GramController(ModelController):
         require_allowed_at_server(path, own, job)
         states = state_folder(own.state, Path(workspace.get_root_dir(), "checkpoints"))
         saved = Checkpoint(states / job.fingerprint()[:16], job)
+        if self.fresh:
+            saved.forget(self.fresh)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
         state = saved.load() or self._introduce(job, progress)
@@ -182,7 +193,7 @@ class GramController(ModelController):
         )
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
-                raise RoundFailed("the job was aborted", where=task)
+                raise RoundFailed(ABORTED, where=task)
             waiting()
             time.sleep(_POLL_SECONDS)
 

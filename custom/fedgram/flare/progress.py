@@ -11,12 +11,19 @@ from fedgram.records import RoundRecord, SiteIntroduction, SiteUpdate
 from fedgram.training.server import ServerState
 
 MARK = "fedgram |"  # begins every line, so that they can be found in a log
+ABORTED = "the job was aborted"
+ENDED = "ended by"  # begins the last one of a run that came to nothing
 _STAGES = {
     "alone": "training every site alone, for comparison",
     "evaluate": "evaluating the global model",
     "settle": "choosing at every site what to keep",
 }
 _QUIET_SECONDS = 30.0  # after so long without a word in a stage, its time is told
+
+
+def ending(error: Exception) -> str:
+    """The line that says why a run ended, whatever the server's FLARE makes of its error."""
+    return f"{MARK} {ENDED} {type(error).__name__}: " + "; ".join(str(error).split("\n  "))
 
 
 class Progress:

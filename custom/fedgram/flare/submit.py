@@ -12,10 +12,12 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
@@ -31,9 +33,10 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from rich.console import Console
 
-from fedgram.config.jobfolder import client_names
+from fedgram.config.jobfolder import SERVER, client_names, read_server
 from fedgram.errors import ConfigError, RoundFailed
-from fedgram.flare.progress import MARK
+from fedgram.files import write_text
+from fedgram.flare.progress import ABORTED, ENDED, MARK
 
 T = TypeVar("T")
 _POLL_SECONDS = 1.0
@@ -42,12 +45,24 @@ _GATHERING = 120.0  # seconds that a job waits for its sites before it starts; o
 _FRUITLESS = 3  # attempts in a row without a new round
 _ABANDONED = "FINISHED:ABANDONED"  # said of its old jobs by a server that was killed, see fedgram.flare.rejoin
 _LOST = (_ABANDONED, "FINISHED:ABNORMAL", "FINISHED:EXECUTION_EXCEPTION")  # a process of the server has died, or …
-_OWN_END = re.compile(
-    r"Exception in workflow \w+: (.*(?:\n  \w+: .*)*)"
-)  # … the controller ended the job, and why
+# … the controller has ended the job and said why, or FLARE could not even begin it.
+_OWN_END = re.compile(rf"(?:{re.escape(MARK)} {ENDED}|Exception in workflow \S+:) (.*)")
+_ROUND_DONE = re.compile(rf"{re.escape(MARK)} round (\d+)/\d+  done in ")
+_GO_ON = "repeat the command to go on after the last saved round, with --fresh to begin again"
+_WHY = {  # by FLARE's status
+    "FINISHED:ABORTED": ("somebody aborted it", _GO_ON),
+    "FINISHED:CAN_NOT_SCHEDULE": (
+        "it never began: too few of its sites were there, or their GPUs were taken",
+        "start the sites, or wait until they are free, then repeat the command",
+    ),
+    "FINISHED:FAILED_TO_RUN": (
+        "it never began: the server or too many sites refused it, as said above",
+        "mend that there (`fedgram doctor` says how), then repeat the command",
+    ),
+}
 
 
-def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
+def run(job: Path, kit: Path, results: Path, console: Console, fresh: bool = False) -> Path:
     """Submit a job, follow it through failures of the server, fetch its results and report on them.
 
     Args:
@@ -55,13 +70,14 @@ def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
         kit: the startup kit of an admin who may submit jobs.
         results: where the results go, in a folder with the job's id.
         console: shows what the controller says.
+        fresh: whether the server forgets what it has saved of the job, and earlier results count for nothing.
 
     Returns:
         The folder with ``report.txt``.
 
     Raises:
-        ConfigError: job or kit is not what it should be.
-        RoundFailed: the job ended without results, or there is no server.
+        ConfigError: job or kit is not what it should be, or a job that is to begin again still runs.
+        RoundFailed: the job ended without results, and why; or there is no server.
     """
     results.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=results / "submit.log", force=True)
@@ -69,9 +85,8 @@ def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    fruitless = 0
-    with _Hub(kit, say) as hub:
-        attempts = _attempts(hub, job, results, say)
+    fruitless, furthest = 0, 0
+    with _Hub(kit, say) as hub, closing(_attempts(hub, job, results, fresh, say)) as attempts:
         while True:
             attempt = next(attempts)
             say(f"job {attempt}")
@@ -83,12 +98,29 @@ def run(job: Path, kit: Path, results: Path, console: Console) -> Path:
                 print_report(json.loads((found / "metrics.json").read_text()), console)
                 say(f"\nresults   {found}")
                 return found
-            own_end = _OWN_END.search(log)
-            fruitless = 0 if " done in " in log else fruitless + 1
-            if status not in _LOST or own_end or fruitless == _FRUITLESS:
-                remedy = own_end[1] if own_end else f"see {results / attempt}"
-                raise RoundFailed(f"ended without results ({status})", where=f"job {attempt}", remedy=remedy)
+            done = max(map(int, _ROUND_DONE.findall(log)), default=0)
+            fruitless = 0 if done > furthest else fruitless + 1
+            furthest = max(furthest, done)
+            if failure := _failure(status, log, fruitless, results / attempt):
+                raise failure
             say(f"the server lost the job ({status}); it goes on after the last saved round")
+
+
+def _failure(status: str, log: str, fruitless: int, fetched: Path) -> RoundFailed | None:
+    """Why a job has ended without results; None if the server has lost it, and the next attempt may go on."""
+    own_end = _OWN_END.search(log)
+    if status in _WHY:
+        problem, remedy = _WHY[status]
+    elif own_end and ABORTED not in own_end[1]:
+        problem, remedy = own_end[1], f"mend what it says, then {_GO_ON}"
+    elif status not in _LOST:
+        problem, remedy = "FLARE does not say why", f"see {fetched}"
+    elif fruitless == _FRUITLESS:
+        problem = f"the server lost it {fruitless} times without a new round"
+        remedy = f"look at the server's disk, memory and log.txt, and at {fetched}; then {_GO_ON}"
+    else:
+        return None
+    return RoundFailed(f"ended without results ({status}): {problem}", where=f"job {fetched.name}", remedy=remedy)
 
 
 class _Hub:
@@ -142,19 +174,42 @@ class _Hub:
             self._session.close()
 
 
-def _attempts(hub: _Hub, job: Path, results: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """Ids of attempts to run the job: the latest earlier one, if it runs or has results, then new ones."""
+def _attempts(
+    hub: _Hub, job: Path, results: Path, fresh: bool, say: Callable[[str], None]
+) -> Generator[str, None, None]:
+    """Ids of attempts to run the job: the latest earlier one, if it runs or has results, then new ones.
+
+    Raises:
+        ConfigError: one that is to begin again still runs.
+    """
     sites = client_names(job)
     content = canonical_job_content_hash(str(job)).removeprefix("sha256:")
     number, former = _latest(hub, content)
-    if former and (not _has_ended(hub, former) or _fetch(hub, former, results)):
+    running = former is not None and not _has_ended(hub, former)
+    if fresh and running:
+        remedy = f"nvflare job abort {former}, then repeat the command"
+        raise ConfigError("it still runs", where=f"job {former}", remedy=remedy)
+    if former and not fresh and (running or _fetch(hub, former, results)):
         yield former
-    while True:
-        number += 1
-        _gather(hub, sites, former, say)
-        # The token keeps a repetition after a lost connection from becoming a second job.
-        former = hub(lambda session: session.submit_job(str(job.resolve()), submit_token=f"{content}-{number}"))  # noqa: B023
-        yield former
+    with TemporaryDirectory() as temporary:
+        folder = _made_fresh(job, Path(temporary, job.resolve().name)) if fresh else job
+        while True:
+            number += 1
+            _gather(hub, sites, former, say)
+            # The token keeps a repetition after a lost connection from becoming a second job.
+            former = hub(
+                lambda session: session.submit_job(str(folder.resolve()), submit_token=f"{content}-{number}")  # noqa: B023
+            )
+            yield former
+
+
+def _made_fresh(job: Path, copy: Path) -> Path:
+    """Copy a job's folder, with an order to the server to forget what it has saved of such a job."""
+    shutil.copytree(job, copy)
+    server = read_server(copy)
+    server["workflows"][0]["args"]["fresh"] = uuid.uuid4().hex
+    write_text(copy / SERVER, json.dumps(server, indent=2) + "\n")
+    return copy
 
 
 def _latest(hub: _Hub, content: str) -> tuple[int, str | None]:

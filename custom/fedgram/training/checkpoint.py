@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -84,6 +85,18 @@ class Checkpoint:
                 )
                 return replace(state, notes=(*state.notes, note))
             raise
+
+    def forget(self, order: str) -> None:
+        """Forget what was saved of this job, once for every order: the job that brings it may be run again.
+
+        Raises:
+            CheckpointError: it cannot be written that the order was carried out.
+        """
+        mark = self._folder / "forgotten"
+        if mark.is_file() and mark.read_bytes() == order.encode():
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        append(mark, order.encode())
 
     def finish(self) -> None:
         """Forget the saved state of a run that has completed; the newest goes after those that it must outlive."""
