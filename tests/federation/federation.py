@@ -32,7 +32,7 @@ from loopback import Federation, read_project
 from toy import ROOT, SITES, Toy, write_site_file
 
 HONEST = {site: (simulator.HONEST, site) for site in SITES}
-_FOLDERS = (ROOT / "tests/integration", ROOT / "tests/federation", ROOT / "custom")  # this tree's own package first
+_FOLDERS = (ROOT / "tests/integration", ROOT / "tests/federation", ROOT / "custom")
 
 
 def provision(

@@ -107,7 +107,7 @@ def run(job: Path, kit: Path, results: Path, console: Console, fresh: bool = Fal
 
 
 def _failure(status: str, log: str, fruitless: int, fetched: Path) -> RoundFailed | None:
-    """Why a job has ended without results; None if the server has lost it, and the next attempt may go on."""
+    """Find why a job has ended without results; None if the server has lost it, and the next attempt may go on."""
     own_end = _OWN_END.search(log)
     if status in _WHY:
         problem, remedy = _WHY[status]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from fedgram.config.strict import to_dict
+from fedgram.flare.process import supervisor
 from fedgram.flare.process.supervisor import Stopped, Supervisor, WorkerFailed
 from fedgram.records import SiteUpdate
 from fedgram.training.server import agree
@@ -28,7 +29,7 @@ from toy import Toy, write_site_file
 NAMES = ("red", "green")
 
 STAND_IN = """
-import os, pickle, sys, time
+import os, pickle, signal, sys, time
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
 print("up", flush=True)
@@ -40,6 +41,10 @@ while True:
         os.kill(os.getpid(), 9)
     if task == "hang":
         time.sleep(600)
+    connection.send_bytes(b"")
+    if task == "stop" or (task == "stop once" and not os.path.exists(arguments[0])):
+        open(arguments[0], "w").close()
+        os.kill(os.getpid(), signal.SIGSTOP)
     answer = (None, "DataError") if task == "fail" else ((job, sys.argv[2:], arguments, os.getpid()), None)
     connection.send_bytes(pickle.dumps(answer))
 """
@@ -54,9 +59,15 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Superv
     for package in list(module.parents)[:3]:
         (package / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-    supervisor = Supervisor("red", tmp_path / "local", tmp_path / "state", "image", {"rounds": 3})
-    yield supervisor
-    supervisor.close()
+    made = Supervisor("red", tmp_path / "local", tmp_path / "state", "image", {"rounds": 3})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience for a worker that a test stops; on a busy machine one may take a second to do nothing."""
+    monkeypatch.setattr(supervisor, "_SILENT_SECONDS", 2.0)
 
 
 @pytest.fixture
@@ -72,13 +83,13 @@ def supervise(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         return started[-1]
 
     yield make
-    for supervisor in started:
-        supervisor.close()
+    for made in started:
+        made.close()
 
 
-def process_of(supervisor: Supervisor) -> subprocess.Popen[bytes]:
-    assert supervisor._process is not None
-    return supervisor._process
+def process_of(site: Supervisor) -> subprocess.Popen[bytes]:
+    assert site._process is not None
+    return site._process
 
 
 def same(ours: SiteUpdate, theirs: SiteUpdate) -> bool:
@@ -133,6 +144,34 @@ def test_a_task_that_is_called_off_ends_the_worker(stand_in: Supervisor):
     assert stand_in.ask("train")[3] != first
 
 
+def test_a_worker_that_is_stopped_is_ended_and_asked_again(stand_in: Supervisor, tmp_path: Path, silence: None):
+    """SIGSTOP in the middle of a task; kill -9 ends what is stopped."""
+    assert stand_in.ask("stop once", tmp_path / "stopped")[2] == (tmp_path / "stopped",)
+    assert (tmp_path / "state/red/log.txt").read_text() == "up\nstop once\n" * 2
+    assert stand_in.restarts == 1
+
+
+def test_a_worker_that_is_stopped_between_two_tasks_does_not_hang_whoever_asks(
+    stand_in: Supervisor, silence: None
+):
+    """The request is larger than what a socket takes on."""
+    first = stand_in.ask("train")[3]
+    os.kill(first, signal.SIGSTOP)
+    assert stand_in.ask("train", bytes(2**24))[3] != first
+    assert stand_in.restarts == 1
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_worker_that_never_comes_up_is_given_up(
+    stand_in: Supervisor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "modules/fedgram/flare/process/worker.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(supervisor, "_START_SECONDS", 0.0)
+    with pytest.raises(WorkerFailed, match="WorkerDied"):
+        stand_in.ask("train")
+    assert stand_in.restarts == 3
+
+
 def test_the_supervising_side_loads_no_model_code():
     script = (
         "import sys, fedgram.flare.executors; "
@@ -170,6 +209,27 @@ def test_a_killed_worker_is_started_again_and_answers_as_if_nothing_had_been(toy
     assert worker.restarts == 2
     assert same(update, expected[1])
     assert process_of(worker).pid != first.pid
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_in_training_is_noticed_whatever_the_deadline(
+    toy: Toy, tmp_path: Path, supervise, monkeypatch: pytest.MonkeyPatch
+):
+    """SIGSTOP to the process that trains, in the middle of a round that would take an hour."""
+    run = toy.with_job(training={"local_steps": 150})
+    sessions = {name: SiteSession(run.open(name), tmp_path / "plain" / name) for name in NAMES}
+    state = agree([session.introduce() for session in sessions.values()], run.job)[0]
+    expected = sessions["red"].train(state.run, state.state)
+    monkeypatch.setattr(supervisor, "_SILENT_SECONDS", 10.0)
+    worker = supervise(run)
+    worker.ask("introduce")
+    stopper = threading.Timer(0.2, os.kill, (process_of(worker).pid, signal.SIGSTOP))
+    stopper.start()
+    began = time.monotonic()
+    assert same(worker.ask("train", state.run, state.state), expected)
+    stopper.join()
+    assert worker.restarts == 1
+    assert time.monotonic() - began < 90
 
 
 @pytest.mark.slow

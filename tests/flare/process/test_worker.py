@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fedgram.config.strict import to_dict
 from fedgram.flare.process import worker
+from fedgram.flare.process.supervisor import BEAT
 from toy import Toy, write_site_file
 
 Ask = Callable[..., tuple[Any, str | None]]
@@ -28,7 +29,13 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def ask(toy: Toy, tmp_path: Path, ended: list[int]) -> Iterator[Ask]:
+def beats() -> list[str]:
+    """The tasks of the signs of life that were heard."""
+    return []
+
+
+@pytest.fixture
+def ask(toy: Toy, tmp_path: Path, ended: list[int], beats: list[str]) -> Iterator[Ask]:
     """What red's worker answers to a task."""
     ours, theirs = Pipe()
     write_site_file(tmp_path / "local/fedgram.toml", toy.sites["red"])
@@ -41,8 +48,11 @@ def ask(toy: Toy, tmp_path: Path, ended: list[int]) -> Iterator[Ask]:
 
     def ask(task: str, *arguments: object) -> tuple[Any, str | None]:
         ours.send_bytes(pickle.dumps((to_dict(toy.job), task, arguments)))
-        assert ours.poll(60), "no answer"
-        return pickle.loads(ours.recv_bytes())
+        while True:
+            assert ours.poll(60), "no answer"
+            if (message := ours.recv_bytes()) != BEAT:
+                return pickle.loads(message)
+            beats.append(task)
 
     yield ask
     (receiving,) = (t for t in threading.enumerate() if t not in before and "_receive" in t.name)
@@ -54,6 +64,24 @@ def ask(toy: Toy, tmp_path: Path, ended: list[int]) -> Iterator[Ask]:
 def test_a_task_is_answered(ask: Ask):
     introduction, kind = ask("introduce")
     assert (introduction.site, kind) == ("red", None)
+
+
+def test_a_worker_at_work_gives_signs_of_life_and_an_idle_one_none(ask: Ask, beats: list[str]):
+    ask("introduce")
+    assert set(beats) <= {"introduce"}
+    assert beats  # the first comes at once
+
+
+def test_a_process_whose_gpu_has_failed_ends(ask: Ask, ended: list[int], monkeypatch: pytest.MonkeyPatch, caplog):
+    def fail(session: object, error: Exception) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "TASKS", {"fail": fail})
+    assert ask("fail", RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))[1] == "RuntimeError"
+    assert ended == []
+    ask("fail", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert ended == [worker.LOST_DEVICE]
+    ended.clear()
 
 
 def test_the_kind_of_an_error_goes_back_and_its_text_stays(ask: Ask, toy: Toy, tmp_path: Path, caplog):

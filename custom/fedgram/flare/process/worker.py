@@ -24,10 +24,14 @@ from fedgram.config.site import UNIFIED, find_site_config
 from fedgram.config.state import state_folder
 from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError, FedgramError
+from fedgram.flare.process.pulse import Pulse
+from fedgram.flare.process.supervisor import BEAT
 from fedgram.sites.opening import open_site
 from fedgram.training.session import SiteSession
 
 log = logging.getLogger("fedgram.worker")
+
+LOST_DEVICE = 75  # the exit code of a process whose GPU has failed
 
 TASKS: Mapping[str, Callable[..., Any]] = {
     "introduce": SiteSession.introduce,
@@ -61,22 +65,35 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:
-    """Answer requests ``(job, task, arguments)`` with ``(reply, None)`` or ``(None, kind of error)``, for ever."""
+    """Answer requests ``(job, task, arguments)`` with ``(reply, None)`` or ``(None, kind of error)``, for ever.
+
+    While an answer is on its way, empty messages are its signs of life.
+    """
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
+    pulse = Pulse(lambda: connection.send_bytes(BEAT))
     session: SiteSession | None = None
     while True:
         job, task, arguments = pickle.loads(requests.get())
-        try:
-            session = session or open(from_dict(JobConfig, job, "task"))
-            answer = (TASKS[task](session, *arguments), None)
-        except FedgramError as error:
-            log.error("%s: %s", type(error).__name__, error)
-            answer = (None, type(error).__name__)
-        except Exception as error:
-            log.exception("task %r failed", task)
-            answer = (None, type(error).__name__)
-        connection.send_bytes(pickle.dumps(answer))
+        with pulse.working():
+            try:
+                session = session or open(from_dict(JobConfig, job, "task"))
+                answer = (TASKS[task](session, *arguments), None)
+            except FedgramError as error:
+                log.error("%s: %s", type(error).__name__, error)
+                answer = (None, type(error).__name__)
+            except Exception as error:
+                log.exception("task %r failed", task)
+                if _has_lost_its_device(error):
+                    os._exit(LOST_DEVICE)  # no call to it works any more in this process, and one may in the next
+                answer = (None, type(error).__name__)
+            message = pickle.dumps(answer)
+        connection.send_bytes(message)
+
+
+def _has_lost_its_device(error: Exception) -> bool:
+    """Whether a GPU has failed, by what torch makes of it; too little memory is an error like any other."""
+    return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
 
 
 def _receive(connection: Connection, requests: queue.SimpleQueue[bytes]) -> None:
