@@ -154,6 +154,18 @@ def test_every_reply_of_a_run_passes_as_it_is(messages: Messages, passed: Pass, 
     assert {k: v for k, v in after.meta.items() if k != "current_round"} == reply.meta
 
 
+def test_an_evaluation_passes_at_a_site_that_shares_nothing(
+    messages: Messages, passed: Pass, toy: Toy, tmp_path: Path
+):
+    write_site_file(tmp_path / "local/fedgram.toml", toy.sites["red"])
+    reply = messages[wire.EVALUATE][1]
+    nothing = changed(reply, **{n.replace("/", "__"): None for n in reply.params if n.startswith("prototypes/")})
+    nothing.params["token_gram"] = torch.zeros(0, 0)
+    assert passed(nothing, wire.EVALUATE)
+    with pytest.raises(UpdateRejected, match=r"\['token_gram'\] stays here"):
+        passed(changed(nothing, token_gram=reply.params["token_gram"]), wire.EVALUATE)
+
+
 TEXT = "the name of patient 7"
 SMUGGLED = {
     # what is listed by a beginning, with anything behind it

@@ -56,7 +56,11 @@ class OnlyTheContract(Filter):
         site = str(fl_ctx.get_identity_name())
         config = find_site_config(Path(wire.workspace_of(fl_ctx).get_site_config_dir()), site)
         fields = [field for part in outbound.leaves(config.methods, config.share) for field in part.fields]
-        unlisted = sorted(str(name) for name in (*params, *meta) if not is_listed(name, fields))
+        unlisted = sorted(
+            str(name)
+            for name, value in (*params.items(), *meta.items())
+            if not (is_listed(name, fields) or _is_nothing(name, value))
+        )
         if unlisted:
             raise UpdateRejected(f"a reply with {unlisted} stays here", expected="what fedgram lists as outbound")
         if not all(type(value) is Tensor and value.is_contiguous() for value in params.values()):
@@ -69,6 +73,11 @@ class OnlyTheContract(Filter):
         return FLModelUtils.to_shareable(
             FLModel(params_type=ParamsType.FULL, params=params, meta=meta, current_round=meta.get("round", 0))
         )
+
+
+def _is_nothing(name: object, value: object) -> bool:
+    """Whether this is a tensor that is empty where a site does not share it: a record has no gaps."""
+    return name in outbound.CONCEPTS.fields and isinstance(value, Tensor) and value.numel() == 0
 
 
 def _check(name: str, task: FLModel, site: str, model: FLModel) -> None:

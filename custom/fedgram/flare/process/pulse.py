@@ -72,7 +72,7 @@ class Pulse:
 
 
 def _places() -> list[list[tuple[int, int]]]:
-    """Where in its Python code every other thread of this process is."""
+    """The places in Python code at which all other threads of this process are, each with its callers."""
     frames = sys._current_frames()
     frames.pop(threading.get_ident(), None)
     return [_stack(frames[thread]) for thread in sorted(frames)]
