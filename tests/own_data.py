@@ -101,6 +101,7 @@ def make(root: Path) -> Toy:
     }
     sites = {
         modality: SiteConfig(
+            secret="",
             modality=modality,
             data=str(root / name),
             tokenizer=tokenizer,

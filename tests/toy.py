@@ -140,6 +140,7 @@ def make(root: Path) -> Toy:
         labels = {"id": [f"{i}" for i in count], "concept": concepts, "group": [f"g{i}" for i in count]}
         write_signals(root / f"{site}.csv", signals(site, concepts, seed=3), labels)
         sites[site] = SiteConfig(
+            secret="",
             modality=f"toy_modalities:{site.upper()}",
             data=str(root / f"{site}.csv"),
             tokenizer="patches",

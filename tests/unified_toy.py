@@ -83,6 +83,7 @@ def make(root: Path) -> UnifiedToy:
         "backbones": {"tiny": janus},
         "device": "cpu",
         "threads": 1,
+        "secret": "",
         "cache": str(root / "cache"),
     }
     sites = {}

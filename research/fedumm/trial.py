@@ -118,6 +118,7 @@ def _job(trial: Trial) -> JobConfig:
 
 def _config(folder: Path, share: Path) -> SiteConfig:
     return SiteConfig(
+        secret="",
         modality="unified",
         data="",
         tokenizer="",

@@ -15,6 +15,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import find_site_config
 from fedgram.config.strict import from_dict
 from fedgram.sites.opening import open_site
+from fedgram.sites.secret import with_secret
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from toy import ROOT
@@ -71,10 +72,8 @@ def test_the_files_are_a_federation_that_trains(folder: Path, tmp_path: Path):
     """On real encoders, without FLARE."""
     quick = {"training": {"rounds": 1, "local_steps": 2}, "baseline": False}
     job = from_dict(JobConfig, settings(folder) | quick, "the page's job")
-    sessions = {
-        name: SiteSession(open_site(name, find_site_config(folder / "run/local", name), job), tmp_path / name)
-        for name in SITES
-    }
+    configs = {name: with_secret(find_site_config(folder / "run/local", name), tmp_path / name) for name in SITES}
+    sessions = {name: SiteSession(open_site(name, configs[name], job), tmp_path / name) for name in SITES}
     outcome = run_federation(sessions, job, tmp_path / "server")
     assert set(outcome.together) == set(SITES)
     assert not outcome.server.records[0].rejected

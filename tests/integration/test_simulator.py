@@ -15,6 +15,7 @@ import simulator
 import torch
 from fedgram.cli.main import app
 from fedgram.errors import CheckpointError
+from fedgram.sites.secret import with_secret
 from fedgram.sites.settled import read_directory
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.loop import run_federation
@@ -45,15 +46,17 @@ def assert_same_model(results: Path, outcome: Outcome) -> None:
 def honest(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Outcome]:
     """One run with FLARE and one without: folder, the server's results, the plain outcome.
 
-    Red and green share their heads, and their concepts.
+    Red and green share their heads, and their concepts. Blue has drawn a secret, which the plain run is told.
     """
     shared = {name: replace(toy.sites[name], share=("head", "concepts")) for name in ("red", "green")}
-    toy = replace(toy, sites={**toy.sites, **shared})
+    drawn = {"blue": replace(toy.sites["blue"], secret=None)}
+    toy = replace(toy, sites={**toy.sites, **shared, **drawn})
     folder = tmp_path_factory.mktemp("honest")
     simulator.prepare(toy, folder)
     results = simulator.run(toy, folder, clients=3)
     assert (results / "report.png").is_file(), (folder / "simulator.log").read_text()[-3000:]
-    return folder, results, plain(toy, folder / "plain")
+    kept = {"blue": with_secret(toy.sites["blue"], folder / "sites" / "blue")}
+    return folder, results, plain(replace(toy, sites={**toy.sites, **kept}), folder / "plain")
 
 
 def test_flare_and_the_plain_loop_give_the_same_model(honest):

@@ -154,6 +154,8 @@ class SiteConfig:
         threads: the number of CPU threads; 0 leaves it to torch.
         cache: folder of the token cache.
         state: folder of the site's own state and results; inside the site's workspace when absent.
+        secret: a phrase that nobody else knows, from which initial weights and batches are drawn; when absent, one
+            is drawn once and kept with the site's state. Empty, they follow from the job: for public data only.
     """
 
     modality: str
@@ -178,6 +180,7 @@ class SiteConfig:
     threads: int = 0
     cache: str = "~/.cache/fedgram"
     state: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         expand_home(self, _PATHS)

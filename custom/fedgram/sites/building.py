@@ -15,6 +15,7 @@ from fedgram.model.tasks import Task
 from fedgram.records import ModelSpec, Tokens
 from fedgram.sites.base import derive_generator
 from fedgram.sites.device import choose_device
+from fedgram.sites.secret import private_generator
 
 
 def build_model(
@@ -40,7 +41,7 @@ def build_model(
     backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
     base = base_fingerprint(backbone, job.backbone, config.backbones)
     d, scale = width(backbone), embedding_scale(backbone)
-    own = derive_generator(job.seed, name, "local")
+    own = private_generator(name, config, job, "local")
     drawn = {part: derive_generator(job.seed, group, part) for part, group in groups.items()}
     first = TokenAdapter(standard[0], d, scale, drawn.get("adapter", own))
     head = task.head(hidden_width(backbone), standard[0].values.shape[1], drawn.get("head", own))

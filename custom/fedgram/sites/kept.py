@@ -56,7 +56,7 @@ def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
         "fedgram": __version__,
         "format": FORMAT,
         "site": site.name,
-        "site_config": dataclasses.asdict(site.config),
+        "site_config": dataclasses.asdict(dataclasses.replace(site.config, secret="")),
         "job": to_dict(site.job),
         "backbone": site.spec.backbone,
     }

@@ -34,13 +34,14 @@ from fedgram.sites.anchored import (
     require_heldout,
     with_labelled_anchors,
 )
-from fedgram.sites.base import derive_generator, shuffled
+from fedgram.sites.base import shuffled
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import Channel, OnDemand, open_channel
 from fedgram.sites.groups import groups_of
 from fedgram.sites.kept import write_kept
 from fedgram.sites.pairs import PairedTokens, open_pairs, read_pairs
 from fedgram.sites.samples import concepts_of, labelled, read_samples, split_samples
+from fedgram.sites.secret import private_generator
 from fedgram.sites.state import make_optimizer, snapshot
 
 log = logging.getLogger("fedgram.site")
@@ -117,16 +118,19 @@ class SingleSite:
         """The samples of the site by split, read when somebody first asks for them, and once."""
         return split_samples(self.name, read_samples(resolve(self.config), self.modality), ())
 
+    def _generator(self, *what: object) -> torch.Generator:
+        return private_generator(self.name, self.config, self.job, *what)
+
     def batches(self, round: int, steps: int) -> Iterator[Batch]:
         """Rows of shuffled batches; at a bridge site with at least two pairs, and none twice in a batch."""
-        size, seed = self.job.training.batch_size, self.job.seed
-        rows = shuffled(len(self.data["fit"]), size, derive_generator(seed, self.name, "batches", round))
+        size = self.job.training.batch_size
+        rows = shuffled(len(self.data["fit"]), size, self._generator("batches", round))
         if not self.pairs:
             for _ in range(steps):
                 yield Batch(next(rows))
             return
         tokens, pairs = self.data["train"].tokens, self.pairs["train"]
-        generator = derive_generator(seed, self.name, "pairs", round)
+        generator = self._generator("pairs", round)
         chosen = shuffled(len(pairs), max(size, 2), generator, distinct=True)
         for _ in range(steps):
             here, some = next(rows), next(chosen)

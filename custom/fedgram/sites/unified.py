@@ -35,6 +35,7 @@ from fedgram.sites.anchored import find_anchors, require_heldout
 from fedgram.sites.base import derive_generator, shuffled
 from fedgram.sites.device import choose_device
 from fedgram.sites.kept import write_kept
+from fedgram.sites.secret import private_generator
 from fedgram.sites.state import make_optimizer, snapshot
 from fedgram.sites.unified_data import UnifiedData, as_tokens, in_batches, look, read_items, split_items
 
@@ -109,7 +110,7 @@ class UnifiedSite:
         items, size = self.data["train"].items, self.job.training.batch_size
 
         def generator(what: str) -> torch.Generator:
-            return derive_generator(self.job.seed, self.name, what, round)
+            return private_generator(self.name, self.config, self.job, what, round)
 
         asked = shuffled(len(items.questions), size, generator("questions"))
         told = shuffled(len(items.captions), size, generator("captions"))

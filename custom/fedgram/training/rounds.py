@@ -14,8 +14,9 @@ from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
-from fedgram.sites.base import Site, derive_generator
+from fedgram.sites.base import Site
 from fedgram.sites.groups import adopt_groups, changes_of, parameters_of
+from fedgram.sites.secret import private_generator
 from fedgram.sites.state import restore, snapshot
 from fedgram.training.step import train
 
@@ -117,7 +118,8 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
     rules, data = site.job.aggregation, site.data["train"]
     if rules.weights == "samples":
         return float(len(data))
-    order = torch.randperm(len(data), generator=derive_generator(site.job.seed, site.name, "weight", round))
+    generator = private_generator(site.name, site.config, site.job, "weight", round)
+    order = torch.randperm(len(data), generator=generator)
     chosen = order[: rules.weight_samples].sort().values
     u = anchor_proximity(site.model.embed(data.take(chosen)), anchors, rules.lap)
     return precision(u, u_min=rules.u_min)

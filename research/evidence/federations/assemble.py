@@ -85,6 +85,7 @@ def assemble(
         for index, items in enumerate(divided):
             data, labels = data_of(target / str(index + 1), kind)
             config = SiteConfig(
+                secret="",  # public data: a seed gives the same numbers anywhere
                 modality=part.pool.modality,
                 data=data,
                 labels=labels,

@@ -114,6 +114,7 @@ def write(name: str, folder: Path, source: Source, shares: Mapping[str, Share]) 
         once(target, lambda fresh, k=kind, i=items, p=part_of: write_site(fresh, k, i, p))
         data, labels = data_of(target, kind)
         described[site] = SiteConfig(
+            secret="",
             modality=share.pool.modality,
             data=data,
             labels=labels,

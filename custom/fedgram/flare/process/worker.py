@@ -27,6 +27,7 @@ from fedgram.errors import ConfigError, FedgramError
 from fedgram.flare.process.pulse import Pulse
 from fedgram.flare.process.supervisor import BEAT
 from fedgram.sites.opening import open_site
+from fedgram.sites.secret import with_secret
 from fedgram.training.session import SiteSession
 
 log = logging.getLogger("fedgram.worker")
@@ -60,8 +61,8 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
     declared = UNIFIED if config.modality == UNIFIED else modalities.load(config.modality).name
     if declared != modality:
         raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
-    site = open_site(name, config, job)
-    return SiteSession(site, state_folder(config.state, folder) / name)
+    own = state_folder(config.state, folder) / name
+    return SiteSession(open_site(name, with_secret(config, own), job), own)
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:
