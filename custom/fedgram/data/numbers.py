@@ -41,6 +41,9 @@ def with_points(
     Raises:
         DataError: signs of a column that may be decimal or stand between thousands, with nothing to decide it.
     """
+    text = "\n".join("\n".join(cells) for cells in (*columns, *others))
+    if _MINUS not in text and not _SIGNS.search(text):  # one look at a table of thousands of plain columns
+        return list(columns)
     columns = [[c.replace(_MINUS, "-") for c in cells] if _MINUS in "".join(cells) else cells for cells in columns]
     marked = [cells for cells in (*columns, *others) if _SIGNS.search("\n".join(cells)) and _are_numbers(cells)]
     if not marked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _SPREADSHEET = ("#n/a", "#na", "#null!", "#num!", "#div/0!")
 _UCI, _SAS = "?", "."
 MISSING = frozenset(("", "na", "nan", "-nan", "n/a", "null", "none", "<na>", *_SPREADSHEET, _UCI, _SAS))
 _BROKEN = ("#ref!", "#name?", "#value!")  # formulas that a spreadsheet could not compute
+_NAMES = 12  # of columns in one line
 
 Cell = float | str
 
@@ -51,17 +52,25 @@ def aligned(row: Row, columns: Sequence[str]) -> list[Cell]:
     Raises:
         DataError: a column too many or too few.
     """
+    if row.columns == tuple(columns):
+        return list(row.values)
     different = sorted(set(columns) ^ set(row.columns))
     if different:
         side = "missing" if different[0] in columns else "not in the training table"
         raise DataError(
             f"column {different[0]!r} is {side}",
             where=row.source,
-            expected=", ".join(columns),
+            expected=folded(columns),
             remedy="the site's table and its anchors need the same columns; leave a column blank if unknown",
         )
     by_name = dict(zip(row.columns, row.values, strict=True))
     return [by_name[c] for c in columns]
+
+
+def folded(names: Sequence[str]) -> str:
+    """The names as one line; of many, the first and how many more."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def category(cell: Cell) -> str:
@@ -108,19 +117,34 @@ def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -
         tables.require_column(table, name, path, "categories")
     if not columns:
         raise DataError("no feature columns", where=path, expected="columns besides id, concept, group and target")
+    found = table[list(columns)].to_numpy().T.tolist()
     cells: dict[str, Sequence[str]] = {
-        name: ["" if cell.lower() in MISSING else cell for cell in table[name]] for name in columns
+        name: ["" if cell.lower() in MISSING else cell for cell in column]
+        for name, column in zip(columns, found, strict=True)
     }
-    measured = [name for name in columns if name not in categories]
+    codes = set(categories)
+    measured = [name for name in columns if name not in codes]
     plain = with_points([cells[name] for name in measured], measured, path)
     cells.update(zip(measured, plain, strict=True))
     numbers = parse_numbers([cell for column in cells.values() for cell in column]).reshape(len(columns), -1)
-    read = [_cells(n, cells[n], found, n in categories, path) for n, found in zip(columns, numbers, strict=True)]
+    read = numbers.tolist()
+    for index in _no_plain_numbers(cells, numbers, codes):
+        name = columns[index]
+        read[index] = _cells(name, cells[name], numbers[index], name in codes, path)
     rows = [Row(columns, values, tables.row(path, i)) for i, values in enumerate(zip(*read, strict=True))]
     for row in rows:
         if all(map(is_missing, row.values)):
             raise DataError("no value at all", where=row.source, remedy="remove the row")
     return rows
+
+
+def _no_plain_numbers(
+    cells: Mapping[str, Sequence[str]], numbers: np.ndarray, codes: Collection[str]
+) -> list[int]:
+    """The columns that need a look cell by cell: not every filled cell is a number, or numbers are codes."""
+    filled = np.array(list(cells.values()), dtype=object) != ""
+    odd = (filled != np.isfinite(numbers)).any(axis=1)
+    return [index for index, name in enumerate(cells) if odd[index] or name in codes]
 
 
 def _cells(name: str, cells: Sequence[str], numbers: np.ndarray, codes: bool, path: Path) -> list[Cell]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fedgram.config.strict import composed
@@ -47,7 +48,9 @@ def read_table(path: Path) -> pd.DataFrame:
     if not columns or not columns[0][1]:
         raise DataError("no samples", where=path, expected="at least one row below the header")
     named = _named(columns, path)
-    return pd.DataFrame({name: _without_zeros(cells) for name, cells in named}, dtype=object)
+    cells = np.array([_without_zeros(cells) for _, cells in named], dtype=object)
+    names, height = [name for name, _ in named], len(columns[0][1])
+    return pd.DataFrame(cells.reshape(len(names), height).T, columns=names, dtype=object)
 
 
 def _read_parquet(path: Path) -> Columns:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from fedgram.checks.finding import Finding, Level, from_error
 from fedgram.data.pixels import Picture, open_image, open_mask
-from fedgram.data.rows import Cell, Row, category, is_missing
+from fedgram.data.rows import Cell, Row, category, folded, is_missing
 from fedgram.errors import DataError
 from fedgram.modalities.base import Modality
 from fedgram.records import Sample
 
 Parts = Mapping[str, Sequence[Sample]]
 _SHOWN = 3
-_NAMES = 12  # of columns in one line
 _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
 
@@ -114,9 +113,3 @@ def _rows(parts: Parts) -> dict[str, list[Row]]:
 def _about(names: Sequence[str], text: str, remedy: str, level: Level = "warning") -> Iterator[Finding]:
     if names:
         yield Finding(level, f"column{'s' * (len(names) > 1)} {folded(names)}: {text}", remedy)
-
-
-def folded(names: Sequence[str]) -> str:
-    """The names as one line; of many, the first and how many more."""
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more

@@ -6,12 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fedgram.checks.data.content import folded
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
 from fedgram.data.pixels import Picture, is_dicom
-from fedgram.data.rows import MISSING, Row, category, is_missing
+from fedgram.data.rows import MISSING, Row, category, folded, is_missing
 from fedgram.records import Sample
 
 _GARBLED = re.compile("Ã[\x80-\xbf]|â€|\ufffd")  # UTF-8 taken for Latin-1, and what nobody could read

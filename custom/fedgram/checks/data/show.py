@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fedgram.checks.data import Understood
-from fedgram.checks.data.content import folded
 from fedgram.checks.data.labels import counts
 from fedgram.checks.finding import Finding
 from fedgram.data.pixels import Picture, open_image
-from fedgram.data.rows import Row, is_missing
+from fedgram.data.rows import Row, folded, is_missing
 from fedgram.data.splits import PARTS
 from fedgram.errors import DataError
 from fedgram.model.tasks.segmentation import pixel_counts
