@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from fedgram.cli import anchors, data, job, results
+from fedgram.cli import anchors, data, init, job, results
 from fedgram.cli.console import console, plain_errors
 from fedgram.errors import FedgramError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command()(init.init)
 app.add_typer(anchors.app, name="anchors")
 results.add_to(app)
 app.add_typer(data.app, name="data")

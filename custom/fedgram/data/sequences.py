@@ -17,6 +17,7 @@ from fedgram.records import Sample
 _FOREIGN = re.compile("[^ACGTURYSWKMBDHVN.-]")  # the complement of IUPAC's alphabet, with gaps
 _PLAIN = str.maketrans("U", "T", "-.")  # RNA as DNA, without gaps
 _FASTQ = (".fastq", ".fq")
+_FASTA = (".fasta", ".fa", ".fna", ".ffn")
 _TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
@@ -85,7 +86,7 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
         DataError: as :func:`read_records`; a record without a label, a label without a record.
     """
     sequences = read_records(path)
-    labels = Path(reading.labels) if reading.labels else _beside(path)
+    labels = Path(reading.labels) if reading.labels else labels_beside(path)
     table = read_table(labels)
     require_filled(require_column(table, reading.columns.id, labels, "id"), labels)
     labelled = {sample.id: sample for sample in label_rows(table, labels, reading)}
@@ -104,7 +105,12 @@ def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:
     return [replace(labelled[name], content=sequence) for name, sequence in sequences.items()]
 
 
-def _beside(path: Path) -> Path:
+def is_sequence_file(path: Path) -> bool:
+    """Whether a file is FASTA or FASTQ by its name."""
+    return _without_gz(path).suffix.lower() in (*_FASTA, *_FASTQ)
+
+
+def labels_beside(path: Path) -> Path:
     """The table of labels with the same stem; the CSV when there is none, so that the error names it."""
     stem = _without_gz(path)
     tables = [stem.with_suffix(suffix) for suffix in _TABLES]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,16 +160,41 @@ def _read(template: Path) -> Folder:
     return {str(p.relative_to(template)): json.loads(p.read_text()) for p in sorted(template.rglob("*.json"))}
 
 
+def over(
+    sites: Mapping[str, Sequence[str]], pins: Mapping[str, Any], name: str = "geodora", label: str | None = None
+) -> Folder:
+    """The job folder of a method over sites of one's own: those of `jobs/geodora`, changed by the method.
+
+    Args:
+        sites: the names of the sites by modality, as executors ask for it.
+        pins: ``anchors`` and perhaps ``heldout``, as :meth:`~fedgram.anchors.AnchorSet.pin` has them.
+        name: of the method.
+        label: of the job; ``fedgram-<name>`` when absent.
+
+    Raises:
+        ConfigError: no such method, or settings that it has no meaning for.
+    """
+    plain = {**pins, **_DEMOS["geodora"].settings}
+    folder = _folder(sites, merged(plain, job_of(name)) if name != "geodora" else plain)
+    folder[jobfolder.META]["name"] = label or f"fedgram-{name}"
+    method_of(from_dict(JobConfig, jobfolder.settings_in(folder[jobfolder.SERVER]), name))
+    return folder
+
+
 def _demo(demo: _Demo) -> Folder:
     pins = {
         key: load_anchors(locate(f"demo:{demo.anchors}/anchors/{part}", Path())).pin()
         for key, part in (("anchors", "train"), ("heldout", "heldout"))
     }
-    apps = {f"app_{kind}/config/config_fed_client.json": _client(kind) for kind in demo.sites}
-    deployed = {"app_server": ["server"], **{f"app_{kind}": list(names) for kind, names in demo.sites.items()}}
+    return _folder(demo.sites, {**pins, **demo.settings})
+
+
+def _folder(sites: Mapping[str, Sequence[str]], settings: Mapping[str, Any]) -> Folder:
+    apps = {f"app_{kind}/config/config_fed_client.json": _client(kind) for kind in sites}
+    deployed = {"app_server": ["server"], **{f"app_{kind}": list(names) for kind, names in sites.items()}}
     meta = {"name": "", "resource_spec": {}, "min_clients": 2, "mandatory_clients": [], "deploy_map": deployed}
-    settings = json.loads(json.dumps({**pins, **demo.settings}))  # a copy, for whoever changes it
-    return {jobfolder.SERVER: _server(settings), **apps, jobfolder.META: meta}
+    copied = json.loads(json.dumps(settings))  # for whoever changes it
+    return {jobfolder.SERVER: _server(copied), **apps, jobfolder.META: meta}
 
 
 def _server(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +111,23 @@ def _asked(app: Path) -> str | None:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) or "none"
+
+
+def site_file(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """The text of a site's own file.
+
+    Args:
+        settings: of :class:`~fedgram.config.site.SiteConfig`, as plain data; those that are None are left out.
+        notes: comments for its owner.
+    """
+    tables = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    lines = ["# What only this site knows; its data owner edits this file and nothing else."]
+    lines += [f"# {note}" for note in notes]
+    lines += [f"{k} = {_toml(v)}" for k, v in settings.items() if k not in tables and v is not None]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())] if table else []
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,0 +1,92 @@
+"""The kind of a column of somebody's table, by what stands in it and by what it is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from fedgram.data.numbers import parse_numbers
+from fedgram.data.paths import SUFFIXES
+from fedgram.data.rows import MISSING
+from fedgram.data.tables import UNNAMED
+
+Kind = Literal["number", "name", "text", "image", "blank"]
+
+LABELS = ("concept", "label", "labels", "class", "target", "diagnosis", "y")
+GROUPS = (
+    *("group", "patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "donor", "donor_id"),
+    *("participant", "participant_id", "individual", "individual_id", "case_id", "mouse", "animal", "mrn"),
+)
+_ID = re.compile(r"(.*_)?(id|uuid|barcode|accession|index|key)")
+_SEEN = 400  # cells from which a column's kind is told: a table may have 20,000 columns
+_WORDS = 4  # on average, of a text
+_CLASSES = 20  # at most, of whole numbers that are classes
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: in the header.
+        kind: a number, a short name, a text of several words, the file of an image, or nothing at all.
+        distinct: how many different cells there are among those looked at that are not blank.
+        filled: how many of these there are.
+        whole: whether all are whole numbers.
+        lists: whether some cells hold several names, with ``|`` between them.
+    """
+
+    name: str
+    kind: Kind
+    distinct: int
+    filled: int
+    whole: bool = False
+    lists: bool = False
+
+    @property
+    def called(self) -> str:
+        """The name in small letters, with ``_`` for all other signs."""
+        return re.sub(r"\W+", "_", self.name.lower()).strip("_")
+
+    @property
+    def is_class(self) -> bool:
+        """Whether its cells repeat, as names of classes do."""
+        return self.kind == "name" and 2 <= self.distinct <= self.filled / 2
+
+    @property
+    def is_id(self) -> bool:
+        """Whether it names rows: every cell another, and a name that says so."""
+        return self.distinct == self.filled > 1 and bool(_ID.fullmatch(self.called))
+
+    @property
+    def is_number_of_class(self) -> bool:
+        """Whether its whole numbers are few enough to be classes."""
+        return self.whole and self.distinct <= min(_CLASSES, self.filled / 2)
+
+
+def look(table: pd.DataFrame) -> list[Column]:
+    """Tell the kind of every column of a table that has a name."""
+    return [_look(name, table[name].tolist()) for name in table.columns if not name.startswith(UNNAMED)]
+
+
+def _look(name: str, cells: Sequence[str]) -> Column:
+    filled = [cell for cell in cells if cell.lower() not in MISSING][:_SEEN]
+    distinct = len(set(filled))
+    if not filled:
+        return Column(name, "blank", 0, 0)
+    numbers = parse_numbers([re.sub(r"(?<=\d),(?=\d)", ".", cell) for cell in filled])
+    finite = numbers[np.isfinite(numbers)]
+    if len(finite) >= 0.9 * len(filled):
+        return Column(name, "number", distinct, len(filled), whole=bool((finite == finite.round()).all()))
+    if all(Path(cell).suffix.lower() in SUFFIXES for cell in filled):
+        return Column(name, "image", distinct, len(filled))
+    words = sum(len(cell.split()) for cell in filled) / len(filled)
+    lists = sum("|" in cell for cell in filled) >= 0.1 * len(filled)
+    kind = "text" if words >= _WORDS and not lists else "name"
+    return Column(name, kind, distinct, len(filled), lists=lists)

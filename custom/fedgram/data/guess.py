@@ -1,0 +1,234 @@
+"""The settings that somebody's own file needs, told from the file where it leaves no choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedgram.config.site import Columns
+from fedgram.data.columns import GROUPS, LABELS, Column, look
+from fedgram.data.paths import visible
+from fedgram.data.pixels import is_image
+from fedgram.data.sequences import is_sequence_file, labels_beside
+from fedgram.data.tables import read_table
+from fedgram.errors import ConfigError, DataError
+
+HINTS = ("label", "group", "text", "path", "task")  # what a user may say, and is asked for
+
+
+class Undecided(ConfigError):
+    """The file leaves a choice that only its owner can make.
+
+    Args:
+        what: is to be chosen: ``modality``, or one of :data:`HINTS`.
+        choices: among which.
+        where: the file.
+        why: there is a choice.
+    """
+
+    def __init__(self, what: str, choices: Sequence[str], where: Path, why: str):
+        self.what, self.choices = what, tuple(choices)
+        remedy = f"say --{what} COLUMN, or --{what} SITE=COLUMN for one site"
+        if what == "modality":
+            remedy = f"say it before the path: {where.stem}:{self.choices[0]}:{where}"
+        super().__init__(why, where=where, expected=", ".join(self.choices[:20]) or None, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """The way in which a file is to be read.
+
+    Attributes:
+        modality: of the data.
+        columns: of its table, or of the table of labels.
+        task: that its targets make.
+        notes: what was told from the file, in words, for its owner to confirm.
+        features: of a table: the columns that its tokens come from; empty for all other modalities.
+    """
+
+    modality: str
+    columns: Columns
+    task: str = "classification"
+    notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The column of the target."""
+        return self.columns.target or self.columns.concept
+
+
+def understand(path: Path, modality: str | None = None, hints: Mapping[str, str] | None = None) -> Guess:
+    """Tell modality, label, group and text column of a file, as far as nobody has said them.
+
+    Args:
+        path: a folder of images, FASTA or FASTQ with a table of labels beside it, or a table.
+        modality: where it is known.
+        hints: what its owner says, by :data:`HINTS`.
+
+    Raises:
+        Undecided: there is a choice.
+        ConfigError: a hint names a column that is not there.
+        DataError: the file cannot be read, or holds nothing that is understood.
+    """
+    hints = hints or {}
+    if path.is_dir():
+        return _folder(path, modality)
+    if not path.exists():
+        raise DataError("no such file or folder", where=path, remedy="correct the path")
+    if is_sequence_file(path):
+        return _Table(labels_beside(path), hints).guess(modality or "genomics")
+    table = _Table(path, hints)
+    return table.guess(modality or table.modality())
+
+
+def _folder(path: Path, modality: str | None) -> Guess:
+    if modality in (None, "image") and any(_images(path)):
+        notes = ("a folder of images: each sub-folder is a class; a folder between is a patient",)
+        return Guess(modality="image", columns=Columns(), notes=notes)
+    if modality in (None, "image"):
+        raise DataError("no images in the folder", where=path, expected="<class>/<image>, or the path of a table")
+    return Guess(modality=modality, columns=Columns())
+
+
+def _images(path: Path) -> Iterator[Path]:
+    for below in visible(path):
+        if below.is_dir():
+            yield from _images(below)
+        elif is_image(below):
+            yield below
+
+
+class _Table:
+    """A table whose columns are told apart.
+
+    Args:
+        path: of the table.
+        hints: what its owner says.
+    """
+
+    def __init__(self, path: Path, hints: Mapping[str, str]):
+        self._path, self._hints = path, hints
+        self._columns = look(read_table(path))
+        self._names = [column.name for column in self._columns]
+        self._notes: list[str] = []
+
+    def modality(self) -> str:
+        """The modality of the table's contents: paths of images, texts, or numbers."""
+        kinds = [column.kind for column in self._columns]
+        if "image" in kinds:
+            return "image"
+        others = [
+            c for c in self._columns if c.kind == "number" and not c.is_id and c.called not in (*LABELS, *GROUPS)
+        ]
+        if "text" not in kinds:
+            return "tabular"
+        if not others or "text" in self._hints:
+            return "text"
+        texts = ", ".join(repr(c.name) for c in self._columns if c.kind == "text")
+        raise Undecided("modality", ("text", "tabular"), self._path, f"texts in {texts} and {len(others)} numbers")
+
+    def guess(self, modality: str) -> Guess:
+        """All settings, one after the other."""
+        label, task = self._label()
+        group = self._group(label)
+        known = {label, group}
+        columns = (
+            Columns(group=group, concept=label) if task == "classification" else Columns(group=group, target=label)
+        )
+        if name := self._id(known):
+            columns = replace(columns, id=name)
+        if modality == "text":
+            columns = replace(columns, text=self._text(known))
+        if modality == "image":
+            columns = replace(columns, path=self._one("path", [c for c in self._columns if c.kind == "image"]))
+        features: tuple[str, ...] = ()
+        if modality == "tabular":
+            drop = self._dropped(known | {columns.id})
+            columns = replace(columns, drop=drop)
+            labels = known | {columns.id, columns.split, *drop}
+            features = tuple(name for name in self._names if name not in labels)
+        return Guess(modality=modality, columns=columns, task=task, notes=tuple(self._notes), features=features)
+
+    def _say(self, what: str, name: str, why: str) -> str:
+        self._notes.append(f"{what}: {name} ({why})")
+        return name
+
+    def _hinted(self, what: str) -> Column | None:
+        if what not in self._hints:
+            return None
+        found = next((c for c in self._columns if c.name == self._hints[what]), None)
+        if found is None:
+            raise ConfigError(
+                f"no column {self._hints[what]!r}", where=self._path, expected=", ".join(self._names[:20])
+            )
+        return found
+
+    def _one(self, what: str, candidates: Sequence[Column], why: str = "the only one that can be it") -> str:
+        """The only candidate, said aloud."""
+        if hinted := self._hinted(what):
+            return hinted.name
+        if len(candidates) == 1:
+            return self._say(what, candidates[0].name, why)
+        problem = (
+            f"{len(candidates)} columns may be the {what}" if candidates else f"no column looks like the {what}"
+        )
+        raise Undecided(what, [c.name for c in candidates] or self._names, self._path, problem)
+
+    def _label(self) -> tuple[str, str]:
+        """The column of the label, and the task that it makes."""
+        called = [c for c in self._columns if c.called in LABELS]
+        repeated = [c for c in self._columns if c.is_class and c.called not in GROUPS and c.called != "split"]
+        candidates, why = (called, "by its name") if called else (repeated, "the only one whose names repeat")
+        name = self._one("label", candidates, why)
+        column = next(c for c in self._columns if c.name == name)
+        task = self._hints.get("task") or _task(column)
+        if task != "classification":
+            self._notes.append(f"task: {task}, by what column {name} holds")
+        return name, task
+
+    def _group(self, label: str) -> str:
+        """The column of what must not be on two sides of a split; ``id`` where every row is one of its own."""
+        found = [c for c in self._columns if c.called in GROUPS and c.name != label]
+        if self._hints.get("group") == "id" or (not found and "group" not in self._hints):
+            self._notes.append(
+                "group: none was found, so every row is one; say --group COLUMN where several are of one patient"
+            )
+            return "id"
+        return self._one("group", found, "by its name: its rows stay on one side of the split")
+
+    def _id(self, known: set[str]) -> str:
+        if "id" in self._names:
+            return ""
+        found = [c.name for c in self._columns if c.is_id and c.name not in known]
+        return self._say("id", found[0], "every row has another") if found else ""
+
+    def _text(self, known: set[str]) -> str:
+        texts = [c for c in self._columns if c.kind == "text" and c.name not in known]
+        if not texts:
+            texts = [c for c in self._columns if c.kind == "name" and c.name not in known and not c.is_id]
+        called = [c for c in texts if c.called == "text"]
+        return self._one("text", called or texts)
+
+    def _dropped(self, known: set[str]) -> tuple[str, ...]:
+        """Columns of a table that are no features: texts, names that are other in each row, and blank ones."""
+        reasons: dict[str, Callable[[Column], bool]] = {
+            "texts": lambda c: c.kind in ("text", "image"),
+            "another name in every row": lambda c: c.kind == "name" and c.distinct == c.filled > 2,
+            "row numbers": lambda c: c.is_id,
+            "blank": lambda c: c.kind == "blank",
+        }
+        dropped = []
+        for why, holds in reasons.items():
+            found = [c.name for c in self._columns if c.name not in (*known, *dropped) and holds(c)]
+            if found:
+                self._say("no features", ", ".join(found[:8]) + (" …" if len(found) > 8 else ""), why)
+            dropped += found
+        return tuple(dropped)
+
+
+def _task(column: Column) -> str:
+    if column.lists:
+        return "multilabel"
+    return "regression" if column.kind == "number" and not column.is_number_of_class else "classification"

@@ -1,0 +1,119 @@
+"""From a user's raw files to a federation that is ready: `fedgram init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fedgram.anchors import load_anchors
+from fedgram.cli.main import app
+from fedgram.config import jobfolder
+from fedgram.config.job import JobConfig
+from fedgram.config.site import read_site_config
+from fedgram.config.strict import from_dict
+from fedgram.flare.workspace import require_fit
+from typer.testing import CliRunner
+
+KINDS = ("wolf", "lynx", "bear")
+
+
+def write(folder: Path, name: str, seed: int, each: int = 10) -> None:
+    """Measures, and DNA, of animals of three kinds; the same ids in both."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        {"id": f"{kind}{i}", "kind": kind, "size": n + draw.normal(), "mass": -n + draw.normal()}
+        for n, kind in enumerate(KINDS)
+        for i in range(each)
+    ]
+    pd.DataFrame(rows).to_csv(folder / f"{name}-measures.csv", index=False)
+    records = [f">{row['id']}\n{''.join(draw.choice([*'ACGT'], 60))}\n" for row in rows]
+    (folder / f"{name}-dna.fasta").write_text("".join(records))
+    pd.DataFrame(rows)[["id", "kind"]].to_csv(folder / f"{name}-dna.csv", index=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "own", 0)
+    write(tmp_path, "public", 1)
+    return tmp_path
+
+
+OWN = ("own-measures.csv", "dna:own-dna.fasta")
+PUBLIC = ("--anchors", "public-measures.csv", "--anchors", "public-dna.fasta")
+
+
+def init(*arguments: str, code: int = 0) -> str:
+    answer = CliRunner().invoke(app, ["init", *arguments])
+    assert answer.exit_code == code, answer.output
+    return " ".join(answer.output.split())
+
+
+def test_four_raw_files_are_a_federation(folder: Path):
+    shown = init(*OWN, *PUBLIC)
+    for words in ("own-measures: tabular", "dna: genomics", "next: fedgram simulate", "label: kind"):
+        assert words in shown
+    settings = from_dict(JobConfig, jobfolder.settings_in(jobfolder.read_server(Path("job"))), "test")
+    sites = require_fit(Path("job"), Path("run"), settings)
+    assert {name: config.modality for name, config in sites.items()} == {
+        "own-measures": "tabular",
+        "dna": "genomics",
+    }
+    assert sites["own-measures"].columns.concept == "kind"
+    train, heldout = (load_anchors(folder / "anchors" / part) for part in ("train", "heldout"))
+    assert (len(train), len(heldout)) == (15, 15)  # of ten a concept half are held out
+    sources = {file.source.rpartition(": ")[2] for slot in train.slots for file in slot.files.values()}
+    assert len(sources) == 15  # the two files of a slot have one id
+    assert "size,mass" in (folder / "anchors/train" / train.slots[0].files["tabular"].path).read_text()
+
+
+def test_nothing_is_overwritten_unasked(folder: Path):
+    init(*OWN, *PUBLIC)
+    before = (folder / "job/meta.json").read_bytes()
+    assert "already there" in init(*OWN, *PUBLIC, code=1)
+    init(*OWN, *PUBLIC, "--force")
+    assert (folder / "job/meta.json").read_bytes() == before
+
+
+def test_without_public_files_there_are_folders_to_fill(folder: Path):
+    shown = init(*OWN)
+    assert "put a few public files of each concept into them" in shown
+    assert {path.name for path in (folder / "public/train/genomics").iterdir()} == set(KINDS)
+    table = pd.read_csv("public-measures.csv")
+    dna = dict(zip(table["id"], (folder / "public-dna.fasta").read_text().split("\n")[1::2], strict=True))
+    for part, rows in (("train", slice(0, 3)), ("heldout", slice(3, 6))):
+        for kind in KINDS:
+            own = table[table["kind"] == kind].iloc[rows]
+            own[["size", "mass"]].to_csv(folder / "public" / part / "tabular" / kind / "rows.csv", index=False)
+            for name in own["id"]:
+                (folder / "public" / part / "genomics" / kind / f"{name}.fasta").write_text(
+                    f">{name}\n{dna[name]}\n"
+                )
+    assert "anchors/train: 9 anchors of 3 concepts" in init(*OWN)
+    assert (folder / "job/meta.json").is_file()
+
+
+def test_what_training_would_refuse_ends_with_1(folder: Path):
+    table = pd.read_csv("public-measures.csv").drop(columns="mass")
+    table.to_csv("public-measures.csv", index=False)
+    shown = init(*OWN, *PUBLIC, code=1)
+    assert "'mass'" in shown
+    assert "give the command again with --force" in shown
+
+
+def test_words_of_the_command_line(folder: Path):
+    pd.read_csv("own-measures.csv").assign(ward=["a", "b"] * 15).to_csv("two.csv", index=False)
+    assert "say --label COLUMN, or --label SITE=COLUMN" in init("two.csv", OWN[1], *PUBLIC, code=1)
+    init("t:tabular:two.csv", OWN[1], *PUBLIC, "--label", "t=kind", "--group", "t=ward", "--method", "fedit")
+    config = read_site_config(folder / "run/local/fedgram/t.toml")
+    assert (config.columns.concept, config.columns.group) == ("kind", "ward")
+    assert "fedgram-fedit" in (folder / "job/meta.json").read_text()
+    assert "two or more, each with a name of its own" in init("own-measures.csv", *PUBLIC, code=1)
+    assert "no such file or folder" in init("nowhere.csv", OWN[1], code=1)
+    assert "no site" in init(code=1)
+    assert "no tokenizer for modality 'my:M'" in init("a:my:M:own-measures.csv", OWN[1], code=1)
+    few = pd.read_csv("public-measures.csv").iloc[:2]
+    few.to_csv("few.csv", index=False)
+    assert "at least 4" in init(*OWN, "--anchors", "few.csv", "--out", "other", code=1)

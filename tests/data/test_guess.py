@@ -1,0 +1,118 @@
+"""What is told from somebody's file, and where its owner is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fedgram.data.guess import Guess, Undecided, understand
+from fedgram.errors import ConfigError, DataError
+from PIL import Image
+
+N = 40
+KIND = ["wolf", "lynx"] * (N // 2)
+NOTES = [f"the animal number {i} was seen near the river" for i in range(N)]
+AGE = list(range(N))
+
+
+def table(path: Path, **columns: list) -> Path:
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+def test_a_table_of_numbers(tmp_path: Path):
+    path = table(
+        tmp_path / "a.csv", barcode=[f"C{i}" for i in range(N)], kind=KIND, age=AGE, note=NOTES, empty=[""] * N
+    )
+    found = understand(path, "tabular")
+    assert found.columns.concept == found.label == "kind"
+    assert (found.columns.id, found.columns.group) == ("barcode", "id")
+    assert found.columns.drop == ("note", "empty")
+    assert found.features == ("age",)
+    told = " ".join(found.notes)
+    for words in ("label: kind (the only one whose names repeat)", "group: none was found", "no features: note"):
+        assert words in told
+
+
+def test_texts_and_patients_by_name(tmp_path: Path):
+    found = understand(table(tmp_path / "a.csv", Diagnosis=KIND, Patient_ID=AGE, report=NOTES, ward=KIND))
+    assert found == Guess(modality="text", columns=found.columns, notes=found.notes)
+    assert (found.columns.concept, found.columns.group, found.columns.text) == (
+        "Diagnosis",
+        "Patient_ID",
+        "report",
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [
+        ([i / 7 for i in range(N)], "regression"),
+        ([i % 3 for i in range(N)], "classification"),
+        (["a|b", "b", "a"] * 13 + ["a"], "multilabel"),
+    ],
+)
+def test_the_task_is_what_the_label_holds(label: list, task: str, tmp_path: Path):
+    found = understand(table(tmp_path / "a.csv", label=label, age=AGE))
+    assert found.task == task
+    assert (found.columns.concept if task == "classification" else found.columns.target) == "label"
+
+
+def test_images_by_folder_and_by_table(tmp_path: Path):
+    for name in KIND[:2]:
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "scans" / name / "1.png")
+    assert understand(tmp_path / "scans").modality == "image"
+    found = understand(table(tmp_path / "a.csv", kind=KIND, photo=[f"{i}.png" for i in AGE]))
+    assert (found.modality, found.columns.path) == ("image", "photo")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="no images in the folder"):
+        understand(tmp_path / "nothing")
+
+
+def test_dna_with_a_table_beside_it(tmp_path: Path):
+    (tmp_path / "a.fa.gz").write_bytes(b"")
+    table(tmp_path / "a.csv", accession=[f"S{i}" for i in AGE], species=KIND, donor=[i // 2 for i in AGE])
+    found = understand(tmp_path / "a.fa.gz")
+    assert (found.modality, found.columns.id, found.columns.group) == ("genomics", "accession", "donor")
+
+
+@pytest.mark.parametrize(
+    ("columns", "what", "choices"),
+    [
+        ({"kind": KIND, "ward": KIND, "age": AGE}, "label", ("kind", "ward")),
+        ({"label": KIND, "target": AGE, "age": AGE}, "label", ("label", "target")),
+        ({"age": AGE, "size": AGE}, "label", ("age", "size")),
+        ({"kind": KIND, "patient": AGE, "donor": AGE, "age": AGE}, "group", ("patient", "donor")),
+        ({"kind": KIND, "note": NOTES, "report": NOTES}, "text", ("note", "report")),
+        ({"kind": KIND, "note": NOTES, "age": AGE, "size": AGE}, "modality", ("text", "tabular")),
+    ],
+)
+def test_a_choice_is_the_owners(columns: dict, what: str, choices: tuple[str, ...], tmp_path: Path):
+    path = table(tmp_path / "a.csv", **columns)
+    with pytest.raises(Undecided) as caught:
+        understand(path)
+    assert (caught.value.what, caught.value.choices) == (what, choices)
+    said = "a:text:" if what == "modality" else f"--{what} COLUMN"
+    assert said in str(caught.value)
+    if what == "modality":
+        assert understand(path, "tabular").features == ("age", "size")
+        assert understand(path, "text").columns.text == "note"
+    else:
+        found = understand(path, hints={what: choices[1]})
+        assert choices[1] in (found.label, found.columns.group, found.columns.text)
+
+
+def test_hints_and_files_that_are_not_there(tmp_path: Path):
+    path = table(tmp_path / "a.csv", kind=KIND, age=AGE)
+    with pytest.raises(ConfigError, match="no column 'sort'"):
+        understand(path, hints={"label": "sort"})
+    with pytest.raises(DataError, match="no such file or folder"):
+        understand(tmp_path / "b.csv")
+
+
+def test_a_wide_table_is_told_by_its_first_rows(tmp_path: Path):
+    wide = {f"g{i}": AGE for i in range(900)}
+    assert len(understand(table(tmp_path / "a.csv", kind=KIND, **wide)).features) == 900
