@@ -5,6 +5,7 @@ Nothing heavy is imported at the top: the process that hands the tests to its wo
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from toy import Toy
 
 # `make test` repeats the same few examples everywhere, `make test-slow` looks for new ones.
-settings.register_profile("repeat", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile("repeat", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.register_profile("explore", max_examples=1000, deadline=None, database=None)
 settings.load_profile("repeat")
 
@@ -35,6 +36,12 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_fsync() -> None:
+    """Tests kill processes, not the machine: nothing here has to outlive a loss of power."""
+    os.fsync = lambda fd: None
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,22 @@ from fedgram.anchors.build import build
 from fedgram.checks.data import check
 from fedgram.cli.main import app
 from PIL import Image
-from site_data import write_image
+from site_data import save_bert, write_image
 from toy import ROOT
 from typer.testing import CliRunner
 
-TOKENIZERS = {"image": "efficientnet-lite0-map", "text": "minilm", "genomics": "kmer", "tabular": "numeric"}
+TOKENIZERS = {"image": "efficientnet-lite0-map", "genomics": "kmer", "tabular": "numeric"}
 COMMON = f"""
 anchors = "{ROOT / "anchors/carnivora/train"}"
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_text_encoder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    TOKENIZERS["text"] = save_bert(
+        tmp_path_factory.mktemp("encoder") / "bert",
+        ["text", "of", "bear", "elk", "report", "canidae", "felidae", *"0123456789"],
+    )
 
 
 def site(folder: Path, settings: str) -> Path:
@@ -111,7 +119,7 @@ def test_failures_end_with_1(tmp_path: Path):
 
 
 def test_data_without_concepts(tmp_path: Path):
-    rows = [f"{i},t{i},{i % 7}.5,{i // 2}" for i in range(60)]
+    rows = [f"{i},text {i},{i % 7}.5,{i // 2}" for i in range(60)]
     path = texts(tmp_path, rows, 'task = "regression"\n[columns]\ntarget = "concept"\nconcept = "nowhere"\n')
     text = (tmp_path / "notes.csv").read_text()
     assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1  # named, and not there
@@ -197,7 +205,9 @@ def paired(folder: Path, ids: list[str], reports: list[str] | None = None) -> Pa
     reports = reports or [f"report {name}" for name in ids]
     lines = [f"{name},{report},{name}" for name, report in zip(ids, reports, strict=True)]
     (folder / "reports.csv").write_text("\n".join(["id,text,group", *lines]) + "\n")
-    bridge = f'[bridge]\nmodality = "text"\ndata = "{folder / "reports.csv"}"\ntokenizer = "minilm"\n'
+    bridge = (
+        f'[bridge]\nmodality = "text"\ndata = "{folder / "reports.csv"}"\ntokenizer = "{TOKENIZERS["text"]}"\n'
+    )
     return texts(folder, good_rows(), bridge)
 
 

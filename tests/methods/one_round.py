@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from fedgram.methods import METHODS
 from fedgram.methods.base import PLAIN, merged
 from fedgram.records import SiteUpdate
-from fedgram.sites.opening import open_site
 from fedgram.training import rounds
 from fedgram.training.server import Round, ServerState, agree
 from torch import Tensor
@@ -35,7 +34,7 @@ class Step:
 
     def __init__(self, run: Toy, count: int = 1):
         self.run = run
-        self.sites = {name: open_site(name, config, run.job) for name, config in run.sites.items()}
+        self.sites = {name: run.open(name) for name in run.sites}
         self.after, _ = agree([rounds.introduce(site) for site in self.sites.values()], run.job)
         for _ in range(count):
             self.before = self.after
