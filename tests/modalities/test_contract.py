@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from fedgram import modalities
 from fedgram.errors import ConfigError, DataError
+from fedgram.modalities.base import KeptTokenizer
 from site_data import save_bert, save_vit, write_anchor, write_site
 
 CASES = [
@@ -38,6 +40,25 @@ def opened(request, encoders, tmp_path):
     modality = modalities.load(name)
     samples = modality.read(write_site(name, tmp_path))
     return modality, samples, modality.tokenizer(encoders.get(tokenizer, tokenizer), samples), tmp_path
+
+
+def test_a_tokenizer_opens_again_without_the_data_that_it_was_fitted_on(opened, encoders, request):
+    """Its statistics go through JSON; one without any never looks at samples."""
+    modality, samples, tokenizer, _ = opened
+    name = request.node.callspec.params["opened"][1]
+    kept = [json.loads(json.dumps(tokenizer.statistics))] if isinstance(tokenizer, KeptTokenizer) else []
+    assert bool(kept) == (name in ("numeric", "minilm", "bert", "dna-bert"))
+    again = modality.tokenizer(encoders.get(name, name), [] if kept else Unreadable(), *kept)
+    contents = [s.content for s in samples]
+    assert again.identity == tokenizer.identity
+    assert torch.equal(again(contents).values, tokenizer(contents).values)
+
+
+class Unreadable(list):
+    """Samples that nobody can look at any more."""
+
+    def __iter__(self):
+        raise DataError("gone")
 
 
 def test_samples_carry_labels_and_groups(opened):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,42 +14,80 @@ from rich.table import Table
 
 from fedgram.cli.console import console, plain_errors
 
-Files = Annotated[list[Path], typer.Argument(help="files of its modality, one sample each")]
+if TYPE_CHECKING:
+    from fedgram.model.tasks.base import Prediction
+    from fedgram.results.crossmodal import Match
+
+_ASKED = "what is asked about: files of its modality, one sample or a table of them in each, or folders of files"
+
+Files = Annotated[list[Path], typer.Argument(help=_ASKED)]
 Query = Annotated[Path, typer.Argument(help="result folder of the site whose modality asks")]
+Out = Annotated[Path | None, typer.Option(help="CSV file for all answers, one a row")]
+_SHOWN = 50  # answers on the console; a file has all of them
 
 
-def predict(result: Annotated[Path, typer.Argument(help="result folder of a site")], files: Files) -> None:
-    """Print the answer of a site's own head to each file."""
+def predict(
+    result: Annotated[Path, typer.Argument(help="result folder of a site")], files: Files, out: Out = None
+) -> None:
+    """Answer by what a site has kept: its own head's class, labels or number for every sample."""
     from fedgram.results.trained import load
 
     with plain_errors():
-        table = Table("file", "prediction", "probability")
-        for file, answer in zip(files, load(result).predict(files), strict=True):
-            said = answer.value if isinstance(answer.value, str | tuple | float) else "a mask: see fedgram.load"
-            likely = max(answer.scores.values(), default=None)
-            table.add_row(str(file), _words(said), "–" if likely is None else f"{likely:.3f}")
-        console.print(table)
+        model = load(result)
+        asked = model.read(files)
+        answers = model.predict([sample.content for sample in asked])
+        classes = [*answers[0].scores]
+        rows = [
+            [sample.id, _words(answer), *(f"{answer.scores[c]:.6g}" for c in classes)]
+            for sample, answer in zip(asked, answers, strict=True)
+        ]
+        if out is not None:
+            _write(out, ["id", "prediction", *(f"p({c})" for c in classes)], rows)
+        likely = [max(answer.scores.values(), default=None) for answer in answers]
+        shown = [[*row[:2], "–" if p is None else f"{p:.3f}"] for row, p in zip(rows, likely, strict=True)]
+        _show(["id", "prediction", "probability"], shown)
 
 
-def _words(value: str | tuple[str, ...] | float) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else f"{value:.6g}"
+def _words(answer: Prediction) -> str:
+    value = answer.value
+    if isinstance(value, tuple):
+        return "|".join(value)
+    return (
+        value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else "a mask: see the API"
+    )
 
 
 def retrieve(
     query: Query,
     gallery: Annotated[Path, typer.Argument(help="result folder of the site whose test samples answer")],
     files: Files,
-    k: Annotated[int, typer.Option("-k", min=1, help="answers for each file")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="answers for each sample")] = 5,
+    out: Out = None,
 ) -> None:
     """Find samples of another modality, in the frame of both sites' anchors."""
+    from fedgram.results.showing import words
     from fedgram.results.trained import load
 
     with plain_errors():
-        for file, matches in zip(files, load(query).retrieve(files, load(gallery), k), strict=True):
-            table = Table("rank", "sample", "concept", "similarity", title=str(file))
-            for rank, match in enumerate(matches, start=1):
-                table.add_row(str(rank), escape(match.id), escape(match.concept), f"{match.similarity:.3f}")
-            console.print(table)
+        model = load(query)
+        asked = model.read(files)
+        found = model.retrieve([sample.content for sample in asked], load(gallery), k)
+        head = ["sample", "concept", "similarity", "content"]
+        if out is not None:
+            rows = [
+                [s.id, str(rank), *_named(match), words(match.content)]
+                for s, matches in zip(asked, found, strict=True)
+                for rank, match in enumerate(matches, start=1)
+            ]
+            _write(out, ["id", "rank", *head], rows)
+        for sample, matches in zip(asked[:_SHOWN], found, strict=False):
+            said = words(sample.content, 60)
+            console.print(sample.id if said in sample.id else f"{sample.id}: {said}", markup=False)
+            _show(["rank", *head], [[str(r), *_named(m), words(m.content, 60)] for r, m in enumerate(matches, 1)])
+
+
+def _named(match: Match) -> list[str]:
+    return [match.id, match.concept, f"{match.similarity:.3f}"]
 
 
 def classify(
@@ -55,20 +96,45 @@ def classify(
         list[Path],
         typer.Argument(
             metavar="[TEACHER] FILES...",
-            help="files of its modality, one sample each; before them, if its labels shall answer instead of the "
-            "directory, the result folder of another site",
+            help=f"{_ASKED}; before them, if its labels shall answer instead of the directory, the result folder "
+            "of another site",
         ),
     ],
+    out: Out = None,
 ) -> None:
     """Name the concept of a sample by the directory of concepts, or by the labels of another site."""
-    from fedgram.results.trained import load
+    from fedgram.results.trained import holds_result, load
 
     with plain_errors():
-        teacher = load(files.pop(0)) if files[0].is_dir() else None
-        table = Table("file", "concept", "similarity")
-        for file, match in zip(files, load(query).classify(files, teacher), strict=True):
-            table.add_row(str(file), escape(match.concept), f"{match.similarity:.3f}")
-        console.print(table)
+        teacher = load(files.pop(0)) if holds_result(files[0]) else None
+        model = load(query)
+        asked = model.read(files)
+        named = model.classify([sample.content for sample in asked], teacher)
+        rows = [[s.id, m.concept, f"{m.similarity:.3f}"] for s, m in zip(asked, named, strict=True)]
+        if out is not None:
+            _write(out, ["id", "concept", "similarity"], rows)
+        _show(["id", "concept", "similarity"], rows)
+
+
+def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as a table, the first ones where there are many."""
+    table = Table(*head)
+    for row in rows[:_SHOWN]:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    if len(rows) > _SHOWN:
+        console.print(f"{len(rows) - _SHOWN} more; --out writes all of them")
+
+
+def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file, and say so."""
+    from fedgram.files import write_text
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([head, *rows])
+    write_text(path, text.getvalue())
+    console.print(f"answers   {path}", soft_wrap=True)
 
 
 def merge(

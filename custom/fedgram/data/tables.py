@@ -45,6 +45,23 @@ def read_table(path: Path) -> pd.DataFrame:
     else:
         header, *rows = read_delimited(decode_file(path, "table"), path) or [[]]
         columns = [(name, list(cells)) for name, cells in zip(header, zip(*rows, strict=True), strict=False)]
+    return _as_frame(columns, path)
+
+
+def from_frame(frame: pd.DataFrame, name: Path) -> pd.DataFrame:
+    """A data frame of any values in the form of :func:`read_table`.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        DataError: as :func:`read_table`.
+    """
+    plain = frame.astype(object).where(frame.notna(), None)
+    return _as_frame([(str(column), [*map(_cell, cells)]) for column, cells in plain.items()], name)
+
+
+def _as_frame(columns: Columns, path: Path) -> pd.DataFrame:
     if not columns or not columns[0][1]:
         raise DataError("no samples", where=path, expected="at least one row below the header")
     named = _named(columns, path)

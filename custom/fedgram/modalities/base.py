@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -69,6 +69,16 @@ class FittedTokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class KeptTokenizer(Protocol):
+    """A tokenizer that opens again from what it took of the training samples, without them."""
+
+    @property
+    def statistics(self) -> Mapping[str, Any]:
+        """Everything that it took of them, as JSON has it; the third argument of :meth:`Modality.tokenizer`."""
+        ...
+
+
 class Modality(Protocol):
     """One kind of data: how it is read, and its tokenizers."""
 
@@ -97,8 +107,10 @@ class Modality(Protocol):
         """
         ...
 
-    def tokenizer(self, name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+    def tokenizer(self, name: str, fit_on: Sequence[Sample], /) -> Tokenizer:
         """Open the frozen encoder of that name.
+
+        A modality with a :class:`KeptTokenizer` takes a third argument, its statistics, and then no samples.
 
         Args:
             name: a built-in name, a hub id or a folder.
@@ -116,10 +128,14 @@ class Modality(Protocol):
 
 @dataclass(frozen=True)
 class FileModality:
-    """A :class:`Modality` that is put together from functions, so that one can be replaced and the others kept."""
+    """A :class:`Modality` that is put together from functions, so that one can be replaced and the others kept.
+
+    ``read_unlabelled`` reads what somebody asks about: a file of one content or of many, or a data frame.
+    """
 
     name: str
     read: Callable[..., list[Sample]]
     read_anchor: Callable[..., Any]
     tokenizer: Callable[..., Tokenizer]
     fingerprint: Callable[..., bytes]
+    read_unlabelled: Callable[..., list[Sample]] | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, product
+from typing import Any
 
 import numpy as np
 import torch
 
 from fedgram import pretrained
+from fedgram.data import unlabelled
 from fedgram.data.sequences import read_sequence, read_sequences
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Tokenizer
@@ -76,12 +78,12 @@ def spelling_of(vocabulary: frozenset[str]) -> Callable[[str], str]:
     return lambda sequence: " ".join(sequence[i : i + k] for i in range(max(1, len(sequence) - k + 1)))
 
 
-def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any] | None = None) -> Tokenizer:
     """Open ``kmer``, or a DNA encoder by hub id or folder."""
     if name == "kmer":
         return KmerCounts()
-    return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of)
+    return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], spelling_of, statistics)
 
 
 # A content is a string over the IUPAC alphabet, without gaps.
-MODALITY = FileModality("genomics", read_sequences, read_sequence, tokenizer, str.encode)
+MODALITY = FileModality("genomics", read_sequences, read_sequence, tokenizer, str.encode, unlabelled.sequences)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedgram.data import unlabelled
 from fedgram.data.images import read_image, read_images
 from fedgram.data.pixels import Picture, open_image
 from fedgram.errors import DataError
@@ -80,4 +81,4 @@ def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
     return PatchEncoder(name)
 
 
-MODALITY = FileModality("image", read_images, read_image, tokenizer, Picture.fingerprint)
+MODALITY = FileModality("image", read_images, read_image, tokenizer, Picture.fingerprint, unlabelled.pictures)

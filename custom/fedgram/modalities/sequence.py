@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class SequenceEncoder:
         fit_on: training contents. L is the number of tokens of the longest, at most :data:`MAX_TOKENS`.
         words: makes of a content what the tokenizer takes; DNA as k-mers, for example. The tokenizer's vocabulary
             tells which.
+        statistics: of an earlier one, instead of contents.
 
     Raises:
         DataError: the encoder cannot be loaded, or the tokenizer does not know the contents' alphabet.
@@ -57,6 +59,7 @@ class SequenceEncoder:
         name: str,
         fit_on: Sequence[str],
         words: Callable[[frozenset[str]], Callable[[str], str]] = lambda _: lambda content: content,
+        statistics: Mapping[str, Any] | None = None,
     ):
         from transformers import AutoTokenizer
 
@@ -68,7 +71,8 @@ class SequenceEncoder:
         self._before, self._after = self._specials()
         self._window = self._room()
         self.width: int = self._model.config.hidden_size
-        self._length = self._fit(fit_on)
+        self._length: int = statistics["length"] if statistics else self._fit(fit_on)
+        self.statistics = {"length": self._length}
         words_seen = sha256(repr(sorted(vocabulary.items())).encode()).hexdigest()
         settings = f"{self._length}:{self._window}:{self._words(_PROBE)}:{words_seen}"
         self.identity = f"hf-sequence:2:{settings}:{hash_weights(self._model)}"

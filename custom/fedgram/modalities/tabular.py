@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedgram.data import unlabelled
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Tokenizer
@@ -65,24 +67,14 @@ class NumericTokens:
 
     width = 128
 
-    def __init__(self, rows: Sequence[Row]):
-        if not rows:
-            raise DataError("no training rows to fit on", where="tokenizer 'numeric'")
-        self._columns = rows[0].columns
-        cells = list(zip(*(aligned(row, self._columns) for row in rows), strict=True))
-        self._codes = {
-            name: _codes(name, column)
-            for name, column in zip(self._columns, cells, strict=True)
-            if any(isinstance(cell, str) for cell in column)
-        }
-        matrix = np.array([self._numbers(row) for row in rows])
-        self._scales = [
-            ColumnScale(False, 0.0, 1.0) if c in self._codes else fit_scale(c, matrix[:, i])
-            for i, c in enumerate(self._columns)
-        ]
+    def __init__(self, rows: Sequence[Row], statistics: Mapping[str, Any] | None = None):
+        self.statistics = statistics or _fit(rows)
+        self._columns = tuple(self.statistics["columns"])
+        self._scales = [ColumnScale(*scale) for scale in self.statistics["scales"]]
+        known: dict[str, list[str]] = self.statistics["categories"]
+        self._codes = {c: {n: _code(c, n) for n in names} for c, names in known.items()}
         self._projections = torch.stack([_gaussian(c, (self.width, 6)) / 6**0.5 for c in self._columns])
-        known = [{c: sorted(codes) for c, codes in self._codes.items()}] if self._codes else []
-        fitted = sha256(repr((self._columns, self._scales, *known)).encode()).hexdigest()
+        fitted = sha256(repr((self._columns, self._scales, *([known] if known else []))).encode()).hexdigest()
         self.identity = f"numeric:1:{self.width}:{fitted}"
         self.family = f"numeric:1:{self.width}:{self._columns}"
 
@@ -105,28 +97,51 @@ class NumericTokens:
 
     def _numbers(self, row: Row) -> list[float]:
         """The numbers of a row, NaN where missing; a category counts as 0."""
-        cells = zip(self._columns, aligned(row, self._columns), strict=True)
-        return [self._number(name, cell, row.source) for name, cell in cells]
-
-    def _number(self, column: str, cell: Cell, where: str) -> float:
-        if is_missing(cell):
-            return math.nan
-        if column in self._codes:
-            return 0.0
-        if isinstance(cell, str):
-            raise DataError(
-                f"column {column!r} is not a number",
-                where=where,
-                expected="a number, as in every training row of the site",
-                remedy="the site's table and its anchors need the same columns in the same units",
-            )
-        return cell
+        return _numbers(row, self._columns, self._codes)
 
 
-def _codes(column: str, cells: Sequence[Cell]) -> dict[str, Tensor]:
-    """A fixed vector (d_m,) for each category among some cells."""
-    names = sorted({category(cell) for cell in cells if not is_missing(cell)})
-    return {name: _gaussian(f"{column}={name}", (NumericTokens.width,)) / 2**0.5 for name in names}
+def _fit(rows: Sequence[Row]) -> dict[str, Any]:
+    """The columns of training rows, the scale of each and the categories of those that have some, as JSON."""
+    if not rows:
+        raise DataError("no training rows to fit on", where="tokenizer 'numeric'")
+    columns = rows[0].columns
+    cells = list(zip(*(aligned(row, columns) for row in rows), strict=True))
+    categories = {
+        name: sorted({category(cell) for cell in column if not is_missing(cell)})
+        for name, column in zip(columns, cells, strict=True)
+        if any(isinstance(cell, str) for cell in column)
+    }
+    matrix = np.array([_numbers(row, columns, categories) for row in rows])
+    scales = [
+        ColumnScale(False, 0.0, 1.0) if c in categories else fit_scale(c, matrix[:, i])
+        for i, c in enumerate(columns)
+    ]
+    return {"columns": [*columns], "scales": [[*astuple(scale)] for scale in scales], "categories": categories}
+
+
+def _numbers(row: Row, columns: Sequence[str], categories: Container[str]) -> list[float]:
+    cells = zip(columns, aligned(row, columns), strict=True)
+    return [_number(name, cell, name in categories, row.source) for name, cell in cells]
+
+
+def _number(column: str, cell: Cell, coded: bool, where: str) -> float:
+    if is_missing(cell):
+        return math.nan
+    if coded:
+        return 0.0
+    if isinstance(cell, str):
+        raise DataError(
+            f"column {column!r} is not a number",
+            where=where,
+            expected="a number, as in every training row of the site",
+            remedy="all tables of a site, and its anchors, need the same columns in the same units",
+        )
+    return cell
+
+
+def _code(column: str, name: str) -> Tensor:
+    """The fixed vector (d_m,) of a category."""
+    return _gaussian(f"{column}={name}", (NumericTokens.width,)) / 2**0.5
 
 
 def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -135,10 +150,10 @@ def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any] | None = None) -> Tokenizer:
     """Open ``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
     if name == "numeric":
-        return NumericTokens([sample.content for sample in fit_on])
+        return NumericTokens([sample.content for sample in fit_on], statistics)
     if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):
         from fedgram.modalities.tabpfn_rows import TabPfnRows
 
@@ -151,4 +166,4 @@ def fingerprint(content: Row) -> bytes:
     return repr((content.columns, content.values)).encode()
 
 
-MODALITY = FileModality("tabular", read_table_samples, read_row, tokenizer, fingerprint)
+MODALITY = FileModality("tabular", read_table_samples, read_row, tokenizer, fingerprint, unlabelled.rows)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedgram import pretrained
+from fedgram.data import unlabelled
 from fedgram.data.texts import read_text, read_texts
 from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
 from fedgram.records import Sample
 
 
-def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any] | None = None) -> Tokenizer:
     """Open ``minilm``, or any encoder or language model by hub id or folder."""
-    return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on])
+    return SequenceEncoder(pretrained.locate(name), [sample.content for sample in fit_on], statistics=statistics)
 
 
-MODALITY = FileModality("text", read_texts, read_text, tokenizer, str.encode)  # a content is a string
+# A content is a string.
+MODALITY = FileModality("text", read_texts, read_text, tokenizer, str.encode, unlabelled.texts)

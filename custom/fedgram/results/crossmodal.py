@@ -7,8 +7,9 @@ so these should be at chance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +28,15 @@ from fedgram.training.directory import named
 
 @dataclass(frozen=True)
 class Match:
-    """One answer: a sample's id and concept, and its cosine in the common frame."""
+    """One answer: a sample's id and concept, and its cosine in the common frame.
+
+    ``content`` is that of the sample, where one was found and not a name alone.
+    """
 
     id: str
     concept: str
     similarity: float
+    content: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,8 @@ def nearest(query: Embedded, gallery: Embedded, k: int) -> list[list[Match]]:
     best = similarities(query, gallery).topk(min(k, len(gallery.samples)), dim=1)
     return [
         [
-            Match(gallery.samples[int(i)].id, gallery.samples[int(i)].concept, float(value))
-            for i, value in zip(indices, values, strict=True)
+            Match(found.id, found.concept, float(value), found.content)
+            for found, value in zip((gallery.samples[int(i)] for i in indices), values, strict=True)
         ]
         for indices, values in zip(best.indices, best.values, strict=True)
     ]
@@ -208,7 +213,7 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
     )
 
 
-def unseen(site: SingleSite, known: Set[str]) -> set[str]:
+def unseen(site: SingleSite, known: set[str]) -> set[str]:
     """The concepts among some that a site never trained on and has test samples of."""
     return (known - trained_concepts(site)) & {s.concept for s in site.samples("test")}
 

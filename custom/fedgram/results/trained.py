@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fedgram.core.directory import Directory
-from fedgram.errors import CheckpointError, DataError
+from fedgram.errors import CheckpointError
 from fedgram.model.tasks.base import Prediction, mixed
 from fedgram.model.unified.base import UnifiedModel
-from fedgram.records import Sample
+from fedgram.records import Sample, Tokens
 from fedgram.results import crossmodal
+from fedgram.results.asked import read_asked
 from fedgram.results.crossmodal import Embedded, Match
 from fedgram.sites.kept import lent, read_facts
 from fedgram.sites.opening import reopen_site, reopen_unified
@@ -31,9 +32,10 @@ _PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/
 class Trained:
     """A site's model as it was at the end of its run.
 
-    Contents are in the form that the site's modality takes (a text, a sequence, a row, a picture), or paths of
-    files that hold one sample each. A bridge site has a second ``channel``, 1: it shares the space of the first,
-    so cosines between the two mean something, and the anchors of the first serve both.
+    Contents are what :func:`~fedgram.results.asked.read_asked` takes: files of one sample or of many, folders, a
+    data frame, dictionaries, or contents in the form of the site's modality. A bridge site has a second
+    ``channel``, 1: it shares the space of the first, so cosines between the two mean something, and the anchors of
+    the first serve both.
 
     Attributes:
         site: with the federation's model, which represents contents.
@@ -47,17 +49,17 @@ class Trained:
     home: Mapping[str, Tensor] = field(default_factory=dict)
     directory: Directory | None = None
 
-    def embed(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
+    def embed(self, contents: Any, *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
         return self.gallery(contents, channel=channel).z
 
-    def coordinates(self, contents: Sequence[Any], *, channel: int = 0) -> Tensor:
+    def coordinates(self, contents: Any, *, channel: int = 0) -> Tensor:
         """Anchor coordinates, (N, b), which can be compared with another site's over the slots of both."""
         return self.gallery(contents, channel=channel).coordinates(self.site.anchors.slots)
 
-    def predict(self, contents: Sequence[Any]) -> list[Prediction]:
+    def predict(self, contents: Any) -> list[Prediction]:
         """The answer to each content of what the site keeps: its own model, the federation's, or their mixture."""
-        site, tokens = self.site, self.site.channel(0).tokens_of(self._read(contents, 0))
+        site, tokens = self.site, self._tokens(contents)
         answers = {}
         if self.kept.weights[TOGETHER] > 0:
             answers[TOGETHER] = site.outputs(tokens)
@@ -68,25 +70,22 @@ class Trained:
             answers[DIRECTORY] = logits(site, self.directory, tokens)
         return site.task.predictions(mixed(site.task, answers, self.kept.weights))
 
-    def gallery(self, contents: Sequence[Any], ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
+    def gallery(self, contents: Any, ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
         """Contents to search in.
 
         Args:
-            ids: names them in the answers; by default they are numbered.
+            ids: names them in the answers, instead of those of :meth:`read`.
             channel: of the contents; 1 is the second modality of a bridge site.
 
         Raises:
             ConfigError: the site has no second modality.
         """
-        names = [str(i) for i in range(len(contents))] if ids is None else ids
-        found = self._read(contents, channel)
-        samples = [
-            Sample(id=name, concept="", group="", content=content)
-            for name, content in zip(names, found, strict=True)
-        ]
+        samples = self.read(contents, channel=channel)
+        if ids is not None:
+            samples = [replace(sample, id=name) for sample, name in zip(samples, ids, strict=True)]
         return crossmodal.embed(self.site, samples, channel=channel)
 
-    def retrieve(self, contents: Sequence[Any], gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
+    def retrieve(self, contents: Any, gallery: Trained | Embedded, k: int = 5) -> list[list[Match]]:
         """Find for each content the k nearest of another modality, in the frame of both sites' anchors.
 
         Args:
@@ -94,7 +93,7 @@ class Trained:
         """
         return crossmodal.nearest(self.gallery(contents), _embedded(gallery, "test"), k)
 
-    def classify(self, contents: Sequence[Any], teacher: Trained | None = None) -> list[Match]:
+    def classify(self, contents: Any, teacher: Trained | None = None) -> list[Match]:
         """Name the concept of each content, among those that sites of other modalities have labels of.
 
         Args:
@@ -106,13 +105,20 @@ class Trained:
         """
         if teacher is not None:
             return crossmodal.named_by(self.gallery(contents), _embedded(teacher, "train"))
-        tokens = self.site.channel(0).tokens_of(self._read(contents, 0))
-        return crossmodal.named_in(self.site, tokens, self.directory)
+        return crossmodal.named_in(self.site, self._tokens(contents), self.directory)
 
-    def _read(self, contents: Sequence[Any], channel: int) -> list[Any]:
-        if not contents:
-            raise DataError("nothing to look at", where=self.site.name, expected="at least one content or file")
-        return self.site.channel(channel).read(contents)
+    def read(self, contents: Any, *, channel: int = 0) -> list[Sample]:
+        """Read contents as samples of the site's modality, with the ids and in the order of all answers.
+
+        Raises:
+            DataError: nothing is there, or a file cannot be read.
+        """
+        config = self.site.config
+        reading = config.reading if channel == 0 or config.bridge is None else config.bridge.reading
+        return read_asked(self.site.channel(channel).modality, contents, reading, self.site.name)
+
+    def _tokens(self, contents: Any) -> Tokens:
+        return self.site.channel(0).tokens_of([sample.content for sample in self.read(contents)])
 
 
 def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:
@@ -130,8 +136,8 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
 
     Raises:
         CheckpointError: no such result, several of them, or a damaged one.
-        FedgramError: what it needs is no longer there (base, tokenizer, anchors; training data if the tokenizer
-            was fitted on them), or not the same.
+        FedgramError: what it needs is no longer there (base, encoder, anchors; of the training data nothing, but
+            TabPFN keeps no statistics: its context are the training rows), or not the same.
     """
     result = find_result(Path(folder).expanduser(), site)
     opened = reopen_site(result)
@@ -165,9 +171,7 @@ def find_result(folder: Path, site: str | None) -> Path:
     Raises:
         CheckpointError: there is none, or more than one.
     """
-    found = {
-        _site_of(path): path.parent for place in _PLACES for path in folder.glob(f"{place}/site.json".lstrip("/"))
-    }
+    found = {_site_of(path): path.parent for path in _results(folder)}
     if site is None and len(found) == 1:
         return next(iter(found.values()))
     if site not in found:
@@ -177,6 +181,15 @@ def find_result(folder: Path, site: str | None) -> Path:
             expected=f"site = one of {', '.join(sorted(found))}" if found else "a folder with site.json",
         )
     return found[site]
+
+
+def holds_result(folder: Path) -> bool:
+    """Whether there is the result of a site in or below a folder."""
+    return any(True for _ in _results(folder))
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    return (path for place in _PLACES for path in folder.glob(f"{place}/site.json".lstrip("/")))
 
 
 def _site_of(path: Path) -> str:

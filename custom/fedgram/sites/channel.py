@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fedgram.config.site import SiteConfig
-from fedgram.data.pixels import Picture
-from fedgram.modalities.base import Modality, MovableTokenizer, Tokenizer
+from fedgram.modalities.base import KeptTokenizer, Modality, MovableTokenizer, Tokenizer
 from fedgram.modalities.cache import cached_tokens
 from fedgram.records import Sample, Tokens
 from fedgram.sites.device import choose_device
@@ -36,11 +35,10 @@ class Channel:
         prints = [self.modality.fingerprint(content) for content in contents]
         return cached_tokens(self.tokenizer, contents, prints, self.cache)
 
-    def read(self, contents: Sequence[Any]) -> list[Any]:
-        """Contents, of which paths are read as files of one sample each, through the window where there is one."""
-        if self.window is not None:
-            return [Picture(item if isinstance(item, Path) else item.path, self.window) for item in contents]
-        return [self.modality.read_anchor(item) if isinstance(item, Path) else item for item in contents]
+    @property
+    def statistics(self) -> Mapping[str, Any] | None:
+        """Everything that the tokenizer took of the training samples; None where it cannot tell."""
+        return self.tokenizer.statistics if isinstance(self.tokenizer, KeptTokenizer) else None
 
 
 def open_channel(
@@ -49,17 +47,19 @@ def open_channel(
     window: tuple[float, ...] | None,
     fit_on: Sequence[Sample],
     config: SiteConfig,
+    statistics: Mapping[str, Any] | None = None,
 ) -> Channel:
     """Make the frozen encoder of that name, where the site computes.
 
     Args:
         fit_on: the training samples, for encoders that depend on them.
+        statistics: that the encoder has kept of them, where it has.
 
     Raises:
         DataError: see :meth:`~fedgram.modalities.base.Modality.tokenizer`.
         ConfigError: the site's device is not there.
     """
-    encoder = modality.tokenizer(tokenizer, fit_on)
+    encoder = modality.tokenizer(tokenizer, *([fit_on] if statistics is None else [(), statistics]))
     if isinstance(encoder, MovableTokenizer):
         encoder.to(choose_device(config.device))
     return Channel(modality, encoder, window, Path(config.cache))

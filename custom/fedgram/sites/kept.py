@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,24 @@ from fedgram.pretrained import hub_id
 from fedgram.sites.base import Site
 from fedgram.sites.state import FORMAT, OPTIMIZER, restore, snapshot
 
-LOCAL = "local.safetensors"
+LOCAL, STATISTICS = "local.safetensors", "statistics.json"
 _RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
+_REMEDY = "restore it from a backup, or run the job again"
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
 
-def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
+def write_kept(
+    site: Site, folder: Path, facts: Mapping[str, Any], statistics: Sequence[Mapping[str, Any] | None] = ()
+) -> None:
     """Write what every kind of site keeps.
 
     ``adapter/`` is a stock PEFT checkpoint with the shared B and this site's own m; ``local.safetensors`` holds
-    the linear adapters, the head and the update; ``site.json`` is what it takes to open the site again. All of it
-    stays here.
+    the linear adapters, the head and the update; ``statistics.json`` what its tokenizers took of the training
+    samples; ``site.json`` is what it takes to open the site again. All of it stays here.
 
     Args:
         facts: of this kind of site, for ``site.json``.
+        statistics: of each tokenizer; None of one that cannot do without the samples themselves.
     """
     transformer, settings = site.model.transformer, site.job.adapter
     peft_checkpoint.save_adapter(
@@ -52,6 +56,7 @@ def write_kept(site: Site, folder: Path, facts: Mapping[str, Any]) -> None:
         base_model=hub_id(site.job.backbone.name),
     )
     write_tensors(folder / LOCAL, trained_state(site))
+    write_text(folder / STATISTICS, json.dumps(statistics))
     common = {
         "fedgram": __version__,
         "format": FORMAT,
@@ -84,7 +89,25 @@ def read_trained(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    return read_tensors(folder / LOCAL, "restore it from a backup, or run the job again")[0]
+    return read_tensors(folder / LOCAL, _REMEDY)[0]
+
+
+def read_statistics(folder: Path, tokenizers: int) -> list[Mapping[str, Any] | None]:
+    """Read the statistics of so many tokenizers; None of each whose training samples have to be read again.
+
+    Raises:
+        CheckpointError: damaged.
+    """
+    path = folder / STATISTICS
+    if not path.is_file():
+        return [None] * tokenizers
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"damaged ({type(error).__name__})", where=path, remedy=_REMEDY) from None
+    if not isinstance(found, list) or len(found) != tokenizers:
+        raise CheckpointError(f"damaged (not of {tokenizers} tokenizers)", where=path, remedy=_REMEDY)
+    return found
 
 
 def trained_state(site: Site) -> dict[str, Tensor]:

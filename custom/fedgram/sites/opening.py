@@ -13,8 +13,9 @@ from fedgram.methods import method_of, require_allowed
 from fedgram.model import tasks
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.sites.base import Site
-from fedgram.sites.kept import read_kept, require_base, restore_kept
-from fedgram.sites.single import SingleSite, open_single, reopen_single
+from fedgram.sites.kept import read_kept, read_statistics, require_base, restore_kept
+from fedgram.sites.reopening import reopen_single
+from fedgram.sites.single import SingleSite, open_single
 from fedgram.sites.state import make_optimizer
 
 
@@ -49,7 +50,8 @@ def reopen_site(folder: Path) -> SingleSite:
     names = [repr(config.tokenizer), *([f"{config.bridge.tokenizer!r} of the bridge"] if config.bridge else [])]
     if "task" not in facts or len(facts.get("tokenizers", ())) != len(names):
         raise CheckpointError(f"damaged (no task, or not {len(names)} tokenizers)", where=folder)
-    site = reopen_single(facts["site"], config, job, tasks.from_facts(facts["task"], str(folder)))
+    statistics = read_statistics(folder, len(names))
+    site = reopen_single(facts["site"], config, job, tasks.from_facts(facts["task"], str(folder)), statistics)
     require_base(site.spec.backbone, facts, job)
     for name, found, expected in zip(names, site.token_prints(), facts["tokenizers"], strict=True):
         if found != expected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,10 +36,10 @@ from fedgram.sites.anchored import (
 )
 from fedgram.sites.base import shuffled
 from fedgram.sites.building import build_model
-from fedgram.sites.channel import Channel, OnDemand, open_channel
+from fedgram.sites.channel import Channel, open_channel
 from fedgram.sites.groups import groups_of
 from fedgram.sites.kept import write_kept
-from fedgram.sites.pairs import PairedTokens, open_pairs, read_pairs
+from fedgram.sites.pairs import PairedTokens, open_pairs
 from fedgram.sites.samples import concepts_of, labelled, read_samples, split_samples
 from fedgram.sites.secret import private_generator
 from fedgram.sites.state import make_optimizer, snapshot
@@ -187,7 +187,8 @@ class SingleSite:
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the model as it is now, with the task and the identities of the tokenizers."""
-        write_kept(self, folder, {"tokenizers": self.token_prints(), "task": to_facts(self.task)})
+        facts = {"tokenizers": self.token_prints(), "task": to_facts(self.task)}
+        write_kept(self, folder, facts, [channel.statistics for channel in self.channels])
         card.write_site_card(
             folder / "adapter",
             job=self.job,
@@ -250,50 +251,4 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         optimizer=optimizer,
         initial=snapshot(model, optimizer),
         groups=groups,
-    )
-
-
-def reopen_single(name: str, config: SiteConfig, job: JobConfig, task: Task) -> SingleSite:
-    """Open a site for use after its training: as :func:`open_single`, without data to train on.
-
-    The site's data are read only where a tokenizer depends on them.
-
-    Raises:
-        ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
-    """
-    here, modality = resolve(config), modalities.load(config.modality)
-
-    @cache  # both tokenizers may ask for them
-    def parts() -> dict[str, list[Sample]]:
-        return split_samples(name, read_samples(here, modality), config.concepts)
-
-    def paired() -> list[Sample]:
-        return [pair.sample for pair in read_pairs(name, here, parts())["train"]]
-
-    trained = OnDemand(lambda: parts()["train"])
-    channels = [open_channel(modality, config.tokenizer, config.window, trained, config)]
-    anchors = anchor_tokens(find_anchors(name, here.anchors, job.anchors, modality.name), channels[0], config)
-    standard = [anchors.tokens]  # of the right width: the constants come from the result
-    if (bridge := here.bridge) is not None:
-        second = modalities.load(bridge.modality)
-        channels.append(open_channel(second, bridge.tokenizer, bridge.window, OnDemand(paired), config))
-        standard.append(Tokens(torch.zeros(2, 1, channels[1].tokenizer.width), torch.ones(2, 1).bool()))
-    method = method_of(job)
-    model, spec = build_model(name, config, job, task, method, standard, {})
-    return SingleSite(
-        name=name,
-        config=config,
-        job=job,
-        channels=tuple(channels),
-        data={},
-        pairs={},
-        anchors=anchors,
-        heldout=None,
-        task=task,
-        method=method,
-        model=model,
-        spec=spec,
-        optimizer=make_optimizer(model, job),
-        initial={},
-        groups={},
     )

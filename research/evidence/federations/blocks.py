@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,9 +59,9 @@ def read_anchor(path: Path) -> Row:
         ) from None
 
 
-def tokenizer(name: str, fit_on: Sequence[Sample]) -> Tokenizer:
+def tokenizer(name: str, fit_on: Sequence[Sample], *kept: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer ``blocks``, or any that fedgram has for tables."""
-    return Blocks([s.content for s in fit_on]) if name == "blocks" else tabular.tokenizer(name, fit_on)
+    return Blocks([s.content for s in fit_on]) if name == "blocks" else tabular.tokenizer(name, fit_on, *kept)
 
 
 MODALITY = replace(tabular.MODALITY, read_anchor=read_anchor, tokenizer=tokenizer)

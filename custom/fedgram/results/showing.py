@@ -1,0 +1,24 @@
+"""Contents of samples in words, for people who look at answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedgram.data.pixels import Picture
+from fedgram.data.rows import Row, category, is_missing
+
+
+def words(content: Any, most: int | None = None) -> str:
+    """Say what a content is: a text itself, a picture's file, the cells of a row; else the name of its type.
+
+    Args:
+        most: letters, where there is no room for all.
+    """
+    if isinstance(content, Picture):
+        return str(content.path)
+    if isinstance(content, Row):
+        cells = zip(content.columns, content.values, strict=True)
+        said = ", ".join(f"{name} {category(cell)}" for name, cell in cells if not is_missing(cell))
+    else:
+        said = " ".join(content.split()) if isinstance(content, str) else type(content).__name__
+    return said if most is None or len(said) <= most else f"{said[: most - 1]}…"
