@@ -86,7 +86,7 @@ def test_texts_sequences_and_pictures(tmp_path: Path):
     [
         ("text", {}, "new: an empty folder"),
         ("text", {"a.txt": " \n"}, r"a\.txt: empty\n  expected: a text"),
-        ("text", {"a.csv": "words\nx\n"}, r"a\.csv: missing column 'text'.*under their name in the site's own table"),
+        ("text", {"a.csv": "words\nx\n"}, r"a\.csv: missing column 'text'.*in the site's own table"),
         ("image", {"a.csv": "id\nx\n"}, r"a\.csv: missing column 'path'"),
         ("image", {"a.png": "x"}, r"a\.png: unreadable image"),
         ("tabular", {"a.csv": "id\nx\n"}, r"a\.csv: no feature columns"),
