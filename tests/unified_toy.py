@@ -16,7 +16,6 @@ from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.config.unified import UnifiedConfig
 from fedgram.sites.base import Site
-from fedgram.sites.opening import open_site
 from fedgram.training.session import SiteSession
 
 from research.scenes.data import write_scene_captions, write_scene_questions
@@ -45,7 +44,7 @@ class UnifiedToy:
         return UnifiedToy(self.root, self.job, {name: self.sites[name] for name in names})
 
     def open(self, name: str) -> Site:
-        return open_site(name, self.sites[name], self.job)
+        return toy.opened(name, self.sites[name], self.job)
 
     def sessions(self, folder: Path) -> dict[str, SiteSession]:
         return {name: SiteSession(self.open(name), folder / name) for name in self.sites}

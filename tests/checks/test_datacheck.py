@@ -25,10 +25,8 @@ anchors = "{ROOT / "anchors/carnivora/train"}"
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_text_encoder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    TOKENIZERS["text"] = save_bert(
-        tmp_path_factory.mktemp("encoder") / "bert",
-        ["text", "of", "bear", "elk", "report", "canidae", "felidae", *"0123456789"],
-    )
+    words = ["text", "of", "bear", "elk", "report", "canidae", "felidae", *"0123456789"]
+    TOKENIZERS["text"] = save_bert(tmp_path_factory.mktemp("encoder") / "bert", words)
 
 
 def site(folder: Path, settings: str) -> Path:

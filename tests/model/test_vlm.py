@@ -144,6 +144,7 @@ assert "fedgram" not in sys.modules
 """
 
 
+@pytest.mark.slow  # a process of its own; that of other bases is among the fast ones
 def test_the_checkpoints_load_in_stock_peft_on_the_tower(folders: dict[str, str], tmp_path: Path):
     adapters = [tmp_path / "smolvlm", tmp_path / "qwen2_5_vl"]
     for folder in adapters:

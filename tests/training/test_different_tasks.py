@@ -11,6 +11,8 @@ from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from toy import Toy
 
+pytestmark = pytest.mark.slow  # real encoders
+
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Toy:
@@ -26,7 +28,6 @@ def finished(own: Toy, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return run(own, tmp_path_factory.mktemp("finished"))
 
 
-@pytest.mark.slow
 def test_every_task_is_learnt(finished: Outcome):
     """Each bound is out of reach of a head that gives all samples the same answer."""
     metrics = {site: evaluation.metrics for site, evaluation in finished.together.items()}
@@ -52,7 +53,6 @@ def test_a_site_sends_the_metrics_of_its_own_task(own: Toy, tmp_path: Path):
         contracts.check_evaluation(evaluation, toy.job)
 
 
-@pytest.mark.slow
 def test_the_loss_falls_at_every_site(finished: Outcome):
     first, *_, last = finished.server.records
     assert all(last.metrics[site]["task_loss"] < first.metrics[site]["task_loss"] for site in first.metrics)

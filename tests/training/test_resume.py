@@ -49,7 +49,7 @@ def uninterrupted(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[O
 
 @pytest.mark.parametrize("magnitude", ["mean", "private"])
 def test_resume_after_a_power_cut(toy: Toy, tmp_path: Path, magnitude: str):
-    run = toy.with_job(adapter={"magnitude": magnitude})
+    run = toy.with_job(adapter={"magnitude": magnitude}, baseline=magnitude == "mean")
     whole = run_federation(run.sessions(tmp_path / "a"), run.job, tmp_path / "a" / "server")
     with pytest.raises(PowerCut):
         run_federation(run.sessions(tmp_path / "b"), run.job, tmp_path / "b" / "server", cut_after(2))
