@@ -148,6 +148,7 @@ class SiteIntroduction:
         modality: of its data; some methods average within modalities.
         groups: by part that its own file shares (``adapter``, ``head``): sha256 of what the group has alike.
         shared_shapes: of the tensors of these parts, ``<part>/<name>``.
+        m: of the base, (d_out,) by layer name, float32; empty while magnitudes are private.
     """
 
     site: str
@@ -160,6 +161,7 @@ class SiteIntroduction:
     modality: str
     groups: Mapping[str, str] = field(default_factory=dict)
     shared_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    m: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,8 @@ class GlobalState:
         anchors_sha256: of the anchor manifest.
         backbone: sha256 of the frozen base weights; a site with others must not train.
         B: (d_out, r) by name of the layers whose B is shared, float32.
-        m: the mean, (d_out,) by layer name; empty while magnitudes are private.
+        m: the base's before the first round, then the mean, (d_out,) by layer name; empty while magnitudes are
+            private.
         consensus: Ḡ, (B, B), float32; NaN where fewer than two sites cover the pair.
         extra: what the job's method shares besides (:mod:`fedgram.methods`), float32.
         shared: U, the sum of the mean changes within each group, by ``<group>/<tensor>``, float32.
@@ -261,6 +264,7 @@ class RoundRecord:
         seconds: wall-clock time.
         restarts: by site whose training process died and was started again.
         samples: number of training samples by site that counted.
+        shortened: by site that went further than is usual, to which share of its length its reply was cut.
     """
 
     round: int
@@ -274,3 +278,4 @@ class RoundRecord:
     seconds: float
     restarts: Mapping[str, int]
     samples: Mapping[str, int]
+    shortened: Mapping[str, float] = field(default_factory=dict)

@@ -24,8 +24,8 @@ def test_sites_of_one_modality_train_together(toy: Toy):
     assert total == pytest.approx(1.0)
 
 
-def test_a_site_that_was_not_there_in_round_0_has_no_modality(toy: Toy):
+def test_a_site_that_did_not_introduce_itself_has_no_modality(toy: Toy):
     step = Step(with_method(toy, "per_modality"))
     current = Round(step.before, step.run.job, step.sites)
-    with pytest.raises(UpdateRejected, match="not there in round 0"):
+    with pytest.raises(UpdateRejected, match="did not introduce itself"):
         current.add(dataclasses.replace(step.updates["red"], site="late"))

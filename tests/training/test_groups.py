@@ -123,7 +123,7 @@ def test_a_site_sends_what_its_groups_share(updates: list[SiteUpdate]):
 def test_the_group_goes_on_from_its_weighted_mean(
     kin: Toy, start: ServerState, updates: list[SiteUpdate], opened: dict[str, SingleSite]
 ):
-    uncapped = kin.with_job(aggregation={"max_share": 1.0, "server_learning_rate": 2.0})
+    uncapped = kin.with_job(aggregation={"max_share": 1.0, "server_learning_rate": 2.0, "clip": 0})
     after, sent, group = finished(uncapped, start, updates), named(updates), start.groups["red"]
     members = {"adapter": ("red", "rose"), "head": ("red", "rose", "green")}
     for name in sent["red"].shared:
@@ -263,7 +263,7 @@ def test_a_site_in_no_group_sends_nothing(kin: Toy, start: ServerState, updates:
 
 
 def test_a_change_too_large_to_add_leaves_no_trace(kin: Toy, start: ServerState, updates: list[SiteUpdate]):
-    lax = kin.with_job(aggregation={"max_update_norm": 1e30})
+    lax = kin.with_job(aggregation={"max_update_norm": 1e30, "clip": 0})
     current = Round(start, lax.job, lax.sites)
     with pytest.raises(UpdateRejected, match="finite values up to"):
         current.add(changed(HEAD, lambda t: t + 1e25)(updates[0]))

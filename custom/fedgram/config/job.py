@@ -14,6 +14,7 @@ from typing import Literal
 
 from fedgram.config.strict import composed, to_dict
 from fedgram.core.cka import CkaVariant
+from fedgram.core.robust import Rule
 from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
 from fedgram.errors import ConfigError
@@ -177,6 +178,14 @@ class AggregationConfig:
         u_min: the smallest value of u; smaller ones are raised to it.
         weight_samples: the largest number of training samples from which a site estimates p_k.
         max_share: the largest share of the sum of weights that one site may hold.
+        clip: the length to which the changes of ΔB, m and a group, and the distance of G from Ḡ, are shortened, as
+            a multiple of the running median over sites; a weight likewise. 0 leaves all as they come.
+        rule: what is made of the changes: their weighted ``mean``, or the ``trimmed_mean``, the ``median`` of each
+            coordinate or ``centred_clipping``, which hold the replies of all sites in memory.
+        tolerated: the share of the sites that may lie under these rules, below ½: none of 2 or 3 by default, one
+            of 4. Where it comes to no site, they are the mean.
+        mixing: whether each reply is replaced by the mean of its nearest ones first; holds all in memory.
+        consensus: Ḡ as the ``mean`` of the sites' G, or the ``median`` of each entry, which holds all in memory.
         server_optimizer: the server's step on the mean change: ``momentum`` is B ← B + η v with
             v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
         server_learning_rate: the learning rate η of that step.
@@ -192,6 +201,11 @@ class AggregationConfig:
     u_min: float = U_MIN
     weight_samples: int = 256
     max_share: float = 0.5
+    clip: float = 2.0
+    rule: Rule = "mean"
+    tolerated: float = 0.25
+    mixing: bool = False
+    consensus: Literal["mean", "median"] = "mean"
     server_optimizer: ServerOptimizer = "momentum"
     server_learning_rate: float = 1.0
     server_momentum: float = 0.0
@@ -204,6 +218,8 @@ class AggregationConfig:
         _require(0 < self.u_min <= 1, "aggregation.u_min", self.u_min, "in (0, 1]")
         _require(self.weight_samples >= 1, "aggregation.weight_samples", self.weight_samples, "at least 1")
         _require(0 < self.max_share <= 1, "aggregation.max_share", self.max_share, "in (0, 1]")
+        _require(self.clip == 0 or self.clip >= 1, "aggregation.clip", self.clip, "0, or 1 or more")
+        _require(0 <= self.tolerated < 0.5, "aggregation.tolerated", self.tolerated, "in [0, 0.5)")
         _require(
             self.server_learning_rate > 0,
             "aggregation.server_learning_rate",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedgram.core.robust import Combine, entry_median
 from fedgram.errors import FedgramError
 
 _FRACTION_BITS = 36
@@ -91,10 +92,20 @@ class WeightedMean:
         shapes: of the tensors by name.
         max_share: the largest share of one site.
         sites: the number of sites that may reply.
+        combine: a rule of :mod:`fedgram.core.robust` in the place of the mean. It needs every update, so all are
+            held until the end, and then once more in float64: memory is sites × update.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], max_share: float = 1.0, *, sites: int = 1):
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        max_share: float = 1.0,
+        *,
+        sites: int = 1,
+        combine: Combine | None = None,
+    ):
         capped_weights({}, max_share)  # validates
+        self._combine = combine
         self._room = _LARGEST_SUM / max(sites, 1)
         self._sums = {name: FixedPointSum(shape) for name, shape in shapes.items()}
         self._max_share = max_share
@@ -112,7 +123,7 @@ class WeightedMean:
         self.check(site, tensors, weight)
         self.weights[site] = weight
         self._heaviest[site] = tensors
-        if len(self._heaviest) > self._held_apart:
+        if self._combine is None and len(self._heaviest) > self._held_apart:
             lightest = min(self._heaviest, key=lambda name: (self.weights[name], name))
             self._fold(self._heaviest.pop(lightest), self.weights[lightest])
 
@@ -167,11 +178,21 @@ class WeightedMean:
             raise FedgramError("a mean over no sites")
         self._closed = True
         capped = capped_weights(self.weights, self._max_share)
+        if self._combine is not None:
+            return self._combined(self._combine, capped)
         for site in sorted(self._heaviest):
             self._fold(self._heaviest[site], capped[site])
         self._heaviest.clear()
         total = sum(capped[site] for site in sorted(capped))
         return {name: total_sum.value() / total for name, total_sum in self._sums.items()}
+
+    def _combined(self, combine: Combine, capped: Mapping[str, float]) -> dict[str, Tensor]:
+        """The rule over all tensors of a site as one row, sites in alphabetical order."""
+        held = [self._heaviest[site] for site in sorted(capped)]
+        rows = torch.stack([torch.cat([t[name].double().flatten() for name in self._sums]) for t in held])
+        weights = torch.tensor([capped[site] for site in sorted(capped)], dtype=torch.float64)
+        row = combine(rows, weights).split([s.shape.numel() for s in self._sums.values()])
+        return {name: part.reshape(s.shape) for (name, s), part in zip(self._sums.items(), row, strict=True)}
 
 
 class GramConsensus:
@@ -179,10 +200,15 @@ class GramConsensus:
 
     Ḡ_ij is the mean over the sites that cover both i and j. A pair that fewer than two sites share carries no
     consensus and is NaN.
+
+    Args:
+        slots: B.
+        median: whether it is the median instead, which needs every G until the end: memory is sites × B².
     """
 
-    def __init__(self, slots: int):
+    def __init__(self, slots: int, *, median: bool = False):
         self._slots = slots
+        self._held: list[Tensor] | None = [] if median else None
         self._sum = FixedPointSum((slots, slots))
         self._count = torch.zeros(slots, slots, dtype=torch.int64)
         self._sites: set[str] = set()
@@ -207,13 +233,19 @@ class GramConsensus:
         index = torch.tensor(slots, dtype=torch.long)
         block = torch.full((self._slots, self._slots), float("nan"), dtype=torch.float64)
         block[index[:, None], index[None, :]] = gram.double()
-        self._sum.add(block.nan_to_num(nan=0.0))
+        if self._held is None:
+            self._sum.add(block.nan_to_num(nan=0.0))
+        else:
+            self._held.append(block)
         self._sites.add(site)
         self._count += ~block.isnan()
 
     def close(self) -> Tensor:
         """The consensus Ḡ, (B, B), float32, NaN where no two sites share a pair."""
-        consensus = self._sum.value() / self._count.clamp(min=1)
+        if self._held:
+            consensus = entry_median(torch.stack(self._held))
+        else:
+            consensus = self._sum.value() / self._count.clamp(min=1)
         return torch.where(self._count >= 2, consensus, float("nan")).float()
 
 

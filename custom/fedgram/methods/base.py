@@ -121,6 +121,7 @@ class Method:
         shares: what the sites share, in a phrase for tables.
         sends_what: what leaves a site beyond B, m, G and one weight, in words; empty when nothing does.
         trains_a: whether A of LoRA trains too.
+        sends_whole_factors: whether A and B are sent as they are, not how they changed.
         by_modality: whether only sites of the same modality are averaged.
         needs_labels: whether it needs labelled samples, which a site with a unified model does not have.
         settings: the settings in which a job of this method differs from one of GeoDoRA.
@@ -136,6 +137,7 @@ class Method:
     shares: ClassVar[str] = ""
     sends_what: ClassVar[str] = ""
     trains_a: ClassVar[bool] = False
+    sends_whole_factors: ClassVar[bool] = False
     by_modality: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     settings: ClassVar[Settings] = PLAIN

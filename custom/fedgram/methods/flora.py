@@ -28,6 +28,7 @@ class FLoRA(Method):
     source = "Wang et al. 2024"
     shares = "A and B, their products summed into the base"
     trains_a = True
+    sends_whole_factors = True
     sends_what = "A, (r, d_in), and B, (d_out, r), a layer, bf16"
 
     def shares_b(self, layer: str) -> bool:

@@ -15,7 +15,15 @@ from fedgram.config.job import JobConfig
 from fedgram.core.directory import LARGEST, LONGEST_NAME, MOST_CONCEPTS, is_name
 from fedgram.core.gram import check_gram
 from fedgram.errors import UpdateRejected
-from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, of_groups
+from fedgram.records import (
+    WIRE_DTYPE,
+    GlobalState,
+    ModelSpec,
+    SiteEvaluation,
+    SiteIntroduction,
+    SiteUpdate,
+    of_groups,
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_SHARED = 2**26  # numbers of an adapter and a head: what a site says it has, the server keeps
@@ -30,6 +38,34 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
         _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
     _check_groups(reply)
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
+
+
+def check_base_magnitudes(reply: SiteIntroduction, spec: ModelSpec, job: JobConfig) -> None:
+    """Raise UpdateRejected unless a site sends the norms of all rows where the job averages m, and else none.
+
+    Args:
+        spec: as most sites have it.
+    """
+    rows = {k: shape[:1] for k, shape in spec.shapes.items()} if job.adapter.shares_magnitude else {}
+    _check_tensors(reply.site, "m", reply.m, rows, lambda _: torch.float32)
+    if any((m < 0).any() for m in reply.m.values()):
+        _reject(reply.site, "m of the base with values below 0", "norms of the base's rows")
+
+
+def check_magnitudes(reply: SiteUpdate, base: Mapping[str, Tensor]) -> None:
+    """Raise UpdateRejected unless every m is within (m₀ − mean m₀) / 4 … 4 (m₀ + mean m₀) of its layer's base.
+
+    The means give a row room that is 0 in the base.
+
+    Args:
+        base: m₀ by layer, (d_out,).
+    """
+    for name, m in reply.m.items():
+        usual = base[name].mean()
+        low, high = (base[name] - usual) / 4, 4 * (base[name] + usual)
+        if (m < low).any() or (m > high).any():
+            got = f"m of {name!r} from {m.min().item():.3g} to {m.max().item():.3g}"
+            _reject(reply.site, got, f"within {low.min().item():.3g} … {high.max().item():.3g}, near the base's")
 
 
 def check_update(

@@ -13,7 +13,7 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.uncertainty import anchor_proximity, precision
 from fedgram.errors import BackboneError
 from fedgram.model import lora
-from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.sites.base import Site
 from fedgram.sites.groups import adopt_groups, changes_of, parameters_of
 from fedgram.sites.secret import private_generator
@@ -34,6 +34,7 @@ def introduce(site: Site) -> SiteIntroduction:
         modality=site.modality.name,
         groups=site.groups,
         shared_shapes={k: tuple(p.shape) for k, p in parameters_of(site.model.local(), site.groups).items()},
+        m=below("m/", site.initial) if site.job.adapter.shares_magnitude else {},
     )
 
 

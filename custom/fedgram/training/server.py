@@ -8,23 +8,25 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.aggregate import GramConsensus, WeightedMean
+from fedgram.core.aggregate import GramConsensus
+from fedgram.core.bounds import extended, gram_distance
+from fedgram.core.robust import entry_median
 from fedgram.core.server_step import ServerStep
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
 from fedgram.methods import method_of
 from fedgram.methods.base import Closing
 from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
 from fedgram.training import contracts
+from fedgram.training.averages import EXTRA, GRAM, WEIGHT, Averages, B, M
 from fedgram.training.groups import Groups, form_groups
 
-_B, _M, _EXTRA = "B/", "m/", "extra/"  # of the tensors in one mean
 _SHARED = "shared/"  # of moments
 
 
@@ -40,6 +42,8 @@ class ServerState:
         modalities: by site that took part in round 0.
         groups: of these sites, by part that they share with another.
         refused: sites that may not take part, because of what they said in round 0.
+        magnitudes: m of the base, where it is averaged; a reply whose m is far from it is refused.
+        past: what was usual in the last rounds, by part of a reply; see :mod:`fedgram.core.bounds`.
         records: of the rounds so far.
         notes: on saved state that was damaged, and what was used instead.
     """
@@ -51,6 +55,8 @@ class ServerState:
     modalities: Mapping[str, str]
     groups: Groups = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    magnitudes: Mapping[str, Tensor] = field(default_factory=dict)
+    past: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     records: tuple[RoundRecord, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -77,6 +83,12 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
     for site in [site for site, reply in good.items() if _spec_key(reply.spec) != winner]:
         rejected[site] = f"{site}: another shared transformer (weights or adapted layers differ from most sites')"
         del good[site]
+    for reply in list(good.values()):
+        try:
+            contracts.check_base_magnitudes(reply, reply.spec, job)
+        except UpdateRejected as error:
+            rejected[reply.site] = str(error)
+            del good[reply.site]
     if len(good) < job.aggregation.min_sites:
         raise RoundFailed(
             f"{len(good)} sites agree on model and anchors",
@@ -85,7 +97,8 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
             remedy="; ".join(rejected.values()) or "see why the sites did not answer",
         )
     spec = next(iter(good.values())).spec
-    consensus = GramConsensus(job.anchors.slots)
+    magnitudes = _usual_magnitudes([reply.m for reply in good.values()])
+    consensus = GramConsensus(job.anchors.slots, median=job.aggregation.clip > 0)  # all are in memory here
     for reply in good.values():
         consensus.add(reply.site, reply.gram, reply.slots)
     method = method_of(job)
@@ -96,7 +109,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         anchors_sha256=job.anchors.sha256,
         backbone=spec.backbone,
         B=zeros,
-        m={},
+        m=magnitudes,
         consensus=consensus.close(),
         extra=method.start(spec),
         shared=shared,
@@ -110,7 +123,24 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         modalities=modalities,
         groups=groups,
         refused=tuple(sorted(rejected)),
+        magnitudes=magnitudes,
+        past=_first_sizes(good.values(), state.consensus, job),
     ), rejected
+
+
+def _usual_magnitudes(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """m of the base as most sites say it: the median of each entry."""
+    return {name: entry_median(torch.stack([m[name] for m in found])) for name in found[0]}
+
+
+def _first_sizes(
+    good: Iterable[SiteIntroduction], consensus: Tensor, job: JobConfig
+) -> dict[str, tuple[float, ...]]:
+    """What is usual before the first round: how far a G is from Ḡ, and how many samples a site has."""
+    sizes = {GRAM: [gram_distance(reply.gram, consensus, reply.slots) for reply in good]}
+    if job.aggregation.weights == "samples":
+        sizes[WEIGHT] = [float(reply.samples) for reply in good]
+    return extended({}, sizes)
 
 
 def _spec_key(spec: ModelSpec) -> str:
@@ -128,9 +158,15 @@ class Round:
         self._started = time.perf_counter()
         self._method = method_of(job)
         self._sends = self._method.sends(before.spec)
-        self._means: dict[str, WeightedMean] = {}  # by modality, or one under ""
-        self._changes: dict[str, WeightedMean] = {}  # within a group, by its name and part
-        self._consensus = GramConsensus(job.anchors.slots)
+        self._averages = Averages(
+            before.state,
+            job,
+            self._method,
+            modalities=before.modalities,
+            groups=before.groups,
+            past=before.past,
+            sites=len(self._asked),
+        )
         self._metrics: dict[str, dict[str, float]] = {}
         self._bytes: dict[str, int] = {}
         self._norms: dict[str, float] = {}
@@ -152,11 +188,11 @@ class Round:
         try:
             groups = self._before.groups.get(reply.site, {})
             contracts.check_update(reply, self._before.state, self._job, self._sends, groups)
-            self._add(reply)
+            contracts.check_magnitudes(reply, self._before.magnitudes)
+            self._averages.add(reply)
         except FedgramError as error:
             self.reject(reply.site, str(error))
             raise UpdateRejected(error.problem, where=reply.site, expected=error.expected) from error
-        self._consensus.add(reply.site, reply.gram, reply.slots)
         sent = [
             *reply.delta_B.values(),
             *reply.m.values(),
@@ -170,34 +206,6 @@ class Round:
         self._samples[reply.site] = reply.samples
         if reply.restarts:
             self._restarts[reply.site] = reply.restarts
-
-    def _add(self, reply: SiteUpdate) -> None:
-        tensors = {f"{_B}{name}": delta for name, delta in reply.delta_B.items()}
-        tensors |= {f"{_M}{name}": m for name, m in reply.m.items()}
-        terms = self._method.terms(reply, self._before.state)
-        tensors |= {f"{_EXTRA}{name}": term for name, term in terms.items()}
-        group = ""
-        if self._method.by_modality:
-            if reply.site not in self._before.modalities:
-                raise UpdateRejected("a site that was not there in round 0", where=reply.site)
-            group = self._before.modalities[reply.site]
-        within = [
-            (self._mean(self._changes, f"{kin}/{part}/", changes), changes)
-            for part, kin in self._before.groups.get(reply.site, {}).items()
-            for changes in [below(f"{part}/", reply.shared)]
-        ]
-        for mean, changes in within:
-            mean.check(reply.site, changes, reply.weight)  # before anything is added: a bad site leaves no trace
-        self._mean(self._means, group, tensors).add(reply.site, tensors, reply.weight)
-        for mean, changes in within:
-            mean.add(reply.site, changes, reply.weight)
-
-    def _mean(self, means: dict[str, WeightedMean], name: str, tensors: Mapping[str, Tensor]) -> WeightedMean:
-        """The mean of that name, begun for tensors of these shapes where there is none."""
-        if name not in means:
-            shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            means[name] = WeightedMean(shapes, self._job.aggregation.max_share, sites=len(self._asked))
-        return means[name]
 
     def reject(self, site: str, reason: str) -> None:
         """Note that a site's reply does not count."""
@@ -218,27 +226,30 @@ class Round:
                 expected=f"at least {rules.min_sites}",
                 remedy="; ".join(self.rejected.values()) or "see why the sites did not answer",
             )
-        shares = {group: mean.shares() for group, mean in sorted(self._means.items())}
-        means = {group: mean.close() for group, mean in sorted(self._means.items())}
-        totals = {group: sum(mean.weights.values()) for group, mean in sorted(self._means.items())}
+        averages = {group: mean for group, mean in sorted(self._averages.means.items()) if mean.weights}
+        shares = {group: mean.shares() for group, mean in averages.items()}
+        totals = {group: sum(mean.weights.values()) for group, mean in averages.items()}
+        means, within_groups, consensus = self._averages.close()
         parts = {group: total / sum(totals.values()) for group, total in totals.items()}
         step = ServerStep(
             rules.server_optimizer, rules.server_learning_rate, rules.server_momentum, before.moments
         )
-        changes = below(_B, means.get("", {}))
-        B = {k: b + step(f"{_B}{k}", changes[k]) for k, b in before.state.B.items()}
+        changes = below(B, means.get("", {}))
+        trained = {k: b + step(f"{B}{k}", changes[k]) for k, b in before.state.B.items()}
         shared = {**before.state.shared}
-        for within, mean in sorted(self._changes.items()):
-            for name, change in mean.close().items():
+        for within, mean in within_groups.items():
+            for name, change in mean.items():
                 shared[within + name] = shared[within + name] + step(f"{_SHARED}{within}{name}", change)
-        extras = {group: below(_EXTRA, mean) for group, mean in means.items()}
+        extras = {group: below(EXTRA, mean) for group, mean in means.items()}
         state = replace(
             before.state,
             round=number,
-            B=B,
-            m={k: v.float() for k, v in below(_M, means.get("", {})).items()},
-            consensus=self._consensus.close(),
-            extra=self._method.finish(Closing(before=before.state, B=B, means=extras, shares=parts, step=step)),
+            B=trained,
+            m={k: (before.state.m[k] + v).float() for k, v in below(M, means.get("", {})).items()},
+            consensus=consensus,
+            extra=self._method.finish(
+                Closing(before=before.state, B=trained, means=extras, shares=parts, step=step)
+            ),
             shared=shared,
         )
         record = self._record(
@@ -247,7 +258,8 @@ class Round:
             mean_norm=contracts.update_norm(changes, extras.get("", {})),
         )
         moments = {**before.moments, **step.moments}  # a group that nobody answered for keeps its own
-        return replace(before, state=state, moments=moments, records=(*before.records, record))
+        records, past = (*before.records, record), self._averages.past()
+        return replace(before, state=state, moments=moments, records=records, past=past)
 
     def _record(self, number: int, shares: Mapping[str, float], mean_norm: float) -> RoundRecord:
         heard = {*self.accepted, *self.rejected}
@@ -263,4 +275,5 @@ class Round:
             seconds=time.perf_counter() - self._started,
             restarts=dict(sorted(self._restarts.items())),
             samples=dict(sorted(self._samples.items())),
+            shortened={site: min(found.values()) for site, found in sorted(self._averages.shortened.items())},
         )

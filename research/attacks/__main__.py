@@ -1,0 +1,67 @@
+"""Every trial of the attacks that is missing from the table of results is carried out, the telling ones first.
+
+    python -m research.attacks [--folder FOLDER] [--results FILE] [--minutes N]
+
+Every finished trial is a row at once. A trial that is there is not repeated: delete the file to start afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from research.attacks.attacks import LIES
+from research.attacks.trial import ABSENT, HONEST, ORDER, RULES, Trial, run
+from research.pool import run_all
+from research.rows import RESULTS, append, done
+from research.worth.trial import one_core
+
+SEEDS = range(3)
+TABLE = RESULTS / "attacks.csv"
+_ALL = (ABSENT, HONEST, *LIES)
+_KEY = (ABSENT, HONEST, "sign flip", "scaling", "small flips", "claims", "misleading G")
+_FIRST = ("default", "plain mean")
+
+
+def trials() -> Iterator[Trial]:
+    """The whole grid on the made federation, and the key rows on the real one; what tells most comes first."""
+    others = [rule for rule in RULES if rule not in _FIRST]
+    for seed in SEEDS:
+        for attack, rule in product(_ALL, _FIRST):
+            yield Trial("synthetic", 4, 1, attack, rule, seed)
+        if seed == 0:
+            for attack, rule in product(_KEY, others):
+                yield Trial("synthetic", 4, 1, attack, rule, seed)
+    for attack, rule in product(_KEY, _FIRST):
+        yield Trial("carnivora", 4, 1, attack, rule, 0)
+    for attack, rule in product(_KEY, _FIRST):
+        yield Trial("synthetic", 8, 2, attack, rule, 0)
+    for seed, attack, rule in product(SEEDS, _ALL, others):
+        yield Trial("synthetic", 4, 1, attack, rule, seed)
+    for seed, attack, rule in product(SEEDS, _ALL, RULES):
+        yield Trial("synthetic", 8, 2, attack, rule, seed)
+    for seed, attack, rule in product(SEEDS, _KEY, _FIRST):
+        yield Trial("carnivora", 4, 1, attack, rule, seed)
+
+
+def main() -> None:
+    """Carry out what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m research.attacks", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("results/attacks"), help="the federations' files")
+    parser.add_argument("--results", type=Path, default=TABLE, help="the table")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no trial begins")
+    args = parser.parse_args()
+    there = done(args.results, Trial)
+    missing = [trial for trial in dict.fromkeys(trials()) if trial not in there]
+    keep = partial(append, args.results, order=ORDER)
+    work = partial(run, folder=args.folder.resolve())
+    failed = run_all("attacks", missing, work, keep, one_core, workers=1, minutes=args.minutes)
+    if failed:
+        raise SystemExit(f"{len(failed)} trials failed")
+
+
+if __name__ == "__main__":
+    main()
