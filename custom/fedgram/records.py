@@ -264,7 +264,8 @@ class RoundRecord:
         seconds: wall-clock time.
         restarts: by site whose training process died and was started again.
         samples: number of training samples by site that counted.
-        shortened: by site that went further than is usual, to which share of its length its reply was cut.
+        shortened: by site that went further than is usual, to which share of its length ΔB, m, G or the change of
+            a group was cut, of these the smallest.
     """
 
     round: int

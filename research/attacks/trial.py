@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -16,7 +17,7 @@ from fedgram.core.cka import cka
 from fedgram.core.gram import cosine_gram
 from fedgram.errors import UpdateRejected
 from fedgram.flare.jobs import settings
-from fedgram.records import SiteUpdate
+from fedgram.records import LabelledTokens, SiteUpdate
 from fedgram.sites.single import SingleSite, open_single
 from fedgram.training import rounds
 from fedgram.training.server import Round, agree
@@ -39,10 +40,7 @@ RULES: Mapping[str, dict[str, object]] = {  # settings of aggregation
     "mixing, trimmed mean": {"rule": "trimmed_mean", "mixing": True},
     "median Ḡ": {"consensus": "median"},
 }
-BUDGETS: Mapping[str, dict[str, object]] = {
-    "synthetic": {"rounds": 10, "local_steps": 4, "geometry_every": 4},
-    "carnivora": {"rounds": 10, "local_steps": 4, "geometry_every": 4},
-}
+BUDGET: Mapping[str, object] = {"rounds": 10, "local_steps": 4, "geometry_every": 4}
 _LAYERS = 1  # of a pre-trained base
 
 
@@ -73,18 +71,40 @@ def run(trial: Trial, folder: Path) -> Row:
     Args:
         folder: of the federations' files.
     """
-    build = {"synthetic": synthetic.build, "carnivora": carnivora.build}[trial.federation]
-    federation = build(folder / trial.federation, sites=trial.sites, seed=trial.seed)
-    job = job_of(federation, trial.rule, trial.seed, BUDGETS[trial.federation])
-    sites = {name: open_single(name, config, job) for name, config in federation.sites.items()}
+    federation, opened = _opened(trial.federation, trial.sites, trial.seed, folder)
+    sites = {name: replace(site, data=dict(site.data)) for name, site in opened.items()}
+    for site in sites.values():
+        rounds.reset(site)
+    job = job_of(federation, trial.rule, trial.seed)
     return measured(sites, job, [*sites][: trial.liars], trial.attack)
 
 
-def job_of(federation: Federation, rule: str, seed: int, budget: Mapping[str, object]) -> JobConfig:
+@lru_cache(maxsize=1)
+def _opened(name: str, sites: int, seed: int, folder: Path) -> tuple[Federation, dict[str, SingleSite]]:
+    """A federation and its sites, opened once for all rules and attacks; what a site does depends on no rule."""
+    build = {"synthetic": synthetic.build, "carnivora": carnivora.build}[name]
+    federation = build(folder / name, sites=sites, seed=seed)
+    job = job_of(federation, "default", seed)
+    found = {}
+    for name, config in federation.sites.items():
+        site = open_single(name, config, job)
+        # Nothing is chosen on validation data, so none is measured.
+        found[name] = replace(site, data={**site.data, "validation": _none_of(site.data["validation"])})
+    return federation, found
+
+
+def _none_of(data: LabelledTokens) -> LabelledTokens:
+    none = slice(0, 0)
+    return replace(
+        data, tokens=data.tokens[none], targets=data.targets[none], concepts=data.concepts[none], groups=()
+    )
+
+
+def job_of(federation: Federation, rule: str, seed: int) -> JobConfig:
     """GeoLoRA on a federation, under a rule."""
     plain = settings("geolora")
-    plain["training"] = {**plain.get("training", {}), **budget}
-    plain["aggregation"] = {**plain.get("aggregation", {}), **RULES[rule]}
+    plain["training"] = {**plain.get("training", {}), **BUDGET}
+    plain["aggregation"] = {**plain.get("aggregation", {}), **RULES[rule], "weight_samples": 64}
     plain |= {"anchors": to_dict(federation.anchors), "heldout": to_dict(federation.heldout)}
     job = from_dict(JobConfig, plain | {"baseline": False, "seed": seed}, rule)
     backbone = federation.backbone
@@ -140,25 +160,22 @@ def _row(sites: Mapping[str, SingleSite], job: JobConfig) -> Row:
         "worst accuracy": min(accuracies),
         "r@1": found["r@1"],
         "cka": mean(_alignments(sites)),
-        "backdoor": mean(_opened(site) for site in sites.values()),
+        "backdoor": mean(_triggered(site) for site in sites.values()),
     }
 
 
 def _alignments(sites: Mapping[str, SingleSite]) -> list[float]:
     """CKA between each two sites over the held-out anchors that both cover."""
+    held = [(part, site.model.embed(part.tokens)) for site in sites.values() if (part := site.heldout)]
     found = []
-    for a, b in combinations(sites.values(), 2):
-        assert a.heldout is not None and b.heldout is not None
-        common = sorted(set(a.heldout.slots) & set(b.heldout.slots))
-        rows = [[part.heldout.slots.index(slot) for slot in common] for part in (a, b)]
-        grams = [
-            cosine_gram(part.model.embed(part.heldout.tokens)[own]) for part, own in zip((a, b), rows, strict=True)
-        ]
-        found.append(cka(*grams).item())
+    for (a, z), (b, other) in combinations(held, 2):
+        common = sorted(set(a.slots) & set(b.slots))
+        own, others = ([part.slots.index(slot) for slot in common] for part in (a, b))
+        found.append(cka(cosine_gram(z[own]), cosine_gram(other[others])).item())
     return found
 
 
-def _opened(site: SingleSite) -> float:
+def _triggered(site: SingleSite) -> float:
     """The share of test samples that the trigger turns to the target class, of those of other classes."""
     data = site.data["test"]
     others = data.targets != TARGET

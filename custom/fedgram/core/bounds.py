@@ -1,4 +1,4 @@
-"""How far one reply may go: each change is shortened to a multiple of what is usual, on arrival.
+"""Limits on how far one reply may go: each change is shortened, on arrival, to a multiple of what is usual.
 
 What is usual is known before a round begins: the lower median of the sites' norms in each of the last rounds, and
 of these the lower median. So a reply is bounded without waiting for the others, and in any order alike.

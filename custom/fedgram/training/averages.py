@@ -55,7 +55,7 @@ class Averages:
         self._changes: dict[str, WeightedMean] = {}  # within a group, by its name and part
         self._consensus = GramConsensus(job.anchors.slots, median=rules.consensus == "median")
         self._sizes: dict[str, list[float]] = {}
-        self.shortened: dict[str, dict[str, float]] = {}  # by site and part, to which share of its length
+        self.shortened: dict[str, float] = {}  # by site, the smallest factor but that of its weight
 
     def add(self, reply: SiteUpdate) -> None:
         """Add one reply that keeps the contract.
@@ -80,8 +80,8 @@ class Averages:
             mean.add(reply.site, tensors, weight)
         for part, size in sizes.items():
             self._sizes.setdefault(part, []).append(size)
-        if found := {part: factor for part, factor in sorted(factors.items()) if factor < 1}:
-            self.shortened[reply.site] = found
+        if (least := min(factor for part, factor in factors.items() if part != WEIGHT)) < 1:
+            self.shortened[reply.site] = least
 
     def close(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]], Tensor]:
         """End the round: means by modality, mean changes by group and part, and Ḡ."""

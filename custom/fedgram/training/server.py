@@ -129,14 +129,14 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
 
 
 def _usual_magnitudes(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """m of the base as most sites say it: the median of each entry."""
+    """The magnitudes m of the base as most sites say them: the median of each entry."""
     return {name: entry_median(torch.stack([m[name] for m in found])) for name in found[0]}
 
 
 def _first_sizes(
     good: Iterable[SiteIntroduction], consensus: Tensor, job: JobConfig
 ) -> dict[str, tuple[float, ...]]:
-    """What is usual before the first round: how far a G is from Ḡ, and how many samples a site has."""
+    """The sizes that are usual before the first round: how far a G is from Ḡ, how many samples a site has."""
     sizes = {GRAM: [gram_distance(reply.gram, consensus, reply.slots) for reply in good]}
     if job.aggregation.weights == "samples":
         sizes[WEIGHT] = [float(reply.samples) for reply in good]
@@ -275,5 +275,5 @@ class Round:
             seconds=time.perf_counter() - self._started,
             restarts=dict(sorted(self._restarts.items())),
             samples=dict(sorted(self._samples.items())),
-            shortened={site: min(found.values()) for site, found in sorted(self._averages.shortened.items())},
+            shortened=dict(sorted(self._averages.shortened.items())),
         )
