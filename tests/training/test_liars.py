@@ -1,4 +1,4 @@
-"""One lying site of four: its reply is bounded or refused by name, the others count; a resumed run knows it."""
+"""One lying site of four: its reply is bounded or refused by name, the others count; a resumed run has it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ DELTA = Part(
 MAGNITUDE = Part(
     what="m",
     shape="(d_out,) a layer, float32",
-    when="every round, only with `magnitude: mean`",
+    when="round 0 (the base's) and every round, only with `magnitude: mean`",
     why="averaged over the sites",
     fields=("m/",),
 )

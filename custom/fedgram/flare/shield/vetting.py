@@ -27,6 +27,7 @@ METRIC_EVENT = f"fed.{ANALYTIC_EVENT_TYPE}"
 _REFUSED = "fedgram_refused"  # header of a reply that the server's own process put in the place of a site's
 _KNOWN_CODES = tuple(value for name, value in vars(ReturnCode).items() if name.isupper())
 _SLACK = 4 * 2**20
+_BASE_MAGNITUDES = 2**26  # bytes: m of the base in round 0, before the server knows any layer
 
 
 def reply_limit(job: JobConfig, spec: ModelSpec | None = None, *, concepts: int = 0, shared: int = 0) -> int:
@@ -46,6 +47,7 @@ def reply_limit(job: JobConfig, spec: ModelSpec | None = None, *, concepts: int 
     update = sum(d_out * (rank * WIRE_DTYPE.itemsize + magnitude) for d_out, rank, _ in layers)
     update += sum(4 * math.prod(shape) for shape in method_of(job).sends(spec).values()) if spec else 0
     update += shared * WIRE_DTYPE.itemsize
+    update += _BASE_MAGNITUDES if magnitude and not spec else 0
     anchors = job.anchors.slots + (job.heldout.slots if job.heldout else 0)
     return 2 * (update + 4 * anchors**2 + 4 * concepts * job.anchors.slots) + _SLACK
 
