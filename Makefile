@@ -24,14 +24,10 @@ $(READY): pyproject.toml constraints.txt
 install: $(READY) ## create .venv with fedgram, the demo's encoders and the developers' tools
 
 demo: $(READY) ## train jobs/few-labels over six sites with `nvflare simulator`, and compare with staying at home
-	mkdir -p $(DEMO)/workspace && rm -rf $(DEMO)/workspace/local
-	cp -r provisioning/simulator-few/local $(DEMO)/workspace/
-	$(BIN)/fedgram simulate jobs/few-labels $(DEMO)/workspace
+	$(BIN)/fedgram demo $(DEMO)
 
 fedumm: $(READY) ## train jobs/fedumm: four sites with a model that answers questions and makes pictures
-	mkdir -p $(FEDUMM)/workspace && rm -rf $(FEDUMM)/workspace/local
-	cp -r provisioning/simulator-fedumm/local $(FEDUMM)/workspace/
-	$(BIN)/fedgram simulate jobs/fedumm $(FEDUMM)/workspace
+	$(BIN)/fedgram demo $(FEDUMM) --job fedumm
 
 lint: $(READY) ## ruff and basedpyright
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ _PUBLIC = {
     "run_federation": "training.loop",
     "Trained": "results.trained",
     "load": "results.trained",
+    "run": "training.notebook",
+    "Recipe": "flare.recipe",
     "load_unified": "results.trained",
 }
 __all__ = [*_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -21,6 +21,29 @@ app.add_typer(job.app, name="job")
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="folder for job/ and workspace/")] = Path("fedgram-demo"),
+    job: Annotated[
+        str, typer.Option(help="few-labels, fedumm, fedumm-mixed, or a method over four sites: geodora …")
+    ] = "few-labels",
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds, instead of the demo's")] = None,
+) -> None:
+    """Train a federation on data that come with the package, and compare it with staying at home.
+
+    The same as `make demo`, from an installed package alone.
+    """
+    from fedgram.demo.files import site_files
+    from fedgram.flare import jobs, workspace
+    from fedgram.flare import simulate as simulation
+
+    with plain_errors():
+        jobs.write(jobs.build(job), out / "job", overwrite=True)
+        workspace.write(out / "workspace", site_files(job))
+        changes = {"training": {"rounds": rounds}} if rounds else {}
+        simulation.run(out / "job", out / "workspace", console, changes=changes)
+
+
+@app.command()
 def simulate(
     job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")] = Path("job"),
     workspace: Annotated[

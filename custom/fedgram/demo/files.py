@@ -22,6 +22,11 @@ _SITE_DATA = {
     "carnivora/tabular": "carnivora/tabular.csv",
 }
 _FEW = "carnivora/few"  # the same data, dealt to sites with few labels each
+_WORKSPACES = {
+    "few-labels": "simulator-few",
+    "fedumm": "simulator-fedumm",
+    "fedumm-mixed": "simulator-fedumm",
+}  # of jobs, where their sites are: folders of provisioning/
 _ANCHORS = tuple(f"{name}/anchors/{part}" for name in ("carnivora", "scenes") for part in ("train", "heldout"))
 
 
@@ -49,6 +54,18 @@ def embedded(name: str, cache: Path) -> Path:
     few = f"{_FEW}/image-1, {_FEW}/text-1 …"
     known = (*_SITE_DATA, *_ANCHORS, few, "fedumm/site-1 to site-4", "fedumm/prompts.jsonl")
     raise DataError("no such demo data", where=name, expected=", ".join(f"demo:{key}" for key in known))
+
+
+def site_files(job: str) -> dict[str, str]:
+    """The site files of a demo, by site, as text.
+
+    Args:
+        job: the name of a job folder, or of a method that runs over the same sites as `jobs/geodora`.
+    """
+    name = _WORKSPACES.get(job, "simulator")
+    inside = _HERE / "sites" / name
+    folder = inside if inside.is_dir() else _HERE.parents[2] / "provisioning" / name / "local" / "fedgram"
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.toml"))}
 
 
 def _anchors(key: str) -> Path:

@@ -132,6 +132,22 @@ def settings(name: str) -> dict[str, Any]:
     return jobfolder.settings_in(build(name)[jobfolder.SERVER])
 
 
+def change(folder: Folder, changes: Mapping[str, Any], name: str | None = None) -> None:
+    """Change settings of a job folder, and its name.
+
+    Args:
+        changes: as plain data; of a part that is a table only what is named changes.
+
+    Raises:
+        ConfigError: settings that a job cannot have.
+    """
+    settings = jobfolder.settings_in(folder[jobfolder.SERVER])
+    for part, value in changes.items():
+        settings[part] = {**settings.get(part, {}), **value} if isinstance(value, Mapping) else value
+    method_of(from_dict(JobConfig, settings, name or folder[jobfolder.META]["name"]))
+    folder[jobfolder.META]["name"] = name or folder[jobfolder.META]["name"]
+
+
 def write(folder: Folder, out: Path, *, overwrite: bool = False) -> None:
     """Write a job folder.
 

@@ -25,7 +25,7 @@ from fedgram.config.state import VARIABLE
 from fedgram.config.strict import from_dict
 from fedgram.errors import RoundFailed
 from fedgram.files import write_text
-from fedgram.flare import footprint, workspace
+from fedgram.flare import footprint, jobs, workspace
 from fedgram.flare.progress import MARK
 from fedgram.methods import method_of
 from fedgram.results import crossreport
@@ -127,12 +127,10 @@ def _changed(job: Path, changes: Mapping[str, Any], copy: Path) -> Path:
     Raises:
         ConfigError: not a job of fedgram, or settings that it cannot have.
     """
-    server = jobfolder.read_server(job)
-    settings = jobfolder.settings_in(server)
-    for part, value in changes.items():
-        settings[part] = {**settings.get(part, {}), **value} if isinstance(value, Mapping) else value
+    folder = {jobfolder.SERVER: jobfolder.read_server(job), jobfolder.META: {"name": str(job)}}
+    jobs.change(folder, changes)
     shutil.copytree(job, copy)
-    write_text(copy / jobfolder.SERVER, json.dumps(server, indent=2) + "\n")
+    write_text(copy / jobfolder.SERVER, json.dumps(folder[jobfolder.SERVER], indent=2) + "\n")
     return copy
 
 
