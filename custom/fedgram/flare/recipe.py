@@ -138,7 +138,7 @@ class Recipe(FlareRecipe):
         super().__init__(self._folder_job)
 
     def _warn_potential_secrets_in_exported_job(self, job_dir: str) -> None:
-        """Leave FLARE's search for secrets out: the hashes of the public anchor sets are all that it would find."""
+        """Leave FLARE's search for secrets out: it would find the hashes of the public anchor sets."""
 
     def process_env(self, env: ExecEnv) -> None:
         """Write the sites' own files into an environment of this machine, and check that it has these sites."""
