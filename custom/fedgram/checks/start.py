@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,6 +50,7 @@ class NewSite:
             "task": self.guess.task,
             "anchors": str(anchors.resolve()),
             "heldout": str(heldout.resolve()) if heldout else None,
+            "secret": secrets.token_hex(16),  # in the file, so that a simulation gives the same numbers again
             "columns": plain,
         }
         return workspace.site_file(settings, self.guess.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,21 @@ def site_configs(
 
 def _site(name: str, site: AnySite, shared: Mapping[str, str]) -> SiteConfig:
     if isinstance(site, SiteConfig):
-        return site
+        return _known(site)
     if not isinstance(site, Mapping):
-        return read_site_config(Path(site))
+        return _known(read_site_config(Path(site)))
     plain = {**shared, **site}
     if "anchors" not in plain:
         raise ConfigError(
             "no anchors", where=name, remedy="name them: anchors=FOLDER, for all sites or for this one"
         )
     whole = {k: _whole(v) for k, v in plain.items() if k in _PATHS and v is not None}
-    return from_dict(SiteConfig, {**plain, **whole}, name)
+    return _known(from_dict(SiteConfig, {**plain, **whole}, name))
+
+
+def _known(config: SiteConfig) -> SiteConfig:
+    """The settings of a site that has nobody to hide its draws from: all sites are here, and a seed says all."""
+    return replace(config, secret=config.secret or "")
 
 
 def _whole(path: str | Path) -> str:
