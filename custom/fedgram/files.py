@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedgram.errors import CheckpointError
+from fedgram.errors import CheckpointError, FedgramError
 
+_SMALL = 64 * 2**20
 _CHECKSUM = "sha256"  # in a file's metadata, of all else that is in the file
 
 
@@ -78,6 +80,8 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     Raises:
         CheckpointError: the file cannot be read, is incomplete or was changed; ``remedy`` says what to do.
     """
+    if path.exists() and not path.is_file():  # whoever opens a pipe waits for ever
+        raise CheckpointError("damaged (not a file)", where=path, remedy=remedy)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -98,6 +102,24 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     for name in sorted(tensors):
         digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def read_small(path: Path, error: type[FedgramError]) -> bytes:
+    """The bytes of a file of settings; whatever else can stand in its place is an error, and none of it is read.
+
+    Raises:
+        FedgramError: of kind ``error``: not a regular file (a pipe may never end), too large, or unreadable.
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+        with open(path if regular else os.devnull, "rb") as file:
+            content = file.read(_SMALL + 1)
+    except (OSError, ValueError) as fault:  # an odd name is a ValueError
+        raise error(f"cannot be read ({type(fault).__name__})", where=repr(str(path))) from None
+    if not regular or len(content) > _SMALL:
+        problem = "not a file" if not regular else f"more than {_SMALL >> 20} MiB"
+        raise error(problem, where=path, expected="a small file of text", remedy="correct the path, or the file")
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

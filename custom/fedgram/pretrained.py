@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
@@ -22,7 +24,8 @@ _UPSTREAM = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # of which the
 # Where vision-language checkpoints keep their language tower, in the names of old and new transformers.
 LANGUAGE_TOWER = {r"^(model\.)?(language_model|text_model)\.(model\.)?": ""}
 
-_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError)
+_ABSENT = (OSError, ImportError, SafetensorError, UnpicklingError)
+_ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def locate(name: str) -> str:
@@ -55,12 +58,18 @@ def load_part(kind: Any, source: str, *, where: str, error: type[FedgramError], 
     Raises:
         FedgramError: of kind ``error``, with what to do about it.
     """
+    for path in Path(source).iterdir() if os.path.isdir(source) else ():
+        if not (path.is_file() or path.is_dir()):  # whoever opens a pipe waits for ever
+            raise error("neither a file nor a folder", where=path, remedy="take it out of the folder")
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         with quiet_loading():
             return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except _FAILURES as problem:
+    except (*_ABSENT, *_ODD, StrictDataclassError) as problem:
+        first = (str(problem).strip().splitlines() or [""])[0]
         raise error(
-            f"cannot be loaded ({type(problem).__name__}: {str(problem).strip().splitlines()[0]})",
+            f"cannot be loaded ({type(problem).__name__}: {first[:200]})",
             where=where,
             expected="a hub id, or a folder written by save_pretrained",
             remedy=_remedy(problem, source),

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from fedgram.config.strict import composed
 from fedgram.errors import AnchorError
+from fedgram.files import read_small
 from fedgram.modalities.base import Modality
 
 MANIFEST = "manifest.json"
@@ -110,15 +111,15 @@ def load_anchors(folder: Path) -> AnchorSet:
     path = folder / MANIFEST
     if not path.is_file():
         raise AnchorError("no anchor manifest", where=path, remedy="name the folder that holds manifest.json")
-    content = path.read_bytes()
+    content = read_small(path, AnchorError)
     try:
         manifest = json.loads(content)
-        if manifest["format"] != 1:
+        if manifest["format"] != 1 or manifest["format"] is True:
             raise AnchorError(f"manifest format {manifest['format']!r}", where=path, expected="1")
         slots = tuple(_read_slot(slot) for slot in manifest["slots"])
         anchors = AnchorSet(folder, str(manifest["name"]), slots, sha256(content).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"malformed manifest ({type(error).__name__}: {error})"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"malformed manifest ({type(error).__name__}: {str(error)[:200]})"
         raise AnchorError(problem, where=path, remedy=_REBUILD) from None
     _require_distinct(anchors, path)
     _verify(anchors)
@@ -129,12 +130,16 @@ def _read_slot(slot: Mapping[str, Any]) -> AnchorSlot:
     files = {modality: AnchorFile(**file) for modality, file in slot["files"].items()}
     for file in files.values():
         path = PurePosixPath(file.path)
+        if not all(isinstance(text, str) for text in (file.sha256, file.licence, file.source)):
+            raise TypeError("a hash, a licence or a source that is no text")
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{file.path!r} is outside the folder")
         if file.origin not in get_args(Origin):
             raise ValueError(f"origin {file.origin!r}, expected real or synthetic")
         if file.made is not None and file.origin == "real":
             raise ValueError("a real file that was made by a generator")
+    if not isinstance(slot["id"], str) or not isinstance(slot["concept"], str):
+        raise TypeError("an id or a concept that is no text")
     return AnchorSlot(slot["id"], composed(slot["concept"]), files)
 
 
@@ -153,10 +158,12 @@ def _verify(anchors: AnchorSet) -> None:
     listed = {file.path: file.sha256 for slot in anchors.slots for file in slot.files.values()}
     for name, digest in listed.items():
         path = anchors.folder / name
-        if not path.is_file():
+        if not path.is_file() or name == MANIFEST:
             raise AnchorError("missing anchor file", where=path, remedy=_REBUILD)
         if sha256(path.read_bytes()).hexdigest() != digest:
             raise AnchorError("edited anchor file: not what the manifest says", where=path, remedy=_REBUILD)
+    known = {*listed, MANIFEST}
     for path in sorted(anchors.folder.rglob("*")):
-        if path.is_file() and path.relative_to(anchors.folder).as_posix() not in {*listed, MANIFEST}:
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_folder and path.relative_to(anchors.folder).as_posix() not in known:
             raise AnchorError("extra file: not in the manifest", where=path, remedy="remove it")

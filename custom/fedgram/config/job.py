@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
+from fedgram.config.ranges import METRIC_NAME, require_moderate
+from fedgram.config.ranges import require as _require
 from fedgram.config.strict import composed, to_dict
 from fedgram.core.cka import CkaVariant
 from fedgram.core.robust import Rule
 from fedgram.core.server_step import ServerOptimizer
 from fedgram.core.uncertainty import U_MIN, LapVariant
-from fedgram.errors import ConfigError
 
 # Training, the metrics of every task, those of pairs, those of what a site keeps in the end (the weights of its
 # mixture, and its gain over home), floors, unified models: a site sends those that its own task and data have.
@@ -37,11 +38,6 @@ WeightRule = Literal["precision", "samples", "uniform"]
 _HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 
 
-def _require(holds: bool, setting: str, got: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{got!r}", where=setting, expected=expected)
-
-
 @dataclass(frozen=True)
 class AnchorPin:
     """The anchor set that a job uses, pinned by content.
@@ -56,7 +52,9 @@ class AnchorPin:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concepts", tuple(composed(self.concepts)))
-        _require(len(self.sha256) == 64, "anchors.sha256", self.sha256, "64 hexadecimal digits")
+        hexadecimal = re.fullmatch("[0-9a-f]{64}", self.sha256)
+        _require(bool(hexadecimal), "anchors.sha256", self.sha256[:80], "64 hexadecimal digits")
+        require_moderate("anchors.concepts", self.slots)
         _require(self.slots >= 4, "anchors.concepts", self.slots, "at least 4 slots (debiased CKA)")
 
     @property
@@ -81,6 +79,7 @@ class BackboneConfig:
         hub_id = _HUB_ID.fullmatch(self.name) and ".." not in self.name
         _require(bool(hub_id), "backbone.name", self.name, "a hub id; a job cannot name a path at a site")
         _require(self.layers is None or self.layers >= 1, "backbone.layers", self.layers, "at least 1")
+        require_moderate("backbone.layers", self.layers or 1)
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,7 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         _require(self.rank >= 1, "adapter.rank", self.rank, "at least 1")
+        require_moderate("adapter.rank", self.rank)
         _require(self.alpha > 0, "adapter.alpha", self.alpha, "positive")
         _require(len(self.targets) > 0, "adapter.targets", self.targets, "at least one layer name")
 
@@ -162,6 +162,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("rounds", "local_steps", "batch_size", "geometry_every"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+            require_moderate(f"training.{name}", getattr(self, name))
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
         for name in ("weight_decay", "geometry_weight", "concept_weight"):
@@ -215,6 +216,8 @@ class AggregationConfig:
     max_update_norm: float = 1000.0
 
     def __post_init__(self) -> None:
+        for name in ("weight_samples", "min_sites", "deadline_seconds", "setup_seconds"):
+            require_moderate(f"aggregation.{name}", getattr(self, name))
         _require(0 < self.u_min <= 1, "aggregation.u_min", self.u_min, "in (0, 1]")
         _require(self.weight_samples >= 1, "aggregation.weight_samples", self.weight_samples, "at least 1")
         _require(0 < self.max_share <= 1, "aggregation.max_share", self.max_share, "in (0, 1]")
@@ -281,6 +284,10 @@ class JobConfig:
     metrics: tuple[str, ...] = METRICS
     baseline: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            _require(bool(METRIC_NAME.fullmatch(name)), "metrics", name[:80], "a word: letters, digits, . _ -")
 
     def fingerprint(self) -> str:
         """The sha256 over every setting: two jobs with the same one compute the same thing."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fedgram.errors import ConfigError
-from fedgram.files import write_text
+from fedgram.files import read_small, write_text
 
 SERVER = "app_server/config/config_fed_server.json"
 META = "meta.json"
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what is not as it should be
 
 
 def client_names(job: Path) -> list[str]:
@@ -21,10 +22,13 @@ def client_names(job: Path) -> list[str]:
         ConfigError: no job folder there.
     """
     try:
-        deploy_map = json.loads((job / META).read_text())["deploy_map"]
-    except (OSError, ValueError, KeyError) as error:
+        deploy_map = json.loads(read_small(job / META, ConfigError))["deploy_map"]
+        sites = [site for sites in deploy_map.values() for site in sites if site != "server"]
+        if not all(isinstance(site, str) for site in sites):
+            raise TypeError
+    except (ConfigError, *_MALFORMED) as error:
         raise ConfigError(f"not a job folder ({type(error).__name__})", where=job, expected=META) from None
-    return [site for sites in deploy_map.values() for site in sites if site != "server"]
+    return sites
 
 
 def read_server(job: Path) -> dict[str, Any]:
@@ -34,10 +38,10 @@ def read_server(job: Path) -> dict[str, Any]:
         ConfigError: not a job folder of fedgram.
     """
     try:
-        server = json.loads((job / SERVER).read_text())
+        server = json.loads(read_small(job / SERVER, ConfigError))
         if not isinstance(settings_in(server), dict):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigError, *_MALFORMED) as error:
         raise ConfigError(
             f"not a job of fedgram ({type(error).__name__})",
             where=job / SERVER,

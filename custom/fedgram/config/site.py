@@ -6,6 +6,7 @@ A job can neither read nor change them. These and :mod:`fedgram.config.job` hold
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ Precision = Literal["fp32", "bf16", "int8", "nf4"]
 Share = Literal["adapter", "head", "concepts"]
 SPLIT = "split"  # the device that is all GPUs
 UNIFIED = "unified"  # the modality of a site with a unified model
+_MOST_THREADS = 4096
 _PATHS = ("data", "anchors", "heldout", "labels", "cache", "state")
 
 
@@ -184,9 +186,9 @@ class SiteConfig:
 
     def __post_init__(self) -> None:
         expand_home(self, _PATHS)
-        object.__setattr__(self, "backbones", {k: str(Path(v).expanduser()) for k, v in self.backbones.items()})
-        if self.threads < 0:
-            raise ConfigError(f"{self.threads!r}", where="threads", expected="0 or more")
+        object.__setattr__(self, "backbones", {k: os.path.expanduser(v) for k, v in self.backbones.items()})
+        if not 0 <= self.threads <= _MOST_THREADS:
+            raise ConfigError(f"{self.threads!r}", where="threads", expected=f"0 … {_MOST_THREADS}")
         _require_window(self.window, "window")
         require_task(self.task)
         if (self.modality == UNIFIED) != (self.unified is not None):
@@ -233,7 +235,7 @@ def read_site_config(path: Path) -> SiteConfig:
     Raises:
         ConfigError: no such file, not TOML, an unknown, missing or wrong setting, or a relative path.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ConfigError(
             "no site file", where=path, remedy="copy provisioning/site.example.toml there and edit it"
         )

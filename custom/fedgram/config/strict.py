@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 import os
+import re
 import tomllib
 import types
 import unicodedata
@@ -15,8 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedgram.errors import ConfigError
+from fedgram.files import read_small
 
 T = TypeVar("T")
+_DEEP_NAME = re.compile(r"(?:[\w-]+\.){100}")
+_WORD, _LONGEST = 64, 200  # bits of a number, characters of a value in a message
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -72,6 +77,8 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
                 expected=", ".join(hints),
                 remedy=f"did you mean {close[0]!r}?" if close else None,
             )
+    for name, value in settings.items():
+        _require_moderate(value, f"{where}: {name}")
     values = {name: convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
     fields = dataclasses.fields(kind)  # pyright: ignore
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
@@ -79,6 +86,23 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
     if missing:
         raise ConfigError(f"missing setting {missing[0]!r}", where=where)
     return kind(**values)
+
+
+def _require_moderate(value: Any, where: str) -> None:
+    """Raise ConfigError for a number that is not finite or that no machine's word holds, alone or in a list."""
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, int) and number.bit_length() >= _WORD:
+            raise ConfigError(f"a number of {number.bit_length()} bits", where=where, expected="a moderate number")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{number!r}", where=where, expected="a finite number")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, not at length."""
+    try:
+        return repr(value)[:_LONGEST]
+    except (ValueError, RecursionError):  # too many digits, too deep
+        return type(value).__name__
 
 
 def imported(path: str, where: str) -> Any:
@@ -121,7 +145,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in get_args(hint):
-            raise ConfigError(f"{value!r}", where=where, expected=" | ".join(map(str, get_args(hint))))
+            raise ConfigError(_shown(value), where=where, expected=" | ".join(map(str, get_args(hint))))
         return value
     if origin is tuple and isinstance(value, list | tuple):
         kinds = get_args(hint) if get_args(hint)[1:] != (Ellipsis,) else get_args(hint)[:1] * len(value)
@@ -134,12 +158,16 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     if origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(f"{value!r}", where=where, expected=getattr(hint, "__name__", str(hint)))
+    raise ConfigError(_shown(value), where=where, expected=getattr(hint, "__name__", str(hint)))
 
 
 def require_absolute_paths(named: Mapping[str, str | None], path: Path) -> None:
     """Refuse relative paths: a job's processes run in a folder of their own, where they would lead elsewhere."""
     for name, value in named.items():
+        if value is not None and ("\0" in value or value != value.encode(errors="replace").decode()):
+            raise ConfigError(f"{name} holds what no file name can", where=path, remedy="write it anew, by hand")
+        if value is not None and value.startswith("~"):
+            raise ConfigError(f"{name} is in the home of nobody", where=path, expected="a user of this machine")
         if value is not None and not value.startswith(("/", "demo:")):
             raise ConfigError(
                 f"{name} is a relative path",
@@ -156,6 +184,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it is not TOML.
     """
     try:
-        return with_composed(tomllib.loads(path.read_text(encoding="utf-8-sig")), ("columns", "concepts"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not a TOML file: {error}", where=path) from None
+        text = read_small(path, ConfigError).decode("utf-8-sig").replace("\r\n", "\n")
+        if _DEEP_NAME.search(text):  # the parser takes the square of its length
+            raise ValueError("a name of a hundred parts")
+        return with_composed(tomllib.loads(text), ("columns", "concepts"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits, too deep
+        raise ConfigError(f"not a TOML file: {str(error)[:200]}", where=path) from None

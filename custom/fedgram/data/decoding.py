@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
 from pathlib import Path
 
 from fedgram.config.strict import composed
 from fedgram.errors import DataError
 
+_BOMB_BYTES, _BOMB_TIMES, _PIECE = 2**28, 100, 2**20  # more bytes than this, and so many times the packed ones
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -29,8 +31,8 @@ def decode_file(path: Path, what: str, *, latin: bool = False) -> str:
     """
     try:
         data = path.read_bytes()
-        data = gzip.decompress(data) if data.startswith(_GZIP) else data
-    except (OSError, EOFError, zlib.error) as error:
+        data = _unpacked(data, path, what) if data.startswith(_GZIP) else data
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _unreadable(path, what, type(error).__name__, "export it again, or copy it again") from None
     if data.startswith(_ZIP):
         raise _unreadable(
@@ -46,6 +48,19 @@ def decode_file(path: Path, what: str, *, latin: bool = False) -> str:
     if "\0" in text:
         raise _unreadable(path, what, "it holds zero bytes", "export it again as UTF-8")
     return composed(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _unpacked(data: bytes, path: Path, what: str) -> bytes:
+    """Unpack a gzipped file, in pieces: one that is made for it would fill the memory of any machine."""
+    most, pieces, size = max(_BOMB_BYTES, _BOMB_TIMES * len(data)), [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+        while piece := packed.read(_PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                remedy = "unpack it, look whether it is what it should be, and name the unpacked file"
+                raise _unreadable(path, what, f"it unpacks to {_BOMB_TIMES} times its size and more", remedy)
+    return b"".join(pieces)
 
 
 def _unreadable(path: Path, what: str, reason: str, remedy: str) -> DataError:

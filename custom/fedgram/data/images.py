@@ -153,3 +153,5 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(path)
         elif path.is_file():
             yield path
+        else:
+            raise DataError("neither a file nor a folder", where=path, remedy="mend the link, or take it out")

@@ -22,7 +22,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
         raise DataError("no such file", where=path, remedy="correct the path in the site file")
     try:
         found = json.loads(path.read_bytes())
-    except ValueError:  # the parser's message quotes the file
+    except (ValueError, RecursionError):  # the parser's message quotes the file
         found = None
     if not isinstance(found, dict):
         raise DataError("not a JSON object", where=path, remedy="download or export it again")

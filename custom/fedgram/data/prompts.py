@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedgram.data.boxes import OPPOSITE
+from fedgram.data.decoding import decode_file
 from fedgram.errors import DataError
 
 
@@ -52,12 +53,12 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not path.is_file():
         raise DataError("no such file", where=path, expected="GenEval's evaluation_metadata.jsonl")
     prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(decode_file(path, "file of prompts").splitlines(), 1):
         if not line.strip():
             continue
         try:
             prompts.append(_prompt(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"not a prompt ({type(error).__name__})",
                 where=f"{path}, line {number}",

@@ -92,7 +92,7 @@ def _read_json(text: str, path: Path) -> Columns:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             row = json.loads(line) if line.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise _no_table(path, f"line {number} is not a JSON object")

@@ -31,6 +31,15 @@ for _kind in ("blip3o_qwen", "blip3o_qwen_inference"):
 # Trained with full attention inside image and prompt (Beyer 2024, fig. 2); a site's tokens are all of that kind.
 _PREFIX_ATTENTION = ("paligemma",)
 
+# Of a configuration: what is larger is a slip, and would fill the memory or never end.
+_MOST = {
+    "num_hidden_layers": 2**12,
+    "hidden_size": 2**18,
+    "intermediate_size": 2**20,
+    "num_attention_heads": 2**12,
+    "vocab_size": 2**24,
+}
+
 
 def load_backbone(
     config: BackboneConfig, folders: Mapping[str, str], precision: Precision = "fp32", device: str = "cpu"
@@ -98,6 +107,10 @@ def checkpoint_settings(config: BackboneConfig, folders: Mapping[str, str]) -> t
     source = _source(config.name, folders, where)
     whole = load_part(AutoConfig, source, where=where, error=BackboneError)
     text = whole.get_text_config()
+    for name, most in _MOST.items():
+        size = getattr(text, name, None)
+        if size is not None and not isinstance(size, list) and not (isinstance(size, int) and 0 < size <= most):
+            raise BackboneError(f"{name} of its configuration", where=where, expected=f"1 … {most}")
     if config.layers is not None:
         if config.layers > text.num_hidden_layers:
             raise BackboneError(
