@@ -11,6 +11,7 @@ import torch
 from fedgram.errors import ConfigError
 
 from research.worth import trial as running
+from research.worth.cells import BY_CLASSES
 from research.worth.choice import best_rates
 from research.worth.lines import LINES
 from research.worth.spaces import READOUTS, Placed, consensus_of, naming, retrieval, things
@@ -142,7 +143,8 @@ def test_a_trial_is_a_row_of_measures(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(running, "job_of", short)
     asked = [Trial("the very thing", "synthetic", 0, 0.0, line, 1, 0) for line in ("home", "ours")]
     home, ours = (running.run(trial, tmp_path) for trial in asked)
-    assert {"accuracy", "test_samples", "frozen_lr", "own_anchors", "frozen r@1 by ridge"} <= home.keys()
+    floors = {"frozen_lr", "own_anchors", "frozen r@1 by ridge", BY_CLASSES}
+    assert {"accuracy", "test_samples", *floors} <= home.keys()
     assert {"accuracy", "kept accuracy", "kept kept_home", "own rate accuracy", "bytes up"} <= ours.keys()
     measures = {f"{name} by {readout}" for readout in READOUTS for name in ("r@1", "thing", "fine")}
     assert measures <= home.keys() & ours.keys()

@@ -63,7 +63,7 @@ def facts(results: Path) -> Mapping[str, Any]:
         "told": told,
         **{
             name: getattr(cells, name)
-            for name in ("ACCURACY", "RETRIEVAL", "NAMING", "THING", "MAPPED", "FINE", "FLOORS")
+            for name in ("ACCURACY", "RETRIEVAL", "NAMING", "THING", "MAPPED", "FINE", "FLOORS", "BY_CLASSES")
         },
         "tolerated": f"{100 * cells.TOLERATED:g}",
         "marks": {"survives": tables.SURVIVES, "blind": tables.BLIND},

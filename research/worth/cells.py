@@ -16,6 +16,7 @@ from research.worth.studies import FEDERATIONS, SKEW, STUDIES
 ACCURACY, RETRIEVAL, NAMING = "accuracy", "r@1 by frame", "frozen naming"
 THING, FINE = "thing by frame", "fine by frame"
 MAPPED = "thing by ridge"  # the thing again, by a ridge map on the anchors
+BY_CLASSES = "frozen r@1 by classes"
 KEPT = "kept"  # the line of what sites of ours keep
 TOLERATED = 0.005  # of accuracy below home
 # What needs no training, by what it is held against; its columns are in the rows of home.

@@ -16,6 +16,7 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.records import Tokens
 from fedgram.results.alignment import answerable, precision_at_1
+from fedgram.results.crossfloors import class_similarities, frozen_site
 from fedgram.sites.single import SingleSite
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
@@ -125,6 +126,21 @@ def retrieval(space: Space, consensus: Tensor, readout: str) -> Row:
             chances.append(chance)
             asked += len(rows)
     return {"r@1": mean(found), "r@1 chance": mean(chances), "r@1 n": asked} if found else {}
+
+
+def by_classes(sites: Mapping[str, SingleSite]) -> Row:
+    """R@1 of :func:`retrieval` without a space: by the probabilities of the classes that two sites share.
+
+    They are of logistic regressions on frozen tokens, each with its site's labelled anchors.
+    """
+    sides = {name: frozen_site(site, site.samples("test")) for name, site in sites.items()}
+    found = []
+    for (first, a), (second, b) in permutations(sides.items(), 2):
+        if kind_of(first) == kind_of(second) or not answerable(a.concepts, b.concepts):
+            continue
+        if (similarities := class_similarities(a, b)) is not None:
+            found.append(precision_at_1(torch.from_numpy(similarities), a.concepts, b.concepts)[0])
+    return {"frozen r@1 by classes": mean(found)} if found else {}
 
 
 def naming(space: Space, slots: int, unseen: Mapping[str, Sequence[str]]) -> Row:

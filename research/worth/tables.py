@@ -10,6 +10,7 @@ import pandas as pd
 from research.rows import Rows
 from research.worth.cells import (
     ACCURACY,
+    BY_CLASSES,
     CASES,
     FLOORS,
     KEPT,
@@ -41,6 +42,7 @@ _BELOW: Mapping[str, tuple[Asked | None, Asked | None]] = {
     "untrained: nearest class mean of the own anchors": (Asked("home", "own_anchors"), None),
     "untrained: frozen tokens in the frame": (None, Asked("home", "frozen r@1 by frame")),
     "untrained: ridge map on anchors": (None, Asked("home", FLOORS[RETRIEVAL])),
+    "untrained: probabilities of the classes that both sites know": (None, Asked("home", BY_CLASSES)),
     "home, by a ridge map on anchors": (None, Asked("home", "r@1 by ridge")),
     "GeoLoRA with groups, by a ridge map": (None, Asked("ours", "r@1 by ridge")),
 }

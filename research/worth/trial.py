@@ -93,6 +93,7 @@ def run(trial: Trial, folder: Path) -> Row:
             rounds.train_alone(site)
         row = _scores({name: rounds.evaluation(site) for name, site in sites.items()})
         row |= _mean_of([site.floors() for site in sites.values()])
+        row |= spaces.by_classes(sites)
         row |= _questions("frozen ", spaces.place(sites, token_means), slots, regime)
     else:
         with tempfile.TemporaryDirectory() as temporary:
