@@ -104,7 +104,7 @@ def job_of(federation: Federation, rule: str, seed: int) -> JobConfig:
     """GeoLoRA on a federation, under a rule."""
     plain = settings("geolora")
     plain["training"] = {**plain.get("training", {}), **BUDGET}
-    plain["aggregation"] = {**plain.get("aggregation", {}), **RULES[rule], "weight_samples": 64}
+    plain["aggregation"] = {**plain.get("aggregation", {}), **RULES[rule]}
     plain |= {"anchors": to_dict(federation.anchors), "heldout": to_dict(federation.heldout)}
     job = from_dict(JobConfig, plain | {"baseline": False, "seed": seed}, rule)
     backbone = federation.backbone

@@ -191,6 +191,7 @@ SMUGGLED = {
     "no Gram": (wire.INTRODUCE, {"gram": torch.full((12, 12), 7.0)}, "cosines over the anchors"),
     "another base": (wire.INTRODUCE, {"spec__backbone": TEXT}, "text in the place of a name"),
     "a modality": (wire.INTRODUCE, {"modality": TEXT}, "text in the place of a name"),
+    "m of the base": (wire.INTRODUCE, {f"m__{TEXT}": torch.zeros(1000)}, "layer names differ"),
     "a layer": (wire.INTRODUCE, {"spec__shapes": {TEXT: [4, 4, 4]}}, "text in the place of a name"),
     "a version": (wire.INTRODUCE, {"version": TEXT}, "fedgram the name"),
     "a group": (wire.INTRODUCE, {"groups": {"head": TEXT}}, "groups that are none"),

@@ -29,6 +29,7 @@ from fedgram.methods import require_allowed_at_server
 from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.results import report
 from fedgram.training import contracts
+from fedgram.training.admission import admit, forget
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.directory import merged
 from fedgram.training.groups import most_shared
@@ -81,7 +82,8 @@ class GramController(ModelController):
             saved.forget(self.fresh)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
         progress = Progress(job, self.info)
-        state = saved.load() or self._introduce(job, progress)
+        state = saved.load()
+        state = self._introduce(job, progress) if state is None else self._resume(state, job, progress)
         progress.started(state)
         while state.state.round < job.training.rounds:
             state = self._round(state, job, progress)
@@ -98,25 +100,28 @@ class GramController(ModelController):
         progress.finished(results)
 
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
-        replies: dict[str, SiteIntroduction] = {}
-
-        def receive(site: str, model: FLModel) -> None:
-            replies[site] = wire.decode_reply(SiteIntroduction, site, model)
-            progress.introduced(replies[site])
-
+        replies, receive = _introductions(progress)
         task = wire.encode_task(job)
         with self._guard.task(vetting.reply_limit(job)):
             self._ask(
                 wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected
             )
-        state, rejected = agree(replies.values(), job)
-        for site, reason in rejected.items():
-            progress.rejected(site, reason)
-        return state
+        return _taken_in(agree(replies.values(), job), progress)
+
+    def _resume(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
+        """Ask all sites once more who they are: what they run may have changed since the state was saved."""
+        replies, receive = _introductions(progress)
+        sites, seconds = self._sites(state.refused), job.aggregation.deadline_seconds
+        with self._guard.task(vetting.reply_limit(job)):
+            self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
+        return _taken_in(admit(forget(state), replies.values(), job), progress)
 
     def _round(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
-        sites = self._sites(state.refused)
+        connected = self._sites(state.refused)
+        sites = [site for site in connected if site in state.modalities]
+        newcomers = [site for site in connected if site not in state.modalities]
         current = Round(state, job, sites)
+        replies, introduced = _introductions(progress)
 
         def receive(site: str, model: FLModel) -> None:
             update = wire.decode_reply(SiteUpdate, site, model)
@@ -129,9 +134,13 @@ class GramController(ModelController):
 
         task = wire.encode_task(job, state.run, state.state)
         shared = most_shared(state.groups, state.state.shared)
-        with self._guard.task(vetting.reply_limit(job, state.spec, shared=shared)):
-            self._ask(wire.TRAIN, task, sites, job.aggregation.deadline_seconds, receive, refuse)
-        return current.close()
+        limit, seconds = vetting.reply_limit(job, state.spec, shared=shared), job.aggregation.deadline_seconds
+        with self._guard.task(max(limit, vetting.reply_limit(job)) if newcomers else limit):
+            if newcomers:  # who take part in the next round, and hold nobody up in this one but to its deadline
+                hello = wire.encode_task(job)
+                self._send(wire.INTRODUCE, hello, newcomers, seconds, introduced, progress.rejected)
+            self._ask(wire.TRAIN, task, sites, seconds, receive, refuse)
+        return _taken_in(admit(current.close(), replies.values(), job), progress)
 
     def _evaluations(
         self,
@@ -150,7 +159,7 @@ class GramController(ModelController):
             progress.answered(site)
 
         data = wire.encode_task(job, state.run, state.state, directory)
-        sites = self._sites(state.refused)
+        sites = [site for site in self._sites(state.refused) if site in state.modalities]
         progress.stage(task, len(sites))
         with self._guard.task(vetting.reply_limit(job, concepts=MOST_CONCEPTS * (task == wire.EVALUATE))):
             self._ask(
@@ -174,6 +183,23 @@ class GramController(ModelController):
             RoundFailed: the job was aborted.
         """
         self._on_error = refuse
+        self._send(task, data, sites, seconds, receive, refuse)
+        while self.get_num_standing_tasks():
+            if self.abort_signal.triggered:
+                raise RoundFailed(ABORTED, where=task)
+            waiting()
+            time.sleep(_POLL_SECONDS)
+
+    def _send(
+        self,
+        task: str,
+        data: FLModel,
+        sites: list[str],
+        seconds: int,
+        receive: Callable[[str, FLModel], None],
+        refuse: Callable[[str, str], None],
+    ) -> None:
+        """Send a task to some sites, and wait for nobody."""
 
         def callback(model: FLModel) -> Any:
             site = str((model.meta or {})["client_name"])
@@ -191,11 +217,6 @@ class GramController(ModelController):
         self.broadcast_model(
             task_name=task, data=data, targets=alive, timeout=seconds, blocking=False, callback=callback
         )
-        while self.get_num_standing_tasks():
-            if self.abort_signal.triggered:
-                raise RoundFailed(ABORTED, where=task)
-            waiting()
-            time.sleep(_POLL_SECONDS)
 
     def _sites(self, refused: tuple[str, ...] = ()) -> list[str]:
         connected = {client.name for client in self.fl_ctx.get_engine().get_clients()}  # pyright: ignore
@@ -215,3 +236,22 @@ class GramController(ModelController):
     ) -> None:
         """Drop a reply that comes after the deadline, and say so."""
         self.warning(f"{client.name}: reply to {task_name!r} came after its deadline and does not count")
+
+
+def _introductions(progress: Progress) -> tuple[dict[str, SiteIntroduction], Callable[[str, FLModel], None]]:
+    """A mapping by site, and what puts an introduction there when it comes."""
+    replies: dict[str, SiteIntroduction] = {}
+
+    def receive(site: str, model: FLModel) -> None:
+        replies[site] = wire.decode_reply(SiteIntroduction, site, model)
+        progress.introduced(replies[site])
+
+    return replies, receive
+
+
+def _taken_in(found: tuple[ServerState, dict[str, str]], progress: Progress) -> ServerState:
+    """The state of those who may take part; of the others it is said why not."""
+    state, rejected = found
+    for site, reason in rejected.items():
+        progress.rejected(site, reason)
+    return state

@@ -87,6 +87,7 @@ def _check(name: str, task: FLModel, site: str, model: FLModel) -> None:
         introduction = wire.decode_reply(SiteIntroduction, site, model)
         _check_words(site, introduction)
         contracts.check_introduction(introduction, job)
+        contracts.check_base_magnitudes(introduction, introduction.spec, job)
     elif name == wire.TRAIN:
         update, (_, state) = wire.decode_reply(SiteUpdate, site, model), wire.decode_state(task)
         _require_words(site, update.extra)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedgram.config.job import JobConfig
 from fedgram.records import RoundRecord
+from fedgram.training.admission import admit, forget
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.directory import merged
 from fedgram.training.outcome import Outcome
@@ -35,10 +36,13 @@ def run_federation(
         RoundFailed: too few sites agree or reply.
     """
     saved = Checkpoint(folder, job)
-    state = saved.load()
+    introductions, state = [session.introduce() for session in sessions.values()], saved.load()
     if state is None:
-        state, _ = agree([session.introduce() for session in sessions.values()], job)
-    sessions = {name: session for name, session in sessions.items() if name not in state.refused}
+        state, _ = agree(introductions, job)
+    else:
+        known = [reply for reply in introductions if reply.site not in state.refused]
+        state, _ = admit(forget(state), known, job)
+    sessions = {name: session for name, session in sessions.items() if name in state.modalities}
     while state.state.round < job.training.rounds:
         current = Round(state, job, sessions)
         for session in sessions.values():

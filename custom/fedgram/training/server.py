@@ -147,6 +147,11 @@ def _spec_key(spec: ModelSpec) -> str:
     return repr((spec.backbone, spec.width, sorted((name, tuple(shape)) for name, shape in spec.shapes.items())))
 
 
+def same_model(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether two sites have the same shared transformer: weights, width and adapted layers."""
+    return _spec_key(one) == _spec_key(other)
+
+
 class Round:
     """One round at the server: replies are checked and added as they arrive, in any order.
 
