@@ -60,6 +60,10 @@ bench-worth: $(READY) ## together against home in every regime, and the pages of
 bench-page: $(READY) ## the pages, the figure and the table of evidence from the rows
 	$(MAKE) -C research page
 
+bench-attacks: $(READY) ## what lying sites cost the honest ones under every rule, and the page of it: half a day on one core
+	$(BIN)/python -m research.attacks
+	$(BIN)/python -m research.attacks.page
+
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
 	$(BIN)/python anchors/deal_few.py
@@ -69,4 +73,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-worth bench-page anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-worth bench-page bench-attacks anchors clean

@@ -79,7 +79,7 @@ def test_sites_that_see_the_same_through_rotations_agree_also_where_one_lacks_an
         assert likeness.item() > 0.9
 
 
-def test_a_merge_is_the_same_in_any_order_and_a_mean_over_the_sites_of_a_modality():
+def test_a_merge_is_the_same_in_any_order_and_a_median_over_the_sites_of_a_modality():
     sites = {name: speaker("text", EVERY, orthogonal(seed, 4)) for seed, name in enumerate("abc")}
     sites["b"] = replace(sites["b"], prototypes={"oak": -sites["b"].prototypes["oak"]})
     found, again = merge(sites, 8), merge(dict(reversed(sites.items())), 8)
@@ -88,7 +88,24 @@ def test_a_merge_is_the_same_in_any_order_and_a_mean_over_the_sites_of_a_modalit
     assert torch.equal(found.places, again.places)
     assert all(torch.equal(values, again.prototypes[key]) for key, values in found.prototypes.items())
     parts = [place_of(sites[name], "oak", found.places) for name in "abc"]
-    torch.testing.assert_close(found.prototypes["text", "oak"], torch.stack(parts).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found.prototypes["text", "oak"], torch.stack(parts).median(0).values, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_one_site_of_four_cannot_turn_the_directory():
+    """It says that its concept lies opposite, and that neighbouring anchors do: both are valid by themselves."""
+    sites = {name: speaker("text", EVERY, orthogonal(seed, 4)) for seed, name in enumerate("abcd")}
+    honest = merge(sites, 8)
+    signs = 1.0 - 2.0 * (torch.arange(8) % 2)
+    lie = replace(sites["d"], prototypes={"oak": -sites["d"].prototypes["oak"]}, gram=torch.outer(signs, signs))
+    lied = merge({**sites, "d": lie}, 8)
+    assert honest is not None
+    assert lied is not None
+    torch.testing.assert_close(lied.places, honest.places, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        lied.prototypes["text", "oak"], honest.prototypes["text", "oak"], atol=1e-3, rtol=1e-2
+    )
 
 
 def place_of(site: Published, concept: str, places: torch.Tensor) -> torch.Tensor:

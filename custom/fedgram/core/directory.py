@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedgram.core.frame import consensus_frame, frame_coordinates
+from fedgram.core.robust import entry_median
 from fedgram.errors import ConfigError
 
 _PLACES = "places"  # name of a tensor; every other is <modality>/<concept>
@@ -88,9 +89,10 @@ def prototypes(coordinates: Tensor, concepts: Sequence[str], least: int = LEAST_
 
 
 def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
-    """Merge what sites have published: one frame, and in it the mean over sites of each modality and concept.
+    """Merge what sites have published: one frame, in it the median over sites of each modality and concept.
 
-    The frame is that of the mean Gram, of each pair of anchors over the sites that cover it.
+    The frame is that of the median Gram, of each pair of anchors over the sites that cover it. Of two sites a
+    median is the mean; of more, a minority that lies moves it no further than the others reach.
 
     Args:
         published: by site.
@@ -102,18 +104,24 @@ def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
     speakers = [p for _, p in sorted(published.items()) if p.prototypes]
     if not speakers:
         return None
-    total, count = torch.zeros(slots, slots, dtype=torch.float64), torch.zeros(slots, slots, dtype=torch.float64)
-    for p in speakers:
-        rows = torch.tensor(p.slots)
-        total[rows[:, None], rows] += p.gram.double()
-        count[rows[:, None], rows] += 1
-    places = consensus_frame(total / count).float()
+    places = consensus_frame(torch.stack([_median_row(speakers, slot, slots) for slot in range(slots)])).float()
     found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
     for p in speakers:
         placed = frame_coordinates(torch.stack([*p.prototypes.values()]), p.gram, places[list(p.slots)])
         for concept, place in zip(p.prototypes, placed, strict=True):
             found[p.modality, concept].append(place)
-    return Directory(places=places, prototypes={key: torch.stack(found[key]).mean(0) for key in sorted(found)})
+    return Directory(
+        places=places, prototypes={key: entry_median(torch.stack(found[key])) for key in sorted(found)}
+    )
+
+
+def _median_row(speakers: Sequence[Published], slot: int, slots: int) -> Tensor:
+    """One row of the median Gram, (B,), float64, NaN where nobody covers a pair; a row at a time spares memory."""
+    rows = torch.full((len(speakers), slots), float("nan"), dtype=torch.float64)
+    for row, p in zip(rows, speakers, strict=True):
+        if slot in p.slots:
+            row[list(p.slots)] = p.gram[p.slots.index(slot)].double()
+    return entry_median(rows)
 
 
 def to_tensors(directory: Directory | None) -> dict[str, Tensor]:
