@@ -134,9 +134,10 @@ def test_a_site_that_comes_late_takes_part(run: Toy, tmp_path: Path):
 
 
 @contextmanager
-def submitting(federation: Federation, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def submitting(federation: Federation, folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`fedgram submit` as its own process."""
     arguments = ["submit", "job", "--startup-kit", str(federation.kit(federation.admin)), "--results", "fetched"]
+    arguments += options
     command = [sys.executable, "-c", "from fedgram.cli.main import app; app()", *arguments]
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
