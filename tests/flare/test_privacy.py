@@ -189,6 +189,7 @@ SMUGGLED = {
         "anchor slots out of range",
     ),
     "no Gram": (wire.INTRODUCE, {"gram": torch.full((12, 12), 7.0)}, "cosines over the anchors"),
+    "a base of layers of no model": (wire.INTRODUCE, {f"m__{TEXT}": torch.zeros(1000)}, "layer names differ"),
     "another base": (wire.INTRODUCE, {"spec__backbone": TEXT}, "text in the place of a name"),
     "a modality": (wire.INTRODUCE, {"modality": TEXT}, "text in the place of a name"),
     "m of the base": (wire.INTRODUCE, {f"m__{TEXT}": torch.zeros(1000)}, "layer names differ"),

@@ -28,7 +28,7 @@ log = logging.getLogger("fedgram.supervisor")
 _ATTEMPTS = 3
 _POLL_SECONDS = 0.05
 BEAT = b""  # a message of the worker's that says nothing but that it is at work
-_START_SECONDS, _SILENT_SECONDS = 600.0, 60.0  # until its first sign of life, and from one to the next
+_START_SECONDS, _SILENT_SECONDS = 600.0, 120.0  # until its first sign of life, and from one to the next
 _END_SECONDS = 10.0  # a process that waits for a device may not even die
 
 
