@@ -197,7 +197,7 @@ def _report(simulation: Simulation, console: Console) -> None:
     results = simulation.results
     _compare([simulation.left_by(name) / "result" for name in simulation.sites], results, console)
     print_report(json.loads((results / "metrics.json").read_text()), console)
-    figures = [results / name for name in ("report.png", "crossmodal.png", "unified.png")]
+    figures = [results / name for name in ("report.html", "report.png", "crossmodal.png", "unified.png")]
     shown = ", ".join(str(figure) for figure in figures if figure.is_file())
     console.print(f"\nresults   {results}\nfigures   {shown}\nlog       {simulation.log}")
 

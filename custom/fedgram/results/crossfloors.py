@@ -16,13 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from fedgram.core.relative import cross_similarity
 from fedgram.model.tasks.labels import Classification
-from fedgram.records import LabelledTokens, Sample
+from fedgram.records import Sample
 from fedgram.results.alignment import precision_at_1
 from fedgram.results.crossmodal import common_slots
 from fedgram.scoring.floors import frozen, frozen_linear, nearest_mean
 from fedgram.sites.anchored import with_labelled_anchors
-from fedgram.sites.samples import labelled
-from fedgram.sites.single import SingleSite
+from fedgram.sites.single import SingleSite, own_samples
 
 _ALPHAS = np.logspace(-2, 5, 8)  # of the ridge regression between anchors
 _LEAST = 3  # anchors that say anything of a map, one left out
@@ -82,20 +81,13 @@ def frozen_site(site: SingleSite, samples: Sequence[Sample]) -> FrozenSite:
     test = frozen(site.channel(0).tokens_of([s.content for s in samples]))
     probabilities: dict[str, np.ndarray] = {}
     if isinstance(site.task, Classification):
-        train, validation = (_labelled(site, split) for split in ("train", "validation"))
+        train, validation = (own_samples(site, split) for split in ("train", "validation"))
         if site.job.training.anchor_labels:
             train = with_labelled_anchors(train, site.anchors, site.job.anchors.concepts, site.task)
         model = frozen_linear(site.task, train, validation)
         columns = model.predict_proba(test).T if len(test) else np.empty((len(model.classes_), 0))
         probabilities = {site.task.classes[c]: column for c, column in zip(model.classes_, columns, strict=True)}
     return FrozenSite(site, [s.concept for s in samples], test, frozen(site.anchors.tokens), probabilities)
-
-
-def _labelled(site: SingleSite, split: str) -> LabelledTokens:
-    """The samples of a split that the site trained or validated on."""
-    wanted = site.config.concepts
-    samples = [s for s in site.samples(split) if not wanted or s.concept in wanted]
-    return labelled(site.channel(0), samples, site.task)
 
 
 def retrieval_floors(query: FrozenSite, gallery: FrozenSite) -> RetrievalFloors:

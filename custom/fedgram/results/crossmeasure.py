@@ -13,6 +13,7 @@ from pathlib import Path
 from fedgram.results import crossmodal
 from fedgram.results.crossfloors import RetrievalFloors, TransferFloors, frozen_site, own_anchors, retrieval_floors
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
+from fedgram.results.owntest import OwnTest, own_test
 from fedgram.sites.kept import lent, read_trained
 from fedgram.sites.opening import reopen_site
 from fedgram.sites.single import SingleSite
@@ -35,8 +36,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that is known between sites; floors stand in the order of what ``together`` has."""
+    """All that is known of sites and between them; floors stand in the order of what ``together`` has."""
 
+    own: list[OwnTest]
     together: Asked
     home: Asked
     retrieval_floors: list[RetrievalFloors]
@@ -50,6 +52,7 @@ def measure(folders: Sequence[Path]) -> Measured:
         folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
     """
     sites = {folder: reopen_site(folder) for folder in folders if (folder / "site.json").is_file()}
+    own = [own_test(site, folder) for folder, site in sites.items()]
     together = [_represented(site, [*sites.values()]) for site in sites.values()]
     home = []
     for folder, site in sites.items():
@@ -58,7 +61,7 @@ def measure(folders: Sequence[Path]) -> Measured:
             with lent(site, read_trained(alone), alone):
                 home.append(_represented(site, [*sites.values()]))
     asked = _asked(together)
-    return Measured(asked, _asked(home), *_floors(asked))
+    return Measured([test for test in own if test is not None], asked, _asked(home), *_floors(asked))
 
 
 def _represented(site: SingleSite, sites: Sequence[SingleSite]) -> tuple[Embedded, Embedded | None]:

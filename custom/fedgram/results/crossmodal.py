@@ -21,6 +21,7 @@ from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, CheckpointError, DataError
 from fedgram.records import Sample, Tokens
 from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
+from fedgram.results.owntest import share
 from fedgram.sites.samples import concepts_of
 from fedgram.sites.single import SingleSite
 from fedgram.training.directory import named
@@ -69,12 +70,16 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Retrieval between the test samples of two sites, queries of one against the gallery of the other."""
+    """Retrieval between the test samples of two sites, queries of one against the gallery of the other.
+
+    ``interval`` is that of ``relative``: 95 %, over the groups of the queries.
+    """
 
     query: str
     gallery: str
     queries: int
     relative: float
+    interval: tuple[float, float] | None
     relative_map: float
     raw: float
     chance: float
@@ -202,11 +207,14 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
     relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
     truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     hits, chance = precision_at_1(relative, truth, concepts)
+    asked, best = answerable(truth, concepts), relative.argmax(dim=1)
+    right = [concepts[int(best[i])] == truth[i] for i in asked]
     return Comparison(
         query=query.site.name,
         gallery=gallery.site.name,
-        queries=len(answerable(truth, concepts)),
+        queries=len(asked),
         relative=hits,
+        interval=share(right, [query.samples[i].group for i in asked]).interval if asked else None,
         relative_map=mean_average_precision(relative, truth, concepts),
         raw=precision_at_1(raw, truth, concepts)[0],
         chance=chance,

@@ -18,12 +18,16 @@ from rich.table import Table
 
 from fedgram.data.pixels import open_image
 from fedgram.files import write_atomically, write_text
-from fedgram.results import crossmodal
+from fedgram.results import crossmodal, page
 from fedgram.results.crossfloors import RetrievalFloors, TransferFloors
-from fedgram.results.crossmeasure import kind, measure
+from fedgram.results.crossmeasure import Measured, kind, measure
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.figure import short_names
-from fedgram.results.report import number
+from fedgram.results.gallery import first_of_each, questions
+from fedgram.results.owntest import KEPT, OwnTest, TestFigure
+from fedgram.results.page import Page
+from fedgram.results.report import number, tables, verdicts
+from fedgram.sites.settled import HOME, TOGETHER
 
 _EXAMPLES, _ANSWERS = 6, 3
 
@@ -31,12 +35,15 @@ _EXAMPLES, _ANSWERS = 6, 3
 def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     """Compare every pair of sites, print the tables, and write ``crossmodal.json`` and ``crossmodal.png``.
 
+    ``report.html`` of the run gets its sites' test samples too, where ``metrics.json`` lies in the folder.
+
     Args:
         folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
     """
     measured = measure(folders)
     together, home, floors = measured.together, measured.home, measured.retrieval_floors
     facts = {
+        "own": measured.own,
         "retrieval": together.comparisons,
         "retrieval_alone": home.comparisons,
         "retrieval_floors": floors,
@@ -47,12 +54,45 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
     write_text(results / "crossmodal.json", json.dumps(plain, indent=1, allow_nan=False))
     before = {(c.query, c.gallery): c.relative for c in home.comparisons}
-    console.print(_table(together.comparisons, before, floors))
+    across = [_table(together.comparisons, before, floors)] if together.comparisons else []
     if together.transfers:
         named = {(t.query, t.teacher, t.concept): t.accuracy for t in home.transfers}
-        console.print(_transfer_table(together.transfers, named, measured.transfer_floors))
-    figure = _figure(together.tested, together.comparisons, before, floors)
+        across.append(_transfer_table(together.transfers, named, measured.transfer_floors))
+    for table in [_own_table(measured.own), *across]:
+        console.print(table)
+    figure = _figure(measured)
     write_atomically(results / "crossmodal.png", lambda part: figure.savefig(part, format="png", dpi=110))
+    if (results / "metrics.json").is_file():
+        _write_page(results, measured, across)
+
+
+def _write_page(results: Path, measured: Measured, across: Sequence[Table]) -> None:
+    """Write the page of a run again, now with the test samples of its sites."""
+    run = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+    bars, tested = Figure(figsize=(9, 4.2), layout="constrained"), measured.together.tested
+    _bars(bars.subplots(), {part.site.name: kind(part) for part in tested}, measured)
+    figures = [bars] if across else []
+    shown = Page(run, verdicts(run), tables(run), across, measured.own, figures, questions(tested))
+    page.write(results / "report.html", shown)
+
+
+def _own_table(own: Sequence[OwnTest]) -> Table:
+    table = Table(
+        title="Sites' own test samples, with 95 % intervals over their groups",
+        caption="Measured where the results lie, and never sent. The intervals are bootstraps.",
+    )
+    for column in ("site", "figure", "home", "together", "kept"):
+        table.add_column(column)
+    for test in own:
+        for label, found in (("accuracy", test.accuracy), ("macro-F1", test.macro_f1)):
+            table.add_row(test.site, label, *(_between(found.get(name)) for name in (HOME, TOGETHER, KEPT)))
+    return table
+
+
+def _between(found: TestFigure | None) -> str:
+    if found is None or found.interval is None:
+        return number(found and found.value)
+    return f"{found.value:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
 
 
 def _table(
@@ -94,13 +134,9 @@ def _transfer_table(
     return table
 
 
-def _figure(
-    tested: Sequence[Embedded],
-    comparisons: Sequence[Comparison],
-    home: Mapping[tuple[str, str], float],
-    floors: Sequence[RetrievalFloors],
-) -> Figure:
+def _figure(measured: Measured) -> Figure:
     """Draw P@1 of every pair beside its floor, and pictures with what they find where a site has images."""
+    tested, comparisons = measured.together.tested, measured.together.comparisons
     pictures = [part for part in tested if kind(part) == "image"]
     others = [part for part in tested if kind(part) != "image"] or pictures[1:]
     heights = 1.9, 0.7 + 0.6 * len(others)  # of the pictures, and of what they find
@@ -109,35 +145,45 @@ def _figure(
     upper, *lower = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
     left, right = upper.subplots(1, 2, width_ratios=[1, 2.4])
     _heat_map(left, [part.site.name for part in tested], comparisons)
-    _bars(right, {part.site.name: kind(part) for part in tested}, comparisons, home, floors)
+    _bars(right, {part.site.name: kind(part) for part in tested}, measured)
     if pictures:
         axes = lower[0].subplots(2, _EXAMPLES, height_ratios=heights)
         _examples(axes, pictures[0], others)
     return figure
 
 
-def _bars(
-    axes: Axes,
-    kinds: Mapping[str, str],
-    comparisons: Sequence[Comparison],
-    home: Mapping[tuple[str, str], float],
-    floors: Sequence[RetrievalFloors],
-) -> None:
-    """Draw home, together, the best floor and chance of every pair of modalities: means over their sites."""
+def _bars(axes: Axes, kinds: Mapping[str, str], measured: Measured) -> None:
+    """Draw home, together, the best floor and chance of every pair of modalities: means over their sites.
+
+    Whiskers are 95 % intervals, those of several pairs of sites as if they were independent.
+    """
+    home = {(c.query, c.gallery): c for c in measured.home.comparisons}
     drawn: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for c, f in zip(comparisons, floors, strict=True):
+    for c, f in zip(measured.together.comparisons, measured.retrieval_floors, strict=True):
         best = max((v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None), default=np.nan)
-        values = home.get((c.query, c.gallery), np.nan), c.relative, best, c.chance
-        drawn.setdefault((kinds[c.query], kinds[c.gallery]), []).append(values)
-    means = np.array([np.mean(rows, axis=0) for rows in drawn.values()]).reshape(-1, 4)
+        before = home.get((c.query, c.gallery))
+        values = np.nan if before is None else before.relative, c.relative, best, c.chance
+        drawn.setdefault((kinds[c.query], kinds[c.gallery]), []).append((*values, *_whisker(before), *_whisker(c)))
+    rows = [np.array(part) for part in drawn.values()]
+    means = np.array([part[:, :4].mean(0) for part in rows]).reshape(-1, 4)
+    halves = np.array([np.sqrt((part[:, 4:] ** 2).sum(0)) / len(part) for part in rows]).reshape(-1, 4)
     places = np.arange(len(drawn))
     for row, (label, colour) in enumerate((("home", "C0"), ("together", "C1"), ("best floor", "0.6"))):
-        axes.bar(places + 0.27 * (row - 1), means[:, row], 0.27, label=label, color=colour)
+        whiskers = halves[:, 2 * row : 2 * row + 2].T if row < 2 else None
+        at = places + 0.27 * (row - 1)
+        axes.bar(at, means[:, row], 0.27, label=label, color=colour, yerr=whiskers, error_kw={"elinewidth": 1})
     axes.plot(places, means[:, 3], "k_", markersize=18, label="chance")
     axes.set_title("retrieval P@1: home and together in the frame of the anchors, floor on frozen tokens", pad=24)
     axes.set(ylim=(0, 1), xticks=places)
     axes.set_xticklabels([f"{query} →\n{gallery}" for query, gallery in drawn], fontsize=8, rotation=60)
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+
+
+def _whisker(c: Comparison | None) -> tuple[float, float]:
+    """The lengths of an interval below and above its value; 0 where there is none."""
+    if c is None or c.interval is None:
+        return 0.0, 0.0
+    return max(c.relative - c.interval[0], 0.0), max(c.interval[1] - c.relative, 0.0)
 
 
 def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison]) -> None:
@@ -157,10 +203,7 @@ def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison]) -
 
 def _examples(axes: np.ndarray, pictures: Embedded, others: Sequence[Embedded]) -> None:
     """Test pictures of every concept (the first ones, not the best ones) and what they find elsewhere."""
-    concepts = [s.concept for s in pictures.samples]
-    each = max(1, _EXAMPLES // len(set(concepts)))
-    rows = [i for c in sorted(set(concepts)) for i in [j for j, x in enumerate(concepts) if x == c][:each]]
-    chosen = pictures[rows[:_EXAMPLES]]
+    chosen = pictures[first_of_each([s.concept for s in pictures.samples], _EXAMPLES)]
     answers = {other.site.name: crossmodal.nearest(chosen, other, _ANSWERS) for other in others}
     for panel in axes.flat:
         panel.axis("off")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ def draw(facts: dict[str, Any], path: Path) -> None:
     """Draw ``metrics.json`` as a PNG: losses, alignment, weights over the rounds; accuracy, CKA and retrieval."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplots(2, 3)
-    _over_rounds(axes[0, 0], facts, "task_loss", "task loss")
-    _over_rounds(axes[0, 1], facts, "cka", "CKA to the consensus (training anchors)")
-    _shares(axes[0, 2], facts)
-    _main_metrics(axes[1, 0], facts)
-    _pairs(axes[1, 1], facts, "cka", None, "held-out CKA (debiased)")
-    _pairs(axes[1, 2], facts, "retrieval", "retrieval_chance", "held-out retrieval P@1, anchor coordinates")
+    for panel, fill in zip(axes.flat, _PANELS, strict=True):
+        fill(panel, facts)
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110))
+
+
+def panels(facts: dict[str, Any]) -> list[Figure]:
+    """The parts of :func:`draw`, each a figure for a narrow place."""
+    figures = []
+    for fill in _PANELS:
+        figures.append(Figure(figsize=(5.2, 3.6), layout="constrained"))
+        fill(figures[-1].subplots(), facts)
+    return figures
 
 
 def short_names(sites: Sequence[str]) -> dict[str, str]:
@@ -121,3 +126,15 @@ def _font(labels: Sequence[str]) -> int:
 def _value(record: dict[str, Any], name: str) -> float:
     value = record.get(name)
     return np.nan if value is None else value
+
+
+_PANELS: tuple[Callable[[Axes, dict[str, Any]], None], ...] = (
+    lambda axes, facts: _over_rounds(axes, facts, "task_loss", "task loss (training)"),
+    lambda axes, facts: _over_rounds(axes, facts, "cka", "CKA to the consensus (training anchors)"),
+    _shares,
+    _main_metrics,
+    lambda axes, facts: _pairs(axes, facts, "cka", None, "held-out CKA (debiased)"),
+    lambda axes, facts: _pairs(
+        axes, facts, "retrieval", "retrieval_chance", "held-out retrieval P@1, anchor coordinates"
+    ),
+)

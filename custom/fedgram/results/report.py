@@ -19,7 +19,7 @@ from fedgram.methods.fedit import factors_of
 from fedgram.model import peft_checkpoint
 from fedgram.model.card import write_server_card
 from fedgram.pretrained import hub_id
-from fedgram.results import figure
+from fedgram.results import figure, page
 from fedgram.results.alignment import alignments
 from fedgram.results.site_results import FLOORS, SiteResults, mean_gains, site_results
 from fedgram.sites.settled import write_directory
@@ -64,7 +64,7 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
 
 
 def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
-    """Write the files of :func:`write_server_files` with the evaluation, and the report as text and picture."""
+    """Write the files of :func:`write_server_files` with the evaluation, and the report as text, PNG and HTML."""
     write_server_files(folder, outcome.server, job)
     write_directory(folder, outcome.directory)
     facts = _facts(outcome.server, job) | {
@@ -79,6 +79,7 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     print_report(facts, Console(file=text, width=120))
     write_text(folder / "report.txt", text.getvalue())
     figure.draw(facts, folder / "report.png")
+    page.write(folder / "report.html", page.Page(facts, verdicts(facts), tables(facts)))
 
 
 def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
@@ -118,12 +119,16 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
             reasons.append(f"{site}: its training process died {times}× and was started again")
         for reason in reasons:
             console.print(f"round {record['round']}: {reason}", markup=False)
-    if facts["alignment"]:
-        console.print(_pairs_table(facts))
-    console.print(_sent_table(facts))
-    console.print(_sites_table(facts))
+    for table in tables(facts):
+        console.print(table)
     for line in verdicts(facts):
         console.print(line, markup=False, highlight=False)
+
+
+def tables(facts: dict[str, Any]) -> list[Table]:
+    """The tables of the report: how alike sites became, what they sent, and whether it was worth it."""
+    pairs = [_pairs_table(facts)] if facts["alignment"] else []
+    return [*pairs, _sent_table(facts), _sites_table(facts)]
 
 
 def verdicts(facts: dict[str, Any]) -> list[str]:

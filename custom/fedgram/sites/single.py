@@ -252,3 +252,10 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         initial=snapshot(model, optimizer),
         groups=groups,
     )
+
+
+def own_samples(site: SingleSite, split: str) -> LabelledTokens:
+    """The samples of a split of the concepts that a site trains on, read from its data."""
+    wanted = site.config.concepts
+    samples = [s for s in site.samples(split) if not wanted or s.concept in wanted]
+    return labelled(site.channel(0), samples, site.task)

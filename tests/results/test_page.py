@@ -1,0 +1,135 @@
+"""The page of a run: self-contained, with the test samples of sites where their results are at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fedgram
+import numpy as np
+import pytest
+import torch
+from fedgram.core.bootstrap import by_group
+from fedgram.data.pixels import Picture
+from fedgram.results import crossreport, gallery
+from fedgram.results.owntest import accuracy, macro_f1, own_test, share
+from rich.console import Console
+from site_data import write_image
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from toy import SITES
+
+
+class Seen(HTMLParser):
+    """The tags and the words of a page; every tag that is opened is closed."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.addresses, self.sections, self.text, self.open = [], [], "", []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        self.addresses += [known[name] for name in ("src", "href") if name in known]
+        self.sections += [known["id"]] if tag == "section" else []
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def pages(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The server's page, and the one with the results of sites."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "metrics.json").write_bytes((finished / "server/metrics.json").read_bytes())
+    results = [finished / "fedgram" / name / "result" for name in SITES]
+    crossreport.write(results, folder, Console(file=io.StringIO()))
+    return {"server": finished / "server/report.html", "sites": folder / "report.html"}
+
+
+@pytest.mark.parametrize("name", ["server", "sites"])
+def test_nothing_is_fetched(name: str, pages: dict[str, Path]):
+    page = pages[name].read_text()
+    seen = Seen(page)
+    assert seen.open == []
+    assert all(address.startswith(("data:", "#")) for address in seen.addresses)
+    assert not re.search(r"<script|@import|url\(", page)
+    assert pages[name].stat().st_size < 2_000_000
+
+
+def test_the_server_shows_what_sites_have_sent_and_nothing_else(pages: dict[str, Path]):
+    server, sites = (Seen(pages[name].read_text()) for name in ("server", "sites"))
+    assert server.sections == ["results", "curves", "left"]
+    assert sites.sections == ["results", "own", "across", "gallery", "curves", "left"]
+    assert "Mean gain over home in accuracy" in server.text
+    for word in ("Confusion", "red asks", "macro-F1"):
+        assert word in sites.text
+        assert word not in server.text
+
+
+def test_own_test_samples_are_counted_as_scikit_learn_does(finished: Path):
+    model = fedgram.load(finished, site="red")
+    found = own_test(model.site, finished / "fedgram/red/result")
+    samples, classes = model.site.samples("test"), model.site.task.classes
+    truth, named = (
+        [s.concept for s in samples],
+        [answer.value for answer in model.predict([s.content for s in samples])],
+    )
+    assert found.confusion["kept"] == confusion_matrix(truth, named, labels=classes).tolist()
+    assert found.accuracy["kept"].value == pytest.approx(accuracy_score(truth, named))
+    assert found.macro_f1["kept"].value == pytest.approx(f1_score(truth, named, average="macro"))
+    told = json.loads((finished / "server/metrics.json").read_text())
+    for name, part in (("home", "test_alone"), ("together", "test"), ("kept", "test_kept")):
+        assert found.accuracy[name].value == pytest.approx(told[part]["red"]["accuracy"])
+        assert found.macro_f1[name].value == pytest.approx(told[part]["red"]["macro_f1"])
+    assert found.groups == len({s.group for s in samples})
+
+
+def test_figures_of_counts():
+    """Hand-worked: class 2 never occurs, and does not count."""
+    counts = torch.tensor([[3.0, 1, 0], [0, 4, 0], [0, 0, 0]])
+    assert accuracy(counts).item() == 7 / 8
+    assert macro_f1(counts).item() == pytest.approx((6 / 7 + 8 / 9) / 2)
+    assert share([True, False], ["a", "a"]).interval is None
+    found = share([True, True, False, False], ["a", "a", "b", "c"])
+    assert found.value == 0.5
+    assert found.interval[0] == 0
+    assert by_group(torch.ones(2), ["a", "b"]).tolist() == [1, 1]
+
+
+def test_pictures_lie_in_the_page_and_texts_stand_in_it(tmp_path: Path):
+    write_image(tmp_path / "x.png", 1)
+    picture, text = (
+        gallery._shown(Picture(tmp_path / "x.png"), "dog", right=True),
+        gallery._shown("a " * 200, "cat"),
+    )
+    assert picture.picture.startswith("data:image/png;base64,")
+    assert picture.words == "x.png"
+    assert (text.picture, text.right, len(text.words)) == (None, None, 160)
+    assert gallery.first_of_each(["b", "a", "b", "a"], 4) == [1, 3, 0, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [500, 1180])
+def test_a_browser_draws_it(width: int, pages: dict[str, Path], tmp_path: Path):
+    """Most of the picture is neither empty nor cut off."""
+    from PIL import Image
+
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},3000"]
+    drawn = tmp_path / "page.png"
+    command = ["chromium", *flags, f"--screenshot={drawn}", pages["sites"].as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    pixels = np.asarray(Image.open(drawn).convert("L"))
+    assert pixels.shape == (3000, width)
+    assert np.ptp(pixels[:, width // 4 : width // 2]) > 200
