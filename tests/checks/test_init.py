@@ -117,3 +117,14 @@ def test_words_of_the_command_line(folder: Path):
     few = pd.read_csv("public-measures.csv").iloc[:2]
     few.to_csv("few.csv", index=False)
     assert "at least 4" in init(*OWN, "--anchors", "few.csv", "--out", "other", code=1)
+
+
+def test_on_a_terminal_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """For the sites, and for a label that the file leaves open."""
+    monkeypatch.setattr("fedgram.cli.init._can_ask", lambda: True)
+    for name, out in (("own-measures.csv", "two.csv"), ("public-measures.csv", "public-measures.csv")):
+        pd.read_csv(name).assign(ward=["a", "b"] * 15).to_csv(out, index=False)
+    answer = CliRunner().invoke(app, ["init", *PUBLIC], input="two.csv\ndna:own-dna.fasta\n\nkind\n")
+    assert answer.exit_code == 0, answer.output
+    assert "2 columns may be the label. label? kind, ward" in answer.output
+    assert read_site_config(folder / "run/local/fedgram/two.toml").columns.concept == "kind"

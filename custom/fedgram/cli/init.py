@@ -212,7 +212,7 @@ def _understood(entry: Entry, hints: dict[str, str]) -> Guess:
         try:
             return understand(entry.path, modality, hints)
         except Undecided as choice:
-            if not sys.stdin.isatty():
+            if not _can_ask():
                 raise
             answer = typer.prompt(
                 f"{entry.name}: {choice.problem}. {choice.what}? {', '.join(choice.choices[:20])}"
@@ -275,8 +275,13 @@ def _labels(path: Path, sites: Sequence[NewSite]) -> dict[str, str]:
     return {}
 
 
+def _can_ask() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin.isatty()
+
+
 def _asked_sites() -> list[Entry]:
-    if not sys.stdin.isatty():
+    if not _can_ask():
         raise ConfigError("no site", where="fedgram init", expected=_SITES)
     console.print("the data of each site: PATH, NAME:PATH or NAME:MODALITY:PATH; an empty line ends", markup=False)
     entries = []
