@@ -1,10 +1,10 @@
-"""Tables: one token per column of the rows of :mod:`fedgram.data.rows`."""
+"""Tables: one token per column of the rows of :mod:`fedgram.data.rows`, or one of all where they are many."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,44 +17,12 @@ from fedgram.data import unlabelled
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Tokenizer
+from fedgram.modalities.columns import ColumnScale, fit_scale, gaussian, no_number
+from fedgram.modalities.wide import WideTokens
 from fedgram.records import Sample, Tokens
 
 
-@dataclass(frozen=True)
-class ColumnScale:
-    """Standardisation of one column: logarithm first if ``log``, then (x − mean) / std."""
-
-    log: bool
-    mean: float
-    std: float
-
-    def __call__(self, value: float) -> float:
-        """Standardise, at most 4 from 0; a non-positive value has no logarithm and counts as −4."""
-        if self.log and value <= 0:
-            return -4.0
-        x = math.log(value) if self.log else value
-        return max(-4.0, min(4.0, (x - self.mean) / self.std))
-
-
-def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
-    """Fit the scale of one column to the training rows.
-
-    Positive columns that span a factor of 100 (body weights) are standardised on the log scale.
-
-    Args:
-        values: (N,), NaN where missing.
-
-    Raises:
-        DataError: no value in any training row.
-    """
-    present = values[~np.isnan(values)]
-    if present.size == 0:
-        raise DataError(
-            f"column {name!r} has no value in any training row", where="tabular data", remedy="drop the column"
-        )
-    log = bool(present.min() > 0 and present.max() >= 100 * present.min())
-    x = np.log(present) if log else present
-    return ColumnScale(log, float(x.mean()), float(x.std()) or 1.0)  # a constant column is only centred
+NARROW = 512  # columns: as many tokens as the shared transformers of the BERT kind have positions
 
 
 class NumericTokens:
@@ -73,7 +41,7 @@ class NumericTokens:
         self._scales = [ColumnScale(*scale) for scale in self.statistics["scales"]]
         known: dict[str, list[str]] = self.statistics["categories"]
         self._codes = {c: {n: _code(c, n) for n in names} for c, names in known.items()}
-        self._projections = torch.stack([_gaussian(c, (self.width, 6)) / 6**0.5 for c in self._columns])
+        self._projections = torch.stack([gaussian(c, (self.width, 6)) / 6**0.5 for c in self._columns])
         fitted = sha256(repr((self._columns, self._scales, *([known] if known else []))).encode()).hexdigest()
         self.identity = f"numeric:1:{self.width}:{fitted}"
         self.family = f"numeric:1:{self.width}:{self._columns}"
@@ -130,35 +98,32 @@ def _number(column: str, cell: Cell, coded: bool, where: str) -> float:
     if coded:
         return 0.0
     if isinstance(cell, str):
-        raise DataError(
-            f"column {column!r} is not a number",
-            where=where,
-            expected="a number, as in every training row of the site",
-            remedy="all tables of a site, and its anchors, need the same columns in the same units",
-        )
+        raise no_number(column, where)
     return cell
 
 
 def _code(column: str, name: str) -> Tensor:
     """The fixed vector (d_m,) of a category."""
-    return _gaussian(f"{column}={name}", (NumericTokens.width,)) / 2**0.5
-
-
-def _gaussian(name: str, shape: tuple[int, ...]) -> Tensor:
-    """A standard normal tensor that depends on the name alone."""
-    seed = int.from_bytes(sha256(name.encode()).digest()[:7], "big")
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return gaussian(f"{column}={name}", (NumericTokens.width,)) / 2**0.5
 
 
 def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any] | None = None) -> Tokenizer:
-    """Open ``numeric``, with the statistics of the training rows; ``tabpfn``, or a file of its weights."""
-    if name == "numeric":
-        return NumericTokens([sample.content for sample in fit_on], statistics)
+    """Open a tokenizer of tables, with the statistics of the training rows.
+
+    ``numeric`` makes a token of each column up to :data:`NARROW`, and of wider tables one of all; ``wide`` always
+    does the latter. ``tabpfn``, or a file of its weights, is TabPFN.
+    """
+    if name in ("numeric", "wide"):
+        rows = [sample.content for sample in fit_on]
+        columns = statistics["columns"] if statistics else rows[0].columns if rows else ()
+        return (WideTokens if name == "wide" or len(columns) > NARROW else NumericTokens)(rows, statistics)
     if name == "tabpfn" or Path(name).suffix in (".safetensors", ".ckpt"):
         from fedgram.modalities.tabpfn_rows import TabPfnRows
 
         return TabPfnRows(name, fit_on)
-    raise DataError("unknown", where=f"tokenizer {name!r}", expected="numeric, tabpfn, or a file of its weights")
+    raise DataError(
+        "unknown", where=f"tokenizer {name!r}", expected="numeric, wide, tabpfn, or a file of its weights"
+    )
 
 
 def fingerprint(content: Row) -> bytes:

@@ -40,6 +40,8 @@ _MOST = {
     "vocab_size": 2**24,
 }
 
+_POSITIONS = ("position_embeddings", "embed_positions", "wpe")  # tables of learnt positions
+
 
 def load_backbone(
     config: BackboneConfig, folders: Mapping[str, str], precision: Precision = "fp32", device: str = "cpu"
@@ -73,15 +75,57 @@ def load_backbone(
     return model
 
 
-def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: Precision) -> int:
-    """The size of the frozen weights in memory, from the configuration alone: none is loaded.
+def positions(model: nn.Module) -> int | None:
+    """The number of tokens that a transformer takes at once: of its position table or, where it has none, as trained.
+
+    Tables of RoBERTa's kind leave out the first positions. None where the configuration sets no limit.
+    """
+    found: list[int | None] = [getattr(model.config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
+            unused = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
+            found.append(module.num_embeddings - unused)
+    return min(filter(None, found), default=None)
+
+
+def require_positions(model: nn.Module, config: BackboneConfig, length: int, tokenizer: str) -> None:
+    """Refuse samples of more tokens than the backbone takes.
+
+    Args:
+        length: L, of a sample.
+        tokenizer: that makes them, for the message.
+
+    Raises:
+        BackboneError: with both numbers.
+    """
+    limit = positions(model)
+    if limit is not None and length > limit:
+        raise BackboneError(
+            f"{length} tokens a sample",
+            where=f"tokenizer {tokenizer!r}",
+            expected=f"at most {limit}, the positions of backbone {config.name!r}",
+            remedy='choose a tokenizer of fewer tokens (of a table: "wide"), or ask for a backbone of more positions',
+        )
+
+
+def hollow_backbone(config: BackboneConfig, folders: Mapping[str, str]) -> nn.Module:
+    """The shared transformer without its weights, from the configuration alone.
 
     Raises:
         BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
     """
     _, settings, _ = _text_settings(config, folders)
     with torch.device("meta"):
-        return stored_bytes(AutoModel.from_config(settings, trust_remote_code=False), precision)
+        return AutoModel.from_config(settings, trust_remote_code=False)
+
+
+def weight_bytes(config: BackboneConfig, folders: Mapping[str, str], precision: Precision) -> int:
+    """The size of the frozen weights in memory, from the configuration alone: none is loaded.
+
+    Raises:
+        BackboneError: as :func:`load_backbone`, as far as the configuration shows it.
+    """
+    return stored_bytes(hollow_backbone(config, folders), precision)
 
 
 def base_fingerprint(backbone: nn.Module, config: BackboneConfig, folders: Mapping[str, str]) -> str:

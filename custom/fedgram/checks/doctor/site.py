@@ -21,7 +21,7 @@ from fedgram.errors import ConfigError, DataError
 from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
-from fedgram.model.backbone import base_fingerprint, load_backbone, weight_bytes
+from fedgram.model.backbone import base_fingerprint, load_backbone, require_positions, weight_bytes
 from fedgram.model.site_model import TokenAdapter, hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
@@ -201,6 +201,8 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     options = (settings.backbone, config.backbones, config.precision, place)
     base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
+    for shape, tokenizer in _tokenized(visit, config):
+        require_positions(base, settings.backbone, shape[0], tokenizer)
     adapted = lora.attach_update(base, settings, train_a=method_of(settings).trains_a)
     visit.spec = ModelSpec(shapes=lora.spec(adapted), backbone=digest, width=hidden_width(base))
     if visit.token_shape is not None:
@@ -211,6 +213,14 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     yield Finding(
         "ok", f"{settings.backbone.name}: {len(visit.spec.shapes)} adapted layers; weights sha256 {digest}"
     )
+
+
+def _tokenized(visit: Visit, config: SiteConfig) -> Iterator[tuple[tuple[int, int], str]]:
+    """The shape of a sample's tokens and the tokenizer, of one modality or two, as far as they are known."""
+    if visit.token_shape is not None:
+        yield visit.token_shape, config.tokenizer
+    if visit.paired_shape is not None and config.bridge is not None:
+        yield visit.paired_shape, config.bridge.tokenizer
 
 
 def _shared_shapes(visit: Visit, config: SiteConfig, d: int, hidden: int) -> dict[str, tuple[int, ...]]:
