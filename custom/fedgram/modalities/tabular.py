@@ -21,7 +21,6 @@ from fedgram.modalities.columns import ColumnScale, fit_scale, gaussian, no_numb
 from fedgram.modalities.wide import WideTokens
 from fedgram.records import Sample, Tokens
 
-
 NARROW = 512  # columns: as many tokens as the shared transformers of the BERT kind have positions
 
 

@@ -76,7 +76,7 @@ def load_backbone(
 
 
 def positions(model: nn.Module) -> int | None:
-    """The number of tokens that a transformer takes at once: of its position table or, where it has none, as trained.
+    """The number of tokens that a transformer takes: of its position table or, where it has none, as trained.
 
     Tables of RoBERTa's kind leave out the first positions. None where the configuration sets no limit.
     """
@@ -104,7 +104,7 @@ def require_positions(model: nn.Module, config: BackboneConfig, length: int, tok
             f"{length} tokens a sample",
             where=f"tokenizer {tokenizer!r}",
             expected=f"at most {limit}, the positions of backbone {config.name!r}",
-            remedy='choose a tokenizer of fewer tokens (of a table: "wide"), or ask for a backbone of more positions',
+            remedy='take a tokenizer of fewer tokens (of a table "wide"), or ask for a backbone of more positions',
         )
 
 

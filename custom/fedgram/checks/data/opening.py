@@ -18,27 +18,44 @@ Named = tuple[str, Any]  # a content and where it is from
 
 
 def refused(
-    name: str, modality: Modality, parts: Mapping[str, Sequence[Sample]], anchors: Sequence[AnchorSet] = ()
+    config: SiteConfig | BridgeConfig,
+    modality: Modality,
+    parts: Mapping[str, Sequence[Sample]],
+    anchors: Sequence[AnchorSet] = (),
+    task: Task | None = None,
 ) -> Iterator[Finding]:
-    """Contents that the site's tokenizer, of that name, cannot take.
+    """Contents and targets that the site's tokenizer and task cannot take, and too many tokens.
 
-    A tokenizer without an encoder is tried on all samples and anchors. One with an encoder is only built: the
-    tokens of all samples take minutes, and the doctor makes one.
+    A tokenizer without an encoder is tried on all samples and anchors. One with an encoder takes one, and says of
+    the others whether it can (:class:`~fedgram.modalities.base.ScreeningTokenizer`): their tokens take minutes.
     """
+    own = [(sample.source or sample.id, sample.content) for part in parts.values() for sample in part]
     try:
-        tokenizer = modality.tokenizer(name, parts["train"])
+        tokenizer = modality.tokenizer(config.tokenizer, parts["train"])
         public = [named for found in anchors for named in _public(found, modality)]
+        if task is not None:
+            for part in parts.values():
+                task.targets(part, tokenizer)
     except FedgramError as error:
         yield from_error(error)
         return
-    own = [(sample.source or sample.id, sample.content) for part in parts.values() for sample in part]
-    if isinstance(tokenizer, MovableTokenizer | MapTokenizer):
+    if isinstance(tokenizer, ScreeningTokenizer):
+        wrong = [*_untaken(tokenizer.screen, [*own, *public])]
+    elif isinstance(tokenizer, MovableTokenizer | MapTokenizer):
         wrong = [*_strange(public, parts["train"][0].content)]
     else:
         wrong = [*_untaken(tokenizer, [*own, *public])]
     yield from wrong[:_SHOWN]
     if len(wrong) > _SHOWN:
         yield Finding("failure", f"{len(wrong) - _SHOWN} more samples or anchors cannot be used", "as above")
+    if not wrong:
+        yield from _too_long(config.tokenizer, tokenizer, parts["train"][0].content)
+
+
+def without_positions(
+    tokenizers: Mapping[str, int], backbones: Mapping[str, str], name: str | None = None
+) -> Iterator[Finding]:
+    """Samples of more tokens than a backbone takes: the job's, or those that the site has folders of."""
 
 
 def _public(anchors: AnchorSet, modality: Modality) -> Iterator[Named]:
