@@ -1,6 +1,6 @@
-"""Wide tables against logistic regression on the same rows, home alone with the default job.
+"""Wide tables against logistic regression on the same rows: what the tokens keep, and what a site learns alone.
 
-    python benchmarks/wide_tables.py [--columns 765 5000 20000] [--seeds 5]
+    python benchmarks/wide_tables.py [--columns 765 5000 20000] [--seeds 5] [--steps 16]
 
 Handwritten digits (scikit-learn's, 64 pixels) as if an assay had measured them: of the columns three tenths are
 mixtures of three pixels each, all have noise of variance 1, a scale and an offset of their own; one in twenty is
@@ -18,13 +18,13 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, pstdev
 
 import numpy as np
 import pandas as pd
 import torch
 from fedgram.anchors.build import build
-from fedgram.config.job import AnchorPin, JobConfig
+from fedgram.config.job import AnchorPin, JobConfig, TrainingConfig
 from fedgram.config.site import Columns, SiteConfig
 from fedgram.sites.opening import open_site
 from fedgram.training.rounds import train_alone
@@ -74,19 +74,19 @@ def logistic_regression(rows: pd.DataFrame) -> float:
     learnt = rows["split"].isin(["anchor", "train"])
     prepared = prepare.fit(features[learnt]).transform(features)
     x, y = np.asarray(prepared.todense() if hasattr(prepared, "todense") else prepared), rows["concept"].to_numpy()
+    x = x @ np.linalg.svd(x[learnt], full_matrices=False)[2].T  # the weights lie in the span of the learnt rows
+    parts = [rows["split"] == part for part in ("validation", "test")]
     scores = []
     for c in STRENGTHS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=c, max_iter=300).fit(x[learnt], y[learnt])
-        scores.append(
-            [model.score(x[part], y[part]) for part in (rows["split"] == "validation", rows["split"] == "test")]
-        )
+        scores.append([model.score(x[part], y[part]) for part in parts])
     return max(scores, key=lambda pair: pair[0])[1]
 
 
-def home(rows: pd.DataFrame, folder: Path, job: JobConfig | None = None) -> float:
-    """Test accuracy of a site that trains alone on the table."""
+def home(rows: pd.DataFrame, folder: Path, training: TrainingConfig | None) -> tuple[float, float | None]:
+    """Test accuracy of logistic regression on a site's tokens, and of the site, which trains alone."""
     public, data = folder / "public", folder / "table.parquet"
     for concept, some in rows[rows["split"] == "anchor"].groupby("concept"):
         path = public / "tabular" / str(concept) / "rows.csv"
@@ -104,28 +104,37 @@ def home(rows: pd.DataFrame, folder: Path, job: JobConfig | None = None) -> floa
         secret="",
     )
     pin = AnchorPin(anchors.manifest_sha256, tuple(slot.concept for slot in anchors.slots))
-    site = open_site("home", config, JobConfig(anchors=pin) if job is None else job)
+    site = open_site("home", config, JobConfig(anchors=pin, training=training or TrainingConfig()))
+    tokens = site.floors()["frozen_lr"]
+    if training is None:
+        return tokens, None
     train_alone(site)
-    return site.evaluate("test")["accuracy"]
+    return tokens, site.evaluate("test")["accuracy"]
 
 
-def measure(columns: int, seeds: int, parts: dict[str, int] = PARTS) -> dict[str, object]:
-    """Both accuracies of each seed, mean and standard deviation of their difference, and the cost."""
-    regression, alone, seconds = [], [], []
+def measure(
+    columns: int, seeds: int, training: TrainingConfig | None, parts: dict[str, int] = PARTS
+) -> dict[str, object]:
+    """The accuracies of each seed, mean and standard deviation of what is lost, and the cost."""
+    raw, tokens, alone, start = [], [], [], time.process_time()
     for seed in range(seeds):
         rows = table(columns, seed, parts)
-        regression.append(logistic_regression(rows))
-        start = time.process_time()
+        raw.append(logistic_regression(rows))
         with tempfile.TemporaryDirectory() as folder:
-            alone.append(home(rows, Path(folder)))
-        seconds.append(time.process_time() - start)
-    differences = [a - b for a, b in zip(alone, regression, strict=True)]
+            seen, trained = home(rows, Path(folder), training)
+        tokens.append(seen)
+        alone += [] if trained is None else [trained]
+    found = {
+        "logistic regression on the columns": raw,
+        "on the tokens": tokens,
+        "difference": [a - b for a, b in zip(tokens, raw, strict=True)],
+        "home": alone,
+    }
+    rounded = {name: [round(score, 3) for score in scores] for name, scores in found.items()}
     return {
-        "logistic regression": [round(score, 3) for score in regression],
-        "home": [round(score, 3) for score in alone],
-        "difference": round(fmean(differences), 3),
-        "sd of the difference": round(stdev(differences), 3) if seeds > 1 else None,
-        "seconds of CPU": round(fmean(seconds)),
+        **rounded,
+        "mean and sd of the difference": [round(f(found["difference"]), 3) for f in (fmean, pstdev)],
+        "seconds of CPU each": round((time.process_time() - start) / seeds),
         "GB at most": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
     }
 
@@ -135,10 +144,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--columns", type=int, nargs="+", default=[765, 5000, 20000])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=0, help="of training in each of 24 rounds; 0: tokens alone")
     asked = parser.parse_args()
+    training = TrainingConfig(local_steps=asked.steps) if asked.steps else None
     torch.set_num_threads(1)
     for columns in asked.columns:
-        print(json.dumps({f"{columns} columns": measure(columns, asked.seeds)}), flush=True)
+        print(json.dumps({f"{columns} columns": measure(columns, asked.seeds, training)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,14 @@ def write_anchors(folder: Path, seed: int, per_concept: int, missing: dict[str, 
     return AnchorPin(load_anchors(folder).manifest_sha256, tuple(concepts))
 
 
+def few_positions(folder: Path) -> Path:
+    """Make a backbone of the toy's kind with 3 positions: a toy's sample has 4 tokens."""
+    settings = BertConfig(vocab_size=30, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    settings.max_position_embeddings = 3
+    BertModel(settings).save_pretrained(folder / "short")
+    return folder / "short"
+
+
 def write_site_file(path: Path, config: SiteConfig) -> None:
     """A site's own file (TOML)."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from fedgram.anchors.build import build
 from fedgram.checks.data import check
 from fedgram.cli.main import app
+from kits import job_folder
 from PIL import Image
 from site_data import save_bert, write_image
-from toy import ROOT
+from toy import ROOT, Toy, few_positions, write_site_file
 from typer.testing import CliRunner
 
 TOKENIZERS = {"image": "efficientnet-lite0-map", "genomics": "kmer", "tabular": "numeric"}
@@ -270,6 +272,43 @@ def test_a_record_without_bases(tmp_path: Path):
     path = site(tmp_path, f'modality = "genomics"\ndata = "{tmp_path / "r.fasta"}"\n')
     (failure,) = failures(path)
     assert failure.endswith("r.csv, row 8: no run of 6 unambiguous bases in a sequence")
+
+
+def test_a_text_without_a_token(tmp_path: Path):
+    (failure,) = failures(texts(tmp_path, [*good_rows(), "x,\u200b,Canidae,x"]))
+    assert failure == f"{tmp_path / 'notes.csv'}, row 81: content 1 of 1 has no token"
+
+
+def test_more_tokens_than_a_backbone_has_positions(tmp_path: Path):
+    path = site(tmp_path, f'modality = "genomics"\ndata = "{tmp_path / "r.fasta"}"\n')
+    names = [f"{c}{i}" for c in ("Canidae", "Felidae") for i in range(30)]
+    (tmp_path / "r.fasta").write_text("".join(f">{name}\n{'ACGTTGCA' * 9}\n" for name in names))
+    rows = [f"{name},{name[:7]},{name[:-1]}" for name in names]
+    (tmp_path / "r.csv").write_text("\n".join(["id,concept,group", *rows]))
+    assert not check(path).failed
+    path.write_text(f'{path.read_text()}[backbones]\nshort = "{few_positions(tmp_path)}"\n')
+    assert failures(path) == ["tokenizer 'kmer': 6 tokens a sample"]
+    path.write_text(f'{path.read_text()}long = "{tmp_path / "elsewhere"}"\n')
+    assert "failure" not in found(path).values()  # a job may have the other one
+    assert found(path)["tokenizer 'kmer': 6 tokens a sample"] == "warning"
+
+
+def test_a_site_is_opened_for_a_job(toy: Toy, tmp_path: Path):
+    path, job = tmp_path / "red.toml", job_folder(toy, tmp_path / "job")
+    write_site_file(path, toy.sites["red"])
+    last = check(path, job).findings[-1]
+    assert (last.level, last.text) == ("ok", "opened for job, as training does: 56 samples train")
+    write_site_file(path, replace(toy.sites["red"], backbones={"tiny": str(tmp_path / "nowhere")}))
+    asked = ["data", "check", str(path)]
+    assert CliRunner().invoke(app, asked).exit_code == 0  # a job may have another backbone
+    result = CliRunner().invoke(app, [*asked, "--job", str(job)])
+    assert result.exit_code == 1
+    assert "no folder" in result.output
+
+
+def test_a_device_that_is_not_there(tmp_path: Path):
+    (failure,) = failures(texts(tmp_path, good_rows(), 'device = "cuda:99"\n'))
+    assert "cuda:99" in failure
 
 
 def test_an_unknown_encoder_and_too_few_anchors(tmp_path: Path):

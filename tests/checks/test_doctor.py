@@ -44,7 +44,7 @@ from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
 from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
 from paired_data import bridged
-from toy import ROOT, Toy, write_site_file
+from toy import ROOT, Toy, few_positions, write_site_file
 from typer.testing import CliRunner
 
 Mutation = Callable[[Path, Path], None]  # of a kit and a job folder
@@ -624,6 +624,11 @@ def test_a_backbone_folder_without_a_model(red: Path):
 def test_a_backbone_that_cannot_be_adapted(red: Path, job: Path):
     edit_settings(job, adapter={"targets": ["no_such_layer"]})
     assert_one(examine(red, job), "backbone", "failure", "no adapter can be attached", "choose targets")
+
+
+def test_more_tokens_than_the_backbone_has_positions(red: Path, job: Path, tmp_path: Path):
+    edit_site(red, backbones={"tiny": str(few_positions(tmp_path))})
+    assert_one(examine(red, job), "backbone", "failure", "4 tokens a sample", "at most 3, the positions")
 
 
 def test_a_method_that_the_site_does_not_allow(red: Path, job: Path):

@@ -21,6 +21,7 @@ CASES = [
     ("genomics", "kmer"),
     ("genomics", "dna-bert"),
     ("tabular", "numeric"),
+    ("tabular", "wide"),
 ]
 
 
@@ -47,7 +48,7 @@ def test_a_tokenizer_opens_again_without_the_data_that_it_was_fitted_on(opened, 
     modality, samples, tokenizer, _ = opened
     name = request.node.callspec.params["opened"][1]
     kept = [json.loads(json.dumps(tokenizer.statistics))] if isinstance(tokenizer, KeptTokenizer) else []
-    assert bool(kept) == (name in ("numeric", "minilm", "bert", "dna-bert"))
+    assert bool(kept) == (name in ("numeric", "wide", "minilm", "bert", "dna-bert"))
     again = modality.tokenizer(encoders.get(name, name), [] if kept else Unreadable(), *kept)
     contents = [s.content for s in samples]
     assert again.identity == tokenizer.identity

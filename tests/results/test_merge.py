@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import fedgram
@@ -141,6 +142,17 @@ def test_what_cannot_be_merged(toy: Toy, finished: Path, tmp_path: Path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(BackboneError, match="on which this result was trained"):
         merge(finished / "server", tmp_path / "merged", base=tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_cut_or_missing_adapter(name: str, cut: bool, finished: Path, tmp_path: Path):
+    shutil.copytree(finished / "server", tmp_path / "result")
+    file = tmp_path / "result" / "adapter" / name
+    file.write_bytes(file.read_bytes()[:50]) if cut else file.unlink()
+    with pytest.raises(CheckpointError, match=name):
+        merge(tmp_path / "result", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_checkpoints_name_a_base_that_others_find():

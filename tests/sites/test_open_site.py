@@ -16,7 +16,7 @@ from fedgram.sites.anchored import anchor_tokens
 from fedgram.sites.channel import Channel
 from fedgram.sites.device import choose_device
 from fedgram.sites.opening import open_site
-from toy import Toy
+from toy import Toy, few_positions
 from transformers import ResNetConfig, ResNetModel
 
 
@@ -87,6 +87,12 @@ def test_a_backbone_that_is_no_model(toy: Toy, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(BackboneError, match="cannot be loaded"):
         open_site("red", site(toy, backbones={"tiny": str(tmp_path)}), toy.job)
+
+
+def test_more_tokens_than_the_backbone_has_positions(toy: Toy, tmp_path: Path):
+    folder = str(few_positions(tmp_path))
+    with pytest.raises(BackboneError, match=r"(?s)4 tokens a sample.*at most 3, the positions of backbone 'tiny'"):
+        open_site("red", site(toy, backbones={"tiny": folder}), toy.job)
 
 
 def test_a_backbone_without_inputs_embeds(toy: Toy, tmp_path: Path):

@@ -18,10 +18,13 @@ def _group() -> None:
 
 
 @app.command()
-def check(site_file: Annotated[Path, typer.Argument(help="the site's own file, e.g. local/fedgram.toml")]) -> None:
+def check(
+    site_file: Annotated[Path, typer.Argument(help="the site's own file, e.g. local/fedgram.toml")],
+    job: Annotated[Path | None, typer.Option(help="a job's folder: open the site for it, model and all")] = None,
+) -> None:
     """Show what was understood: classes or answers, splits, columns, the first samples; warn of what may be wrong.
 
-    Ends with 1 if training would not start.
+    Ends with 1 if training would not start: for the data, or with --job for anything at all.
     """
     from fedgram.checks import data as datacheck
     from fedgram.checks.data import unified
@@ -30,10 +33,10 @@ def check(site_file: Annotated[Path, typer.Argument(help="the site's own file, e
 
     with plain_errors():
         if read_site_config(site_file).unified is not None:
-            found = unified.check(site_file)
+            found = unified.check(site_file, job)
             unified.show(found, console)
         else:
-            found = datacheck.check(site_file)
+            found = datacheck.check(site_file, job)
             show(found, console)
         if found.failed:
             raise typer.Exit(1)

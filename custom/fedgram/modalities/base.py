@@ -70,6 +70,19 @@ class FittedTokenizer(Protocol):
 
 
 @runtime_checkable
+class ScreeningTokenizer(Protocol):
+    """A tokenizer that knows which contents it cannot take, without their tokens, which take long."""
+
+    def screen(self, contents: Sequence[Any]) -> object:
+        """Refuse contents as the call does.
+
+        Raises:
+            DataError: a content cannot be tokenised.
+        """
+        ...
+
+
+@runtime_checkable
 class KeptTokenizer(Protocol):
     """A tokenizer that opens again from what it took of the training samples, without them."""
 

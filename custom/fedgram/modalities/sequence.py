@@ -81,12 +81,19 @@ class SequenceEncoder:
         """Compute on this device from now on."""
         self._model.to(device)
 
-    @torch.no_grad()
-    def __call__(self, contents: Sequence[str]) -> Tokens:
+    def screen(self, contents: Sequence[str]) -> list[list[int]]:
+        """The tokenizer's own tokens of each content; refuses one without any."""
         ids = [self._ids(content) for content in contents]
         empty = [number for number, one in enumerate(ids, 1) if not one]
         if empty:
-            raise DataError(f"content {empty[0]} of {len(ids)} has no token", where=self._where)
+            raise DataError(
+                f"content {empty[0]} of {len(ids)} has no token", where=self._where, remedy="remove it"
+            )
+        return ids
+
+    @torch.no_grad()
+    def __call__(self, contents: Sequence[str]) -> Tokens:
+        ids = self.screen(contents)
         sums = torch.zeros(len(ids), self._length, self.width)
         counts = torch.zeros(len(ids), self._length)
         windows = [span for i, one in enumerate(ids) for span in spans(i, len(one), self._window)]

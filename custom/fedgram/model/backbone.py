@@ -88,17 +88,17 @@ def positions(model: nn.Module) -> int | None:
     return min(filter(None, found), default=None)
 
 
-def require_positions(model: nn.Module, config: BackboneConfig, length: int, tokenizer: str) -> None:
+def require_positions(limit: int | None, config: BackboneConfig, length: int, tokenizer: str) -> None:
     """Refuse samples of more tokens than the backbone takes.
 
     Args:
+        limit: its :func:`positions`.
         length: L, of a sample.
         tokenizer: that makes them, for the message.
 
     Raises:
         BackboneError: with both numbers.
     """
-    limit = positions(model)
     if limit is not None and length > limit:
         raise BackboneError(
             f"{length} tokens a sample",

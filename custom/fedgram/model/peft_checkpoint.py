@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from fedgram.core.dora import frozen_a
 from fedgram.errors import CheckpointError
-from fedgram.files import write_tensors
+from fedgram.files import read_tensors, write_tensors
 from fedgram.model.lora import PREFIX, check_shapes, geo_config, plain_copy, quiet_peft
 
 
@@ -69,6 +70,17 @@ def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> N
 
 
 def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
-    """Merge a PEFT checkpoint into the backbone's weights by stock PEFT: W + s B A, with m and norm for DoRA."""
+    """Merge a PEFT checkpoint into the backbone's weights by stock PEFT: W + s B A, with m and norm for DoRA.
+
+    Raises:
+        CheckpointError: a file of it is missing or damaged. PEFT itself would ask the hub for it.
+    """
+    remedy = "copy the whole result folder again"
+    path = Path(folder, "adapter_config.json")
+    try:
+        json.loads(path.read_text(encoding="utf-8"))["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"no adapter ({type(error).__name__})", where=path, remedy=remedy) from None
+    read_tensors(path.with_name("adapter_model.safetensors"), remedy)
     with quiet_peft():
         return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()  # type: ignore[operator]

@@ -8,7 +8,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import SPLIT, SiteConfig
 from fedgram.methods import Method
 from fedgram.model import lora
-from fedgram.model.backbone import base_fingerprint, load_backbone, require_positions
+from fedgram.model.backbone import base_fingerprint, load_backbone, positions, require_positions
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, hidden_width, width
 from fedgram.model.tasks import Task
@@ -41,7 +41,7 @@ def build_model(
     backbone = load_backbone(job.backbone, config.backbones, config.precision, place)
     names = [config.tokenizer, *([config.bridge.tokenizer] if config.bridge else [])]
     for tokens, tokenizer in zip(standard, names, strict=True):
-        require_positions(backbone, job.backbone, tokens.mask.shape[1], tokenizer)
+        require_positions(positions(backbone), job.backbone, tokens.mask.shape[1], tokenizer)
     base = base_fingerprint(backbone, job.backbone, config.backbones)
     d, scale = width(backbone), embedding_scale(backbone)
     own = private_generator(name, config, job, "local")

@@ -16,6 +16,7 @@ from fedgram.modalities.base import Modality
 from fedgram.model.tasks import make_task
 from fedgram.records import Sample
 from fedgram.sites.anchored import find_anchors
+from fedgram.sites.device import choose_device
 from fedgram.sites.pairs import Pair, read_pairs
 from fedgram.sites.samples import read_samples, split_samples
 
@@ -44,8 +45,8 @@ class Understood:
         return any_failed(self.findings)
 
 
-def check(site_file: Path) -> Understood:
-    """Read, split and look at a site's data.
+def check(site_file: Path, job: Path | None = None) -> Understood:
+    """Read, split and look at a site's data; with a job's folder, open the site as training does.
 
     Raises:
         ConfigError: the site file is wrong.
@@ -57,6 +58,8 @@ def check(site_file: Path) -> Understood:
     parts = split_samples(site_file.stem, read_samples(here, modality), config.concepts)
     pairs = read_pairs(site_file.stem, here, parts)
     findings = [*_findings(site_file.stem, here, modality, parts), *_about_pairs(here, pairs)]
+    if job is not None and not any_failed(findings):
+        findings.append(opening.opened(site_file.stem, config, job))
     return Understood(config, modality, parts, pairs, findings)
 
 
@@ -70,7 +73,7 @@ def _about_pairs(config: SiteConfig, pairs: Mapping[str, Sequence[Pair]]) -> Ite
     yield from unreadable
     if not unreadable:
         yield from content.duplicates(modality, seconds)
-        yield from opening.refused(config.bridge.tokenizer, modality, seconds)
+        yield from opening.refused(config.bridge, modality, seconds, config.backbones)
     yield from exports.suspicions(config.bridge.reading, seconds)
     if len(pairs["test"]) < labels.FEW:
         text = f"{len(pairs['test'])} test pairs: pair_recall says little"
@@ -82,17 +85,17 @@ def _findings(
 ) -> Iterator[Finding]:
     failures = [*content.unreadable(parts), *content.empty_columns(config.tokenizer, parts)]
     yield from failures
-    anchors = []
+    anchors, task = [], None
     try:
+        choose_device(config.device)
         folders = [folder for folder in (config.anchors, config.heldout) if folder is not None]
         anchors = [find_anchors(name, folder, None, modality.name) for folder in folders]
-        if not failures:
-            make_task(config, parts["train"])
+        task = None if failures else make_task(config, parts["train"])
     except FedgramError as error:
         yield from_error(error)
     if not failures:
         yield from content.duplicates(modality, parts)
-        yield from opening.refused(config.tokenizer, modality, parts, anchors)
+        yield from opening.refused(config, modality, parts, config.backbones, anchors, task)
     yield from labels.groups(config, parts)
     yield from labels.few(parts)
     yield from labels.untested(parts)

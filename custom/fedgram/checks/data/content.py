@@ -73,11 +73,11 @@ def _places(found: Sequence[Sequence[tuple[str, Sample]]]) -> str:
 
 
 def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
-    """Columns of a table without a value in any training row, which the tokenizer ``numeric`` refuses."""
+    """Columns of a table without a value in any training row, which the plain tokenizers refuse."""
     rows = _rows(parts)["train"]
     columns = rows[0].columns if rows else ()
     empty = [name for i, name in enumerate(columns) if all(is_missing(row.values[i]) for row in rows)]
-    level = "failure" if tokenizer == "numeric" else "warning"
+    level = "failure" if tokenizer in ("numeric", "wide") else "warning"
     return [*_about(empty, "no value in any training row", "drop it under [columns]", level)]
 
 

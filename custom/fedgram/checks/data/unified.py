@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedgram import modalities
-from fedgram.checks.data import content
+from fedgram.checks.data import content, opening
 from fedgram.checks.data.labels import FEW
 from fedgram.checks.data.show import print_findings
 from fedgram.checks.finding import Finding, any_failed
@@ -49,15 +49,19 @@ class UnderstoodItems:
         return any_failed(self.findings)
 
 
-def check(site_file: Path) -> UnderstoodItems:
-    """Read, split and look at questions, captions and their pictures.
+def check(site_file: Path, job: Path | None = None) -> UnderstoodItems:
+    """Read, split and look at questions, captions and their pictures; with a job's folder, open the site for it.
 
     Raises:
         ConfigError: the site file is wrong, or that of a site of one modality.
         DataError: the data cannot be read or split: file and entry are named.
     """
-    parts = split_items(read_items(resolve(read_site_config(site_file))))
-    return UnderstoodItems(site_file, parts, tuple(_findings(parts)))
+    config = read_site_config(site_file)
+    parts = split_items(read_items(resolve(config)))
+    findings = [*_findings(parts)]
+    if job is not None and not any_failed(findings):
+        findings.append(opening.opened(site_file.stem, config, job))
+    return UnderstoodItems(site_file, parts, tuple(findings))
 
 
 def show(found: UnderstoodItems, console: Console) -> None:

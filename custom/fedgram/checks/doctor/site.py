@@ -21,7 +21,7 @@ from fedgram.errors import ConfigError, DataError
 from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
-from fedgram.model.backbone import base_fingerprint, load_backbone, require_positions, weight_bytes
+from fedgram.model.backbone import base_fingerprint, load_backbone, positions, require_positions, weight_bytes
 from fedgram.model.site_model import TokenAdapter, hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
@@ -202,7 +202,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     base = load_unified(*options).tower if config.unified else load_backbone(*options)
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
     for shape, tokenizer in _tokenized(visit, config):
-        require_positions(base, settings.backbone, shape[0], tokenizer)
+        require_positions(positions(base), settings.backbone, shape[0], tokenizer)
     adapted = lora.attach_update(base, settings, train_a=method_of(settings).trains_a)
     visit.spec = ModelSpec(shapes=lora.spec(adapted), backbone=digest, width=hidden_width(base))
     if visit.token_shape is not None:
