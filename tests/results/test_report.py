@@ -173,3 +173,10 @@ def test_saved_state_that_was_damaged_is_in_the_report(tmp_path: Path):
     report.write(tmp_path, Outcome(server=dataclasses.replace(state(), notes=(note,)), together={}, alone={}), JOB)
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == [note]
     assert note in (tmp_path / "report.txt").read_text()
+
+
+def test_a_share_cap_that_makes_all_weigh_alike_is_said():
+    assert report.capped_alike({"weights": "precision", "max_share": 0.5}, 3) is None
+    assert report.capped_alike({"weights": "uniform", "max_share": 0.5}, 2) is None
+    assert report.capped_alike({}, 1) is None
+    assert "0.5 lets 2 sites weigh alike" in str(report.capped_alike({"weights": "precision"}, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedgram import __version__
-from fedgram.config.job import JobConfig
+from fedgram.config.job import AggregationConfig, JobConfig
 from fedgram.config.strict import to_dict
 from fedgram.files import write_tensors, write_text
 from fedgram.methods.fedit import factors_of
@@ -193,7 +194,16 @@ def _sent_table(facts: dict[str, Any]) -> Table:
         sent = [r["payload_bytes"][site] for r in facts["rounds"] if site in r["payload_bytes"]]
         mean_share, mean_sent = (sum(values) / len(values) if values else None for values in (shares, sent))
         table.add_row(site, number(mean_share), _kilobytes(mean_sent), _kilobytes(sum(sent)))
+    table.caption = capped_alike(facts.get("job", {}).get("aggregation", {}), len(_sites(facts)))
     return table
+
+
+def capped_alike(rules: Mapping[str, Any], sites: int) -> str | None:
+    """A line that says why all weigh alike whatever they report: with so few sites the share cap leaves no choice."""
+    cap = rules.get("max_share", AggregationConfig.max_share)
+    if rules.get("weights") == "uniform" or sites < 2 or sites * cap > 1:
+        return None
+    return f"max_share = {cap:g} lets {sites} sites weigh alike, whatever their weights: a larger one lets these count"
 
 
 def _sites(facts: dict[str, Any]) -> list[str]:
