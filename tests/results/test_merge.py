@@ -146,12 +146,12 @@ def test_what_cannot_be_merged(toy: Toy, finished: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 @pytest.mark.parametrize("cut", [True, False])
-def test_a_cut_or_missing_adapter(name: str, cut: bool, finished: Path, tmp_path: Path):
+def test_a_cut_or_missing_adapter(name: str, cut: bool, toy: Toy, finished: Path, tmp_path: Path):
     shutil.copytree(finished / "server", tmp_path / "result")
     file = tmp_path / "result" / "adapter" / name
     file.write_bytes(file.read_bytes()[:50]) if cut else file.unlink()
     with pytest.raises(CheckpointError, match=name):
-        merge(tmp_path / "result", tmp_path / "merged")
+        merge(tmp_path / "result", tmp_path / "merged", base=toy.root / "tiny")
     assert not (tmp_path / "merged").exists()
 
 

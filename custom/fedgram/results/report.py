@@ -199,11 +199,11 @@ def _sent_table(facts: dict[str, Any]) -> Table:
 
 
 def capped_alike(rules: Mapping[str, Any], sites: int) -> str | None:
-    """A line that says why all weigh alike whatever they report: with so few sites the share cap leaves no choice."""
+    """A line that says why all weigh alike, whatever they report: the share cap leaves so few sites no choice."""
     cap = rules.get("max_share", AggregationConfig.max_share)
     if rules.get("weights") == "uniform" or sites < 2 or sites * cap > 1:
         return None
-    return f"max_share = {cap:g} lets {sites} sites weigh alike, whatever their weights: a larger one lets these count"
+    return f"max_share = {cap:g} lets {sites} sites weigh alike, whatever their weights: raise it to count them"
 
 
 def _sites(facts: dict[str, Any]) -> list[str]:
