@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from research.attacks.__main__ import TABLE
+from research.attacks.__main__ import TABLE, trials
 from research.attacks.attacks import LIES
 from research.attacks.trial import ABSENT, HONEST, RULES
 from research.rows import Rows, read
@@ -58,6 +58,33 @@ def table(rows: Rows) -> str:
     return "\n".join(lines) + "\n"
 
 
+def standing(rows: Rows) -> str:
+    """How much of the grid has been run, what the default costs when all are honest, where it misses the goal."""
+    grid, seeds = set(trials()), sorted({row["seed"] for row in rows})
+    lines = [
+        f"{len(rows)} of {len(grid)} trials have been run, of seeds {', '.join(map(str, seeds))}; of the rest "
+    ]
+    lines.append("nothing is known.")
+    honest = {(r["rule"], r["federation"], r["sites"], r["seed"]): r for r in rows if r["attack"] == HONEST}
+    pairs = [
+        (r, honest["plain mean", *k[1:]])
+        for k, r in honest.items()
+        if k[0] == "default" and ("plain mean", *k[1:]) in honest
+    ]
+    if pairs:
+        gains = (mean(ours[m] - plain[m] for ours, plain in pairs) for m in ("accuracy", "r@1"))
+        lines.append(
+            " Without an attack the default has {:+.3f} of accuracy and {:+.3f} of R@1 over".format(*gains)
+        )
+        lines.append(f" the plain mean (federations and seeds: {len(pairs)}).")
+    tried = [(cell, lost) for cell, lost in damage(rows).items() if cell[4] == "default" and cell[3] != HONEST]
+    missed = [cell for cell, lost in tried if any(mean(lost[m]) > most for m, most in TOLERATED.items())]
+    lines.append(
+        f" Under attack the default misses the goal in {len(missed)} of {len(tried)} cases that were run."
+    )
+    return "".join(lines) + "\n"
+
+
 def draw(rows: Rows, path: Path) -> None:
     """Bars of the accuracy that each attack cost, default beside the plain mean, one of four sites."""
     cells = {
@@ -68,7 +95,7 @@ def draw(rows: Rows, path: Path) -> None:
     attacks = [name for name in (HONEST, *LIES) if any(key[0] == name for key in cells)]
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(attacks) + 1.2))
     for place, (rule, colour) in enumerate((("default", "#1b6ca8"), ("plain mean", "#c0504d"))):
-        heights = [cells.get((attack, rule), 0.0) for attack in attacks]
+        heights = [cells.get((attack, rule), float("nan")) for attack in attacks]
         axes.barh([y + 0.35 * place for y in range(len(attacks))], heights, 0.35, label=rule, color=colour)
     axes.axvline(TOLERATED["accuracy"], color="grey", linewidth=0.8, linestyle="--")
     axes.set_yticks([y + 0.175 for y in range(len(attacks))], attacks)
@@ -89,7 +116,9 @@ def main(rows: Iterable[dict[str, object]] | None = None) -> None:
     """Write both."""
     found: Rows = read(TABLE) if rows is None else [*rows]
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(_BLOCK.sub(lambda m: m[1] + table(found) + m[2], text), encoding="utf-8")
+    PAGE.write_text(
+        _BLOCK.sub(lambda m: m[1] + standing(found) + "\n" + table(found) + m[2], text), encoding="utf-8"
+    )
     draw(found, FIGURE)
 
 

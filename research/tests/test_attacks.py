@@ -16,7 +16,7 @@ from fedgram.training.contracts import update_norm
 
 from research.attacks import attacks
 from research.attacks.attacks import LIES, Seen
-from research.attacks.page import PAGE, damage, table
+from research.attacks.page import PAGE, damage, standing, table
 from research.attacks.trial import ABSENT, HONEST, RULES, Trial, run
 from research.rows import RESULTS, read
 
@@ -96,6 +96,7 @@ def test_poisoned_data_by_hand():
 
 def test_the_page_says_what_the_rows_say():
     rows = read(RESULTS / "attacks.csv")
+    assert standing(rows) in PAGE.read_text(encoding="utf-8")
     assert table(rows) in PAGE.read_text(encoding="utf-8")
     assert {row["attack"] for row in rows} <= {ABSENT, HONEST, *LIES}
     assert {row["rule"] for row in rows} <= {*RULES}
