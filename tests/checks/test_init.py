@@ -109,6 +109,7 @@ def test_words_of_the_command_line(folder: Path):
     init("t:tabular:two.csv", OWN[1], *PUBLIC, "--label", "t=kind", "--group", "t=ward", "--method", "fedit")
     config = read_site_config(folder / "run/local/fedgram/t.toml")
     assert (config.columns.concept, config.columns.group) == ("kind", "ward")
+    assert config.methods == ("fedit",)
     assert "fedgram-fedit" in (folder / "job/meta.json").read_text()
     assert "two or more, each with a name of its own" in init("own-measures.csv", *PUBLIC, code=1)
     assert "no such file or folder" in init("nowhere.csv", OWN[1], code=1)

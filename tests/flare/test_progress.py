@@ -111,6 +111,10 @@ def test_job_and_site_files_are_compared_before_anything_starts(workspace: Path,
     shutil.copy(own / "hosp-image.toml", own / "hosp-text.toml")
     assert "modality 'image' expected: 'text', by deploy_map" in simulated(workspace)
     shutil.copytree(ROOT / "provisioning/simulator/local", workspace / "local", dirs_exist_ok=True)
+    text = (own / "hosp-text.toml").read_text()
+    (own / "hosp-text.toml").write_text(text.replace('"geo", ', ""))
+    assert "the job runs method 'geo'" in simulated(workspace)
+    (own / "hosp-text.toml").write_text(text)
     job = tmp_path / "job"
     jobs.write(jobs.build("geodora"), job)
     pin_anchors(job, {"anchors": {"sha256": "0" * 64, "concepts": ["a"] * 4}})

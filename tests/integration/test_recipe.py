@@ -11,7 +11,6 @@ import pytest
 import torch
 from fedgram.config.strict import to_dict
 from fedgram.training.loop import run_federation
-from nvflare.recipe.poc_env import PocEnv
 from nvflare.recipe.sim_env import SimEnv
 from safetensors.torch import load_file
 from toy import ROOT, Toy
@@ -43,16 +42,3 @@ def test_in_a_simulation_it_ends_at_the_plain_loop(short: Toy, tmp_path: Path):
     assert run is not None
     results = Path(str(run.get_result())) / "server/simulate_job/fedgram"
     require_same(results / "adapter", short, tmp_path / "plain")
-
-
-@pytest.mark.federation
-def test_in_a_proof_of_concept_too(short: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("NVFLARE_POC_WORKSPACE", str(tmp_path / "poc"))
-    env = PocEnv(clients=["red", "green"])
-    try:
-        run = recipe_of(short).execute(env)
-        assert run is not None
-        (adapter,) = Path(str(run.get_result(timeout=300, clean_up=False))).rglob("fedgram/adapter")
-        require_same(adapter, short, tmp_path / "plain")
-    finally:
-        env.stop()

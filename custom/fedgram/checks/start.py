@@ -13,6 +13,7 @@ from fedgram import modalities
 from fedgram.anchors import MANIFEST, AnchorSet, load_anchors
 from fedgram.anchors import build as folders
 from fedgram.anchors import public as labelled
+from fedgram.config import jobfolder
 from fedgram.config.site import Columns
 from fedgram.data.guess import Guess
 from fedgram.data.paths import visible
@@ -40,8 +41,8 @@ class NewSite:
     guess: Guess
     tokenizer: str
 
-    def file(self, anchors: Path, heldout: Path | None) -> str:
-        """The text of the site's own file."""
+    def file(self, anchors: Path, heldout: Path | None, methods: Sequence[str] = ()) -> str:
+        """The text of the site's own file; it allows the methods that are named."""
         plain = {k: v for k, v in asdict(self.guess.columns).items() if v != getattr(Columns(), k)}
         settings: dict[str, Any] = {
             "modality": self.guess.modality,
@@ -50,6 +51,7 @@ class NewSite:
             "task": self.guess.task,
             "anchors": str(anchors.resolve()),
             "heldout": str(heldout.resolve()) if heldout else None,
+            "methods": list(methods) or None,
             "secret": secrets.token_hex(16),  # in the file, so that a simulation gives the same numbers again
             "columns": plain,
         }
@@ -142,15 +144,17 @@ def write(plan: Plan, anchors: Mapping[str, AnchorSet], method: str = "geodora")
     pins = {
         key: anchors[part].pin() for key, part in (("anchors", "train"), ("heldout", "heldout")) if part in anchors
     }
-    jobs.write(jobs.over(by_modality, pins, method), plan.folder / JOB, overwrite=plan.force)
+    job = jobs.over(by_modality, pins, method)
+    jobs.write(job, plan.folder / JOB, overwrite=plan.force)
     heldout = anchors["heldout"].folder if "heldout" in anchors else None
-    return write_sites(plan, anchors["train"].folder, heldout)
+    asked = jobfolder.settings_in(job[jobfolder.SERVER]).get("method", {}).get("name")
+    return write_sites(plan, anchors["train"].folder, heldout, [asked] if asked else [])
 
 
-def write_sites(plan: Plan, anchors: Path, heldout: Path | None) -> list[Path]:
+def write_sites(plan: Plan, anchors: Path, heldout: Path | None, methods: Sequence[str] = ()) -> list[Path]:
     """Write the workspace of the simulation with its site files."""
     run = plan.folder / RUN
-    workspace.write(run, {site.name: site.file(anchors, heldout) for site in plan.sites})
+    workspace.write(run, {site.name: site.file(anchors, heldout, methods) for site in plan.sites})
     return [run / "local" / "fedgram" / f"{site.name}.toml" for site in plan.sites]
 
 

@@ -16,6 +16,7 @@ from fedgram.demo.names import locate
 from fedgram.errors import ConfigError
 from fedgram.files import write_text
 from fedgram.flare.components import SERVER_CLASSES, SITE_CLASSES, modality_of
+from fedgram.methods import require_allowed
 
 ALLOWED = {"format_version": 2, "class_allow_list": [*SITE_CLASSES, *SERVER_CLASSES]}
 
@@ -51,7 +52,8 @@ def require_fit(job: Path, workspace: Path, settings: JobConfig) -> dict[str, Si
         The settings of the job's sites, by name.
 
     Raises:
-        ConfigError: a site without a file, a wrong file, or another modality than the job's executor asks for.
+        ConfigError: a site without a file, a wrong file, another modality than the job's executor asks for, or a
+            method that the site does not allow.
         AnchorError: a site with another anchor set than the job's.
     """
     if not (workspace / "local" / "resources.json").is_file():
@@ -79,6 +81,7 @@ def require_fit(job: Path, workspace: Path, settings: JobConfig) -> dict[str, Si
                 expected=f"{expected[name]!r}, by deploy_map of {job / META} and the executor of the site's app",
                 remedy="move the site to the app of its modality, or correct its file",
             )
+        require_allowed(name, config, settings)
     _require_anchors(configs, settings)
     return configs
 
