@@ -16,11 +16,10 @@ SUFFIXES = (
     *DICOM,
 )
 _LITTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # what systems leave in folders
-_SPELLINGS = ("", *SUFFIXES, *map(str.upper, SUFFIXES))
 
 
-def find_file(folder: Path, name: str, where: str, what: str) -> Path:
-    """Find the file of a name below a folder; its suffix may be left out.
+def find_file(folder: Path, name: str, where: str, what: str, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Find the file of a name below a folder; its suffix may be left out, if it is one of these.
 
     A name with backslashes is one of Windows. Where no file is spelled like that, one that differs in capitals or
     in how accents are coded is meant, if it is the only one: other systems do not tell them apart.
@@ -28,9 +27,10 @@ def find_file(folder: Path, name: str, where: str, what: str) -> Path:
     Raises:
         DataError: there is none, or more than one.
     """
+    endings = ("", *suffixes, *map(str.upper, suffixes))
     for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
-        exact = [path for path in (folder / f"{spelled}{suffix}" for suffix in _SPELLINGS) if path.is_file()]
-        found = exact or _alike(folder, spelled)
+        exact = [path for path in (folder / f"{spelled}{suffix}" for suffix in endings) if path.is_file()]
+        found = exact or _alike(folder, spelled, endings)
         if len(found) == 1 or (found and found[0].name == Path(spelled).name):
             return found[0]
         if found:
@@ -53,13 +53,13 @@ def stem(path: Path) -> str:
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
-def _alike(folder: Path, name: str) -> list[Path]:
+def _alike(folder: Path, name: str, endings: Sequence[str]) -> list[Path]:
     """Files below a folder whose names differ from one at most in capitals, accents' coding and suffix."""
     *folders, last = Path(name).parts or ("",)
     places = [folder]
     for part in folders:
         places = [place / one for place in places for one in _listed(place).get(_key(part), ())]
-    names = {_key(f"{last}{suffix}") for suffix in _SPELLINGS}
+    names = {_key(f"{last}{suffix}") for suffix in endings}
     found = [place / one for place in places for key in sorted(names) for one in _listed(place).get(key, ())]
     return [path for path in found if path.is_file()]
 
