@@ -78,6 +78,51 @@ def save_vision(name: str, folder: Path) -> str:
     return str(folder)
 
 
+WAVES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (10, 8),  # 100 hidden states a second at 8 kHz
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+AUDIO = {
+    "ast": lambda: t.ASTModel(
+        t.ASTConfig(**SIZES, max_length=32, num_mel_bins=16, patch_size=8, frequency_stride=4, time_stride=4)
+    ),
+    "wav2vec2": lambda: t.Wav2Vec2Model(t.Wav2Vec2Config(**WAVES)),
+    "hubert": lambda: t.HubertModel(t.HubertConfig(**WAVES)),
+    "whisper": lambda: t.WhisperForConditionalGeneration(
+        t.WhisperConfig(
+            d_model=16,
+            vocab_size=30,
+            num_mel_bins=16,
+            max_source_positions=50,
+            pad_token_id=0,
+            **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
+            **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+            **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 24),
+        )
+    ),
+}
+"""By name: the model."""
+
+
+def save_audio(name: str, folder: Path) -> str:
+    """An audio encoder: AST for 0.32 s and Whisper for 1 s, both at 16 kHz, others for any length at 8 kHz."""
+    torch.manual_seed(0)
+    AUDIO[name]().save_pretrained(folder)
+    extractors = {
+        "ast": lambda: t.ASTFeatureExtractor(num_mel_bins=16, max_length=32),
+        "whisper": lambda: t.WhisperFeatureExtractor(feature_size=16, chunk_length=1),
+    }
+    extractors.get(name, lambda: t.Wav2Vec2FeatureExtractor(sampling_rate=8000))().save_pretrained(folder)
+    return str(folder)
+
+
 def save_llama(folder: Path, words: list[str], **settings) -> str:
     """A causal language model whose tokenizer knows words, puts <s> first and has no padding token."""
     torch.manual_seed(0)

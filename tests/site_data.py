@@ -20,12 +20,26 @@ def write_image(path: Path, seed: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def write_sound(path: Path, pitch: float, seconds: float = 0.3, rate: int = 16_000) -> None:
+    """A tone with noise."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(seconds * rate)) / rate
+    noise = np.random.default_rng(int(pitch)).normal(size=time.shape)
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * time) + 0.02 * noise, rate)
+
+
 def write_site(modality: str, folder: Path) -> Path:
     """Three samples: two dogs, one cat, each a group of its own. Returns what the site file would name."""
     if modality == "image":
         for seed, name in enumerate(("dog/a.png", "cat/b.png", "dog/c.png")):
             write_image(folder / "images" / name, seed)
         return folder / "images"
+    if modality == "audio":
+        for pitch, name in ((300, "dog/a.wav"), (900, "cat/b.flac"), (350, "dog/c.ogg")):
+            write_sound(folder / "sounds" / name, pitch)
+        return folder / "sounds"
     if modality == "genomics":
         (folder / "labels.fasta").write_text(FASTA)
         (folder / "labels.csv").write_text(LABELS)
@@ -36,9 +50,12 @@ def write_site(modality: str, folder: Path) -> Path:
 
 
 def write_anchor(modality: str, folder: Path) -> Path:
-    path = folder / {"image": "a.png", "text": "a.txt", "genomics": "a.fasta", "tabular": "a.csv"}[modality]
+    suffixes = {"image": "png", "text": "txt", "genomics": "fasta", "tabular": "csv", "audio": "wav"}
+    path = folder / f"a.{suffixes[modality]}"
     if modality == "image":
         write_image(path, 9)
+    elif modality == "audio":
+        write_sound(path, 500)
     else:
         content = {"text": "a dog\n", "genomics": ">x\nACGTACGTACGT\n", "tabular": "mass,brain\n4,\n"}
         path.write_text(content[modality])

@@ -189,7 +189,7 @@ def test_images_and_masks_that_cannot_be_used(tmp_path: Path):
         (tmp_path / "images" / f"p{i // 2}" / f"{i}.png").write_bytes(b"no picture")
     findings = found(path)
     assert sum(level == "failure" for level in findings.values()) == 4  # three by name and how many more
-    assert "4 more images or masks cannot be used" in findings
+    assert "4 more images, masks or recordings cannot be used" in findings
     shutil.rmtree(tmp_path / "masks")
     assert CliRunner().invoke(app, ["data", "check", str(path)]).exit_code == 1
 
@@ -384,4 +384,4 @@ def test_an_unreadable_image_in_the_preview(tmp_path: Path):
     path = site(tmp_path, f'modality = "image"\ndata = "{tmp_path / "x"}"\n')
     result = CliRunner().invoke(app, ["data", "check", str(path)])
     assert result.exit_code == 1
-    assert "17 more images or masks cannot be used" in result.output
+    assert "17 more images, masks or recordings cannot be used" in result.output

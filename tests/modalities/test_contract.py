@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from encoders import save_audio
 from fedgram import modalities
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import KeptTokenizer
@@ -22,6 +23,9 @@ CASES = [
     ("genomics", "dna-bert"),
     ("tabular", "numeric"),
     ("tabular", "wide"),
+    ("audio", "log-mel"),
+    ("audio", "ast"),
+    ("audio", "wav2vec2"),
 ]
 
 
@@ -30,6 +34,8 @@ def encoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoders")
     return {
         "vit": save_vit(folder / "vit"),
+        "ast": save_audio("ast", folder / "ast"),
+        "wav2vec2": save_audio("wav2vec2", folder / "wav2vec2"),
         "bert": save_bert(folder / "bert", ["small", "large", "grey", "dog", "cat"]),
         "dna-bert": save_bert(folder / "dna", [*"acgtn", "##a", "##c", "##g", "##t", "##n"]),
     }
@@ -111,13 +117,13 @@ def test_identity_depends_on_weights_and_vocabulary(tmp_path):
     assert len({modalities.load("text").tokenizer(name, []).identity for name in names}) == 3
 
 
-@pytest.mark.parametrize("name", ["image", "text", "genomics", "tabular"])
+@pytest.mark.parametrize("name", ["image", "text", "genomics", "tabular", "audio"])
 def test_missing_data_is_named(name, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         modalities.load(name).read(tmp_path / "nowhere.csv")
 
 
-@pytest.mark.parametrize("name", ["image", "text", "genomics", "tabular"])
+@pytest.mark.parametrize("name", ["image", "text", "genomics", "tabular", "audio"])
 def test_unknown_tokenizer_is_named(name, tmp_path):
     with pytest.raises(DataError, match="nosuch"):
         modalities.load(name).tokenizer(str(tmp_path / "nosuch"), [])
@@ -127,7 +133,7 @@ def test_an_own_modality_is_one_dotted_name():
     assert modalities.load("fedgram.modalities.text:MODALITY") is modalities.load("text")
 
 
-@pytest.mark.parametrize("name", ["audio", "nowhere.at_all:MODALITY", "fedgram.modalities.text:NOTHING"])
+@pytest.mark.parametrize("name", ["smell", "nowhere.at_all:MODALITY", "fedgram.modalities.text:NOTHING"])
 def test_unknown_modality(name):
     with pytest.raises(ConfigError, match="modality"):
         modalities.load(name)

@@ -17,6 +17,7 @@ from fedgram.anchors.build import csv_bytes
 from fedgram.anchors.coverage import LEAST_SLOTS, find_modality
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
 from fedgram.config.site import Reading
+from fedgram.data.clips import Clip
 from fedgram.data.guess import Guess
 from fedgram.data.pixels import Picture
 from fedgram.data.tables import read_table
@@ -75,7 +76,7 @@ def build(files: Sequence[Public], folder: Path, declared: Sequence[str] = ()) -
             f"{covered['train']} anchors of a modality",
             where=", ".join(str(file.path) for file in files),
             expected=f"at least {LEAST_SLOTS}, of as many concepts as possible",
-            remedy="add public rows, texts or images with a label",
+            remedy="add public rows, texts, images or recordings with a label",
         )
     names = ["train", "heldout"] if covered["heldout"] >= LEAST_SLOTS else ["train"]
     return {name: write_anchors(folder / name, name, sets[name], kinds) for name in names}
@@ -103,13 +104,13 @@ def _rows(file: Public, count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _bytes(modality: str, sample: Sample) -> tuple[str, bytes]:
-    if isinstance(sample.content, Picture):
+    if isinstance(sample.content, Picture | Clip):
         return sample.content.path.suffix.lower(), sample.content.path.read_bytes()
     if not isinstance(sample.content, str):
         raise AnchorError(
             f"a file of modality {modality!r}",
             where=sample.source,
-            expected="a table, texts, images or DNA",
+            expected="a table, texts, images, recordings or DNA",
             remedy="fedgram anchors build takes folders of <modality>/<concept>/<file>",
         )
     if modality == "genomics":

@@ -20,7 +20,13 @@ from fedgram.data.paths import visible
 from fedgram.errors import AnchorError, ConfigError
 from fedgram.flare import jobs, workspace
 
-TOKENIZERS = {"image": "efficientnet-lite0", "text": "minilm", "genomics": "kmer", "tabular": "numeric"}
+TOKENIZERS = {
+    "image": "efficientnet-lite0",
+    "text": "minilm",
+    "genomics": "kmer",
+    "tabular": "numeric",
+    "audio": "log-mel",
+}
 PARTS = ("train", "heldout")
 JOB, RUN, PUBLIC, ANCHORS = "job", "run", "public", "anchors"  # what is written into the folder
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedgram.checks.start import NewSite, Plan
     from fedgram.data.guess import Guess
 
-_KNOWN = ("image", "text", "genomics", "tabular")
+_KNOWN = ("image", "text", "genomics", "tabular", "audio")
 _NAME = re.compile(r"[^a-z0-9-]+")
 _SITES = "NAME:MODALITY:PATH, NAME:PATH or PATH of each site's data; asked for when absent"
 _ANCHORS = (

@@ -133,7 +133,8 @@ class SiteConfig:
     """The settings of one site, read from its own file, never from a job.
 
     Attributes:
-        modality: ``image``, ``text``, ``genomics``, ``tabular``, ``unified`` or ``package.module:attribute``.
+        modality: ``image``, ``text``, ``genomics``, ``tabular``, ``audio``, ``unified`` or
+            ``package.module:attribute``.
         anchors: folder of the anchor set for training.
         data: folder or file with the site's data (``demo:…`` names the embedded demo).
         tokenizer: name, hub id or folder of the frozen encoder. A unified site has neither: see ``unified``.

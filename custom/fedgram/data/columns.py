@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from fedgram.data.clips import AUDIO
 from fedgram.data.numbers import parse_numbers
 from fedgram.data.paths import SUFFIXES
 from fedgram.data.rows import MISSING
 from fedgram.data.tables import UNNAMED
 
-Kind = Literal["number", "name", "text", "image", "blank"]
+Kind = Literal["number", "name", "text", "image", "audio", "blank"]
 
 LABELS = ("concept", "label", "labels", "class", "target", "diagnosis", "y")
 GROUPS = (
@@ -35,7 +36,8 @@ class Column:
 
     Attributes:
         name: in the header.
-        kind: a number, a short name, a text of several words, the file of an image, or nothing at all.
+        kind: a number, a short name, a text of several words, the file of an image or of a
+            recording, or nothing at all.
         distinct: how many different cells there are among those looked at that are not blank.
         filled: how many of these there are.
         whole: whether all are whole numbers.
@@ -86,6 +88,8 @@ def _look(name: str, cells: Sequence[str]) -> Column:
         return Column(name, "number", distinct, len(filled), whole=bool((finite == finite.round()).all()))
     if all(Path(cell).suffix.lower() in SUFFIXES for cell in filled):
         return Column(name, "image", distinct, len(filled))
+    if all(Path(cell).suffix.lower() in AUDIO for cell in filled):
+        return Column(name, "audio", distinct, len(filled))
     words = sum(len(cell.split()) for cell in filled) / len(filled)
     lists = sum("|" in cell for cell in filled) >= 0.1 * len(filled)
     kind = "text" if words >= _WORDS and not lists else "name"

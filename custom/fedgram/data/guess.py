@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedgram.config.site import Columns
+from fedgram.data.clips import is_audio
 from fedgram.data.columns import GROUPS, LABELS, Column, look
-from fedgram.data.paths import visible
+from fedgram.data.folders import below
 from fedgram.data.pixels import is_image
 from fedgram.data.sequences import is_sequence_file, labels_beside
 from fedgram.data.tables import read_table
 from fedgram.errors import ConfigError, DataError
 
+_FILES = {"image": ("images", is_image), "audio": ("recordings", is_audio)}  # a file is a sample
 HINTS = ("label", "group", "text", "path", "task")  # what a user may say, and is asked for
 
 
@@ -63,7 +65,7 @@ def understand(path: Path, modality: str | None = None, hints: Mapping[str, str]
     """Tell modality, label, group and text column of a file, as far as nobody has said them.
 
     Args:
-        path: a folder of images, FASTA or FASTQ with a table of labels beside it, or a table.
+        path: a folder of images or recordings, FASTA or FASTQ with a table of labels beside it, or a table.
         modality: where it is known.
         hints: what its owner says, by :data:`HINTS`.
 
@@ -84,20 +86,14 @@ def understand(path: Path, modality: str | None = None, hints: Mapping[str, str]
 
 
 def _folder(path: Path, modality: str | None) -> Guess:
-    if modality in (None, "image") and any(_images(path)):
-        notes = ("a folder of images: each sub-folder is a class; a folder between is a patient",)
-        return Guess(modality="image", columns=Columns(), notes=notes)
-    if modality in (None, "image"):
-        raise DataError("no images in the folder", where=path, expected="<class>/<image>, or the path of a table")
+    for kind, (what, is_one) in _FILES.items():
+        if modality in (None, kind) and any(map(is_one, below(path))):
+            notes = (f"a folder of {what}: each sub-folder is a class; a folder between is a patient",)
+            return Guess(modality=kind, columns=Columns(), notes=notes)
+    if modality is None or modality in _FILES:
+        what = "images or recordings" if modality is None else _FILES[modality][0]
+        raise DataError(f"no {what} in the folder", where=path, expected="<class>/<file>, or the path of a table")
     return Guess(modality=modality, columns=Columns())
-
-
-def _images(path: Path) -> Iterator[Path]:
-    for below in visible(path):
-        if below.is_dir():
-            yield from _images(below)
-        elif is_image(below):
-            yield below
 
 
 class _Table:
@@ -115,10 +111,11 @@ class _Table:
         self._notes: list[str] = []
 
     def modality(self) -> str:
-        """The modality of the table's contents: paths of images, texts, or numbers."""
+        """The modality of the table's contents: paths of images or recordings, texts, or numbers."""
         kinds = [column.kind for column in self._columns]
-        if "image" in kinds:
-            return "image"
+        for kind in _FILES:
+            if kind in kinds:
+                return kind
         others = [
             c for c in self._columns if c.kind == "number" and not c.is_id and c.called not in (*LABELS, *GROUPS)
         ]
@@ -141,8 +138,8 @@ class _Table:
             columns = replace(columns, id=name)
         if modality == "text":
             columns = replace(columns, text=self._text(known))
-        if modality == "image":
-            columns = replace(columns, path=self._one("path", [c for c in self._columns if c.kind == "image"]))
+        if modality in _FILES:
+            columns = replace(columns, path=self._one("path", [c for c in self._columns if c.kind == modality]))
         features: tuple[str, ...] = ()
         if modality == "tabular":
             drop = self._dropped(known | {columns.id})
@@ -214,7 +211,7 @@ class _Table:
     def _dropped(self, known: set[str]) -> tuple[str, ...]:
         """Columns of a table that are no features: texts, names that are other in each row, and blank ones."""
         reasons: dict[str, Callable[[Column], bool]] = {
-            "texts": lambda c: c.kind in ("text", "image"),
+            "texts": lambda c: c.kind in ("text", *_FILES),
             "another name in every row": lambda c: c.kind == "name" and c.distinct == c.filled > 2,
             "row numbers": lambda c: c.is_id,
             "blank": lambda c: c.kind == "blank",

@@ -7,7 +7,7 @@ the number of its row or the label of a frame's index; ``""`` where a file holds
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 
 from fedgram.config.site import Reading
 from fedgram.data import tables
+from fedgram.data.clips import AUDIO, Clip, open_clip
 from fedgram.data.decoding import decode_file
 from fedgram.data.labels import label_columns
-from fedgram.data.paths import find_file
+from fedgram.data.paths import SUFFIXES, find_file
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.rows import read_rows
 from fedgram.data.sequences import read_records
@@ -72,15 +73,35 @@ def pictures(source: Source, reading: Reading) -> list[Sample]:
     Raises:
         DataError: no column of paths, no such file, or one that is no image.
     """
+    return _files(source, reading, SUFFIXES, lambda path: Picture(path, reading.window), open_image)
+
+
+def recordings(source: Source, reading: Reading) -> list[Sample]:
+    """Find the recordings that a table names, beside it or where its paths say; or take the one of a file.
+
+    Raises:
+        DataError: no column of paths, no such file, or one that is no recording.
+    """
+    return _files(source, reading, AUDIO, Clip, open_clip)
+
+
+def _files(
+    source: Source,
+    reading: Reading,
+    suffixes: Sequence[str],
+    content: Callable[[Path], Any],
+    opened: Callable[[Any], object],
+) -> list[Sample]:
+    """A sample for each file that a table names, or for the file itself, which must open."""
     if isinstance(source, Path) and not _TABLE.search(source.name):
-        picture = Picture(source, reading.window)
-        open_image(picture)
-        return [Sample(id="", concept="", group="", content=picture, source=str(source))]
+        one = content(source)
+        opened(one)
+        return [Sample(id="", concept="", group="", content=one, source=str(source))]
     table, path, ids = _table(source, reading)
-    name = reading.columns.path
-    cells = _column(table, name, path, "paths of images")
-    found = [find_file(path.parent, cell, tables.row(path, i), f"column {name!r}") for i, cell in enumerate(cells)]
-    return _samples(ids, [Picture(file, reading.window) for file in found], path)
+    name, folder = reading.columns.path, path.parent
+    cells = enumerate(_column(table, name, path, "paths of files"))
+    found = [find_file(folder, cell, tables.row(path, i), f"column {name!r}", suffixes) for i, cell in cells]
+    return _samples(ids, [content(file) for file in found], path)
 
 
 def _table(source: Source, reading: Reading) -> tuple[pd.DataFrame, Path, list[str]]:

@@ -14,6 +14,7 @@ _MODALITIES = {
     "text": "fedgram.modalities.text:MODALITY",
     "genomics": "fedgram.modalities.genomics:MODALITY",
     "tabular": "fedgram.modalities.tabular:MODALITY",
+    "audio": "fedgram.modalities.audio:MODALITY",
 }
 
 

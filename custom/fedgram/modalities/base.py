@@ -92,6 +92,15 @@ class KeptTokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class RemarkingTokenizer(Protocol):
+    """A tokenizer that takes some contents otherwise than one may think, and says so."""
+
+    def remarks(self, contents: Sequence[Any]) -> list[str]:
+        """Say, in words, what becomes of contents that are not as those it was made for."""
+        ...
+
+
 class Modality(Protocol):
     """One kind of data: how it is read, and its tokenizers."""
 

@@ -1,4 +1,4 @@
-"""Frozen Hugging Face encoders, by hub id or folder: the code that images, text and DNA share."""
+"""Frozen Hugging Face encoders, by hub id or folder: the code that images, text, DNA and audio share."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def load_vision_encoder(name: str) -> Any:
 
     whole = load_for(AutoConfig, name)
     return _load(AutoModel, name, getattr(whole, "vision_config", whole))
+
+
+def load_audio_encoder(name: str) -> Any:
+    """Load an audio encoder, or the encoder of an encoder-decoder (Whisper)."""
+    from transformers import AutoConfig, AutoModel
+
+    settings = load_for(AutoConfig, name)
+    for masked in ("mask_time_prob", "mask_feature_prob"):  # of training; checkpoints lack the mask's vector
+        if hasattr(settings, masked):
+            setattr(settings, masked, 0.0)
+    model = _load(AutoModel, name, settings)
+    return model.get_encoder() if settings.is_encoder_decoder else model
 
 
 def _load(kind: Any, name: str, settings: Any, **options: Any) -> Any:

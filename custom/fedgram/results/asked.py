@@ -11,13 +11,14 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from fedgram.config.site import Reading
+from fedgram.data.clips import Clip
 from fedgram.data.paths import visible
 from fedgram.data.pixels import Picture
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Modality
 from fedgram.records import Sample
 
-_FILES = ("image", "tabular")  # a string cannot be a content of these, so it is a path
+_FILES = ("image", "audio", "tabular")  # a string cannot be a content of these, so it is a path
 
 
 def read_asked(modality: Modality, contents: Any, reading: Reading, where: str) -> list[Sample]:
@@ -47,7 +48,7 @@ def _sources(contents: Any, modality: Modality) -> Iterator[Any]:
     """Files, data frames and contents, one after another."""
     if isinstance(contents, Mapping):
         contents = pd.DataFrame({k: [v] if is_scalar(v) else v for k, v in contents.items()})
-    items = [contents] if isinstance(contents, str | Path | Picture | pd.DataFrame) else [*contents]
+    items = [contents] if isinstance(contents, str | Path | Picture | Clip | pd.DataFrame) else [*contents]
     if items and all(isinstance(item, Mapping) for item in items):
         items = [pd.DataFrame(items)]
     for item in items:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedgram.data.clips import Clip
 from fedgram.data.pixels import Picture
 from fedgram.data.rows import Row, category, is_missing
 
 
 def words(content: Any, most: int | None = None) -> str:
-    """Say what a content is: a text itself, a picture's file, the cells of a row; else the name of its type.
+    """Say what a content is: a text itself, the file of a picture or recording, the cells of a row; else its type.
 
     Args:
         most: letters, where there is no room for all.
     """
-    if isinstance(content, Picture):
+    if isinstance(content, Picture | Clip):
         return str(content.path)
     if isinstance(content, Row):
         cells = zip(content.columns, content.values, strict=True)

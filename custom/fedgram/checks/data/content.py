@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from fedgram.checks.finding import Finding, Level, from_error
+from fedgram.data.clips import Clip, open_clip
 from fedgram.data.pixels import Picture, open_image, open_mask
 from fedgram.data.rows import Cell, Row, category, folded, is_missing
 from fedgram.errors import DataError
@@ -21,16 +22,20 @@ _MANY = 0.5  # categories for each row
 
 
 def unreadable(parts: Parts) -> Iterator[Finding]:
-    """Images and masks that cannot be opened, the first of them by name."""
+    """Images, masks and recordings that cannot be opened, the first of them by name."""
     errors = [error for samples in parts.values() for s in samples for error in _errors(s)]
     for error in errors[:_SHOWN]:
         yield from_error(error)
     if len(errors) > _SHOWN:
-        yield Finding("failure", f"{len(errors) - _SHOWN} more images or masks cannot be used", "as above")
+        yield Finding(
+            "failure", f"{len(errors) - _SHOWN} more images, masks or recordings cannot be used", "as above"
+        )
 
 
 def _errors(sample: Sample) -> Iterator[DataError]:
     try:
+        if isinstance(sample.content, Clip):
+            open_clip(sample.content)
         size = open_image(sample.content).size if isinstance(sample.content, Picture) else None
         if isinstance(sample.target, Path):
             height, width = open_mask(sample.target).shape

@@ -18,7 +18,14 @@ from fedgram.config.site import BridgeConfig, SiteConfig
 from fedgram.config.strict import from_dict
 from fedgram.data.rows import Row, aligned
 from fedgram.errors import BackboneError, DataError, FedgramError
-from fedgram.modalities.base import MapTokenizer, Modality, MovableTokenizer, ScreeningTokenizer, Tokenizer
+from fedgram.modalities.base import (
+    MapTokenizer,
+    Modality,
+    MovableTokenizer,
+    RemarkingTokenizer,
+    ScreeningTokenizer,
+    Tokenizer,
+)
 from fedgram.model.backbone import hollow_backbone, positions, require_positions
 from fedgram.model.tasks import Task
 from fedgram.records import Sample
@@ -57,6 +64,9 @@ def refused(
     except FedgramError as error:
         yield from_error(error)
         return
+    if isinstance(tokenizer, RemarkingTokenizer):
+        said = tokenizer.remarks([content for _, content in own])
+        yield from (Finding("warning", remark, "see docs/encoders.md") for remark in said)
     if isinstance(tokenizer, ScreeningTokenizer):
         wrong = [*_untaken(tokenizer.screen, [*own, *public])]
     elif isinstance(tokenizer, MovableTokenizer | MapTokenizer):

@@ -13,6 +13,7 @@ from rich.text import Text
 from fedgram.checks.data import Understood
 from fedgram.checks.data.labels import counts
 from fedgram.checks.finding import Finding
+from fedgram.data.clips import Clip, look
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.rows import Row, folded, is_missing
 from fedgram.data.splits import PARTS
@@ -112,6 +113,12 @@ def _content(sample: Sample) -> str:
     if isinstance(content, Picture):
         try:
             return "{}, {} × {}".format(content.path.name, *open_image(content).size)
+        except DataError as error:
+            return f"{content.path.name}, {error.problem}"
+    if isinstance(content, Clip):
+        try:
+            header = look(content)
+            return f"{content.path.name}, {header.seconds:.2f} s, {header.rate} Hz, {header.channels} channels"
         except DataError as error:
             return f"{content.path.name}, {error.problem}"
     text = str(content)
