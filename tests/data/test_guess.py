@@ -68,7 +68,7 @@ def test_images_by_folder_and_by_table(tmp_path: Path):
     found = understand(table(tmp_path / "a.csv", kind=KIND, photo=[f"{i}.png" for i in AGE]))
     assert (found.modality, found.columns.path) == ("image", "photo")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match="no images in the folder"):
+    with pytest.raises(DataError, match="no images or recordings in the folder"):
         understand(tmp_path / "nothing")
 
 
@@ -116,3 +116,15 @@ def test_hints_and_files_that_are_not_there(tmp_path: Path):
 def test_a_wide_table_is_told_by_its_first_rows(tmp_path: Path):
     wide = {f"g{i}": AGE for i in range(900)}
     assert len(understand(table(tmp_path / "a.csv", kind=KIND, **wide)).features) == 900
+
+
+def test_recordings_by_folder_and_by_table(tmp_path: Path):
+    (tmp_path / "calls" / "wolf" / "p1").mkdir(parents=True)
+    (tmp_path / "calls" / "wolf" / "p1" / "1.FLAC").touch()
+    found = understand(tmp_path / "calls")
+    assert found.modality == "audio"
+    assert "a folder of recordings" in found.notes[0]
+    found = understand(table(tmp_path / "a.csv", kind=KIND, call=[f"calls/{i}.wav" for i in AGE]))
+    assert (found.modality, found.columns.path) == ("audio", "call")
+    with pytest.raises(DataError, match="no images in the folder"):
+        understand(tmp_path / "calls", "image")
