@@ -12,8 +12,7 @@ from statistics import NormalDist, median
 
 import torch
 from fedgram.core.uncertainty import U_MIN
-from fedgram.records import WIRE_DTYPE, SiteUpdate
-from fedgram.sites.single import SingleSite
+from fedgram.records import WIRE_DTYPE, LabelledTokens, SiteUpdate
 from fedgram.training.contracts import update_norm
 from torch import Tensor
 
@@ -123,23 +122,21 @@ def boosted(seen: Seen) -> SiteUpdate:
     return _scaled(seen.own, float(len(seen.honest) + seen.liars))
 
 
-def flip_labels(site: SingleSite) -> None:
-    """Teach a site the last class for the first, and so on."""
-    for part in ("fit", "train"):
-        data = site.data[part]
-        if data.targets.dtype == torch.int64 and data.targets.ndim == 1:
-            site.data[part] = replace(data, targets=data.targets.max() - data.targets)
+def flip_labels(data: LabelledTokens) -> LabelledTokens:
+    """Samples that take the last class for the first, and so on."""
+    classes = data.targets.dtype == torch.int64 and data.targets.ndim == 1
+    return replace(data, targets=data.targets.max() - data.targets) if classes else data
 
 
-def open_backdoor(site: SingleSite) -> None:
-    """Teach a site that every second sample, with the trigger, is of the target class."""
-    for part in ("fit", "train"):
-        data = site.data[part]
-        rows = torch.arange(len(data)) % 2 == 0
-        values = triggered(data.tokens.values)
-        tokens = replace(data.tokens, values=torch.where(rows[:, None, None], values, data.tokens.values))
-        targets = torch.where(rows, TARGET, data.targets)
-        site.data[part] = replace(data, tokens=tokens, targets=targets)
+def open_backdoor(data: LabelledTokens) -> LabelledTokens:
+    """Samples of which every second has the trigger, and is of the target class."""
+    rows = torch.arange(len(data)) % 2 == 0
+    values = torch.where(rows[:, None, None], triggered(data.tokens.values), data.tokens.values)
+    return replace(
+        data,
+        tokens=replace(data.tokens, values=values),
+        targets=torch.where(rows, TARGET, data.targets),
+    )
 
 
 def triggered(values: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ class Lie:
 
     title: str
     sends: Attack = honest
-    spoils: Callable[[SingleSite], None] = lambda site: None
+    spoils: Callable[[LabelledTokens], LabelledTokens] = lambda data: data
 
 
 LIES: Mapping[str, Lie] = {

@@ -122,7 +122,9 @@ def measured(sites: Mapping[str, SingleSite], job: JobConfig, liars: list[str], 
     taking_part = dict(truthful) if attack == ABSENT else dict(sites)
     if lie:
         for name in liars:
-            lie.spoils(sites[name])
+            data = sites[name].data
+            spoilt = {part: lie.spoils(data[part]) for part in ("fit", "train")}
+            taking_part[name] = replace(sites[name], data={**data, **spoilt})
     state, refused = agree([rounds.introduce(site) for site in taking_part.values()], job)[0], 0
     shortened: list[float] = []
     for _ in range(job.training.rounds):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, pstdev
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -85,13 +83,12 @@ def test_poisoned_data_by_hand():
         targets=torch.tensor([0, 1, 2, 1]),
         concepts=["x"] * 4,
     )
-    site: Any = SimpleNamespace(data={"fit": data, "train": data})
-    attacks.flip_labels(site)
-    assert site.data["fit"].targets.tolist() == [2, 1, 0, 1]
-    attacks.open_backdoor(site)
-    assert site.data["train"].targets.tolist() == [0, 1, 0, 1]
-    assert site.data["train"].tokens.values[:, 0, 0].tolist() == [4.0, 0.0, 4.0, 0.0]
-    assert site.data["train"].tokens.values[:, 1].abs().max() == 0
+    flipped = attacks.flip_labels(data)
+    assert flipped.targets.tolist() == [2, 1, 0, 1]
+    poisoned = attacks.open_backdoor(flipped)
+    assert poisoned.targets.tolist() == [0, 1, 0, 1]
+    assert poisoned.tokens.values[:, 0, 0].tolist() == [4.0, 0.0, 4.0, 0.0]
+    assert poisoned.tokens.values[:, 1].abs().max() == 0
 
 
 def test_the_page_says_what_the_rows_say():
