@@ -22,6 +22,7 @@ from fedgram.files import write_text
 from fedgram.results import figure
 from fedgram.results.gallery import Question
 from fedgram.results.owntest import OwnTest
+from fedgram.results.sizing import sizing
 
 _MOST_CLASSES = 20  # whose confusion has room
 
@@ -69,6 +70,7 @@ def write(path: Path, page: Page) -> None:
         figures=[*map(_svg, page.figures)],
         gallery=page.gallery,
         travelled=_travelled(page.facts),
+        sizing=sizing(page.facts),
     )
     write_text(path, text)
 

@@ -23,6 +23,7 @@ from fedgram.pretrained import hub_id
 from fedgram.results import figure, page
 from fedgram.results.alignment import alignments
 from fedgram.results.site_results import FLOORS, SiteResults, mean_gains, site_results
+from fedgram.results.sizing import sizing
 from fedgram.sites.settled import write_directory
 from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
@@ -120,6 +121,8 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
             reasons.append(f"{site}: its training process died {times}× and was started again")
         for reason in reasons:
             console.print(f"round {record['round']}: {reason}", markup=False)
+    if said := sizing(facts):
+        console.print(said, markup=False, highlight=False)
     for table in tables(facts):
         console.print(table)
     for line in verdicts(facts):
