@@ -24,7 +24,7 @@ from fedgram.results.crossmeasure import Measured, kind, measure
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.figure import short_names
 from fedgram.results.gallery import first_of_each, questions
-from fedgram.results.owntest import KEPT, OwnTest, TestFigure
+from fedgram.results.owntest import KEPT, OwnTest, WithInterval
 from fedgram.results.page import Page
 from fedgram.results.report import number, tables, verdicts
 from fedgram.sites.settled import HOME, TOGETHER
@@ -89,7 +89,7 @@ def _own_table(own: Sequence[OwnTest]) -> Table:
     return table
 
 
-def _between(found: TestFigure | None) -> str:
+def _between(found: WithInterval | None) -> str:
     if found is None or found.interval is None:
         return number(found and found.value)
     return f"{found.value:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"

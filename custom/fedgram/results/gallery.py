@@ -21,7 +21,7 @@ _SIDE, _LETTERS = 112, 160
 
 
 @dataclass(frozen=True)
-class Shown:
+class Card:
     """A sample to look at.
 
     Attributes:
@@ -43,7 +43,7 @@ class Question:
 
     query: str
     gallery: str
-    rows: list[tuple[Shown, list[Shown]]]
+    rows: list[tuple[Card, list[Card]]]
 
 
 def questions(tested: Sequence[Embedded]) -> list[Question]:
@@ -73,10 +73,10 @@ def first_of_each(concepts: Sequence[str], most: int) -> list[int]:
     return rows[:most]
 
 
-def _shown(content: Any, concept: str, right: bool | None = None) -> Shown:
+def _shown(content: Any, concept: str, right: bool | None = None) -> Card:
     if isinstance(content, Picture):
-        return Shown(concept, _thumbnail(content), content.path.name, right)
-    return Shown(concept, None, words(content, _LETTERS), right)
+        return Card(concept, _thumbnail(content), content.path.name, right)
+    return Card(concept, None, words(content, _LETTERS), right)
 
 
 def _thumbnail(picture: Picture) -> str:

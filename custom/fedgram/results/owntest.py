@@ -27,7 +27,7 @@ Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
-class TestFigure:
+class WithInterval:
     """A figure on test samples, and its 95 % interval over their groups; None with fewer than two groups."""
 
     value: float
@@ -36,7 +36,7 @@ class TestFigure:
 
 @dataclass(frozen=True)
 class OwnTest:
-    """How a site's models name its own test samples.
+    """A site's models on its own test samples.
 
     Attributes:
         site: its name.
@@ -50,8 +50,8 @@ class OwnTest:
     classes: tuple[str, ...]
     groups: int
     confusion: Mapping[str, list[list[int]]]
-    accuracy: Mapping[str, TestFigure]
-    macro_f1: Mapping[str, TestFigure]
+    accuracy: Mapping[str, WithInterval]
+    macro_f1: Mapping[str, WithInterval]
 
 
 def own_test(site: SingleSite, result: Path) -> OwnTest | None:
@@ -107,13 +107,13 @@ def macro_f1(counts: Tensor) -> Tensor:
     return scores.nanmean(-1)
 
 
-def figure(parts: Tensor, measure: Callable[[Tensor], Tensor]) -> TestFigure:
+def figure(parts: Tensor, measure: Callable[[Tensor], Tensor]) -> WithInterval:
     """Measure a sum of parts (G, …), and how far that varies with the groups that are drawn."""
     value = measure(parts.sum(0)).item()
-    return TestFigure(value, interval(measure(resampled(parts))) if len(parts) > 1 else None)
+    return WithInterval(value, interval(measure(resampled(parts))) if len(parts) > 1 else None)
 
 
-def share(right: Sequence[bool], groups: Sequence[str]) -> TestFigure:
+def share(right: Sequence[bool], groups: Sequence[str]) -> WithInterval:
     """The share of answers that are right, with its interval over groups."""
     pairs = torch.tensor([[float(r), 1.0] for r in right], dtype=torch.float64)
     return figure(by_group(pairs, list(groups)), lambda sums: sums[..., 0] / sums[..., 1])
