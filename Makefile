@@ -54,6 +54,9 @@ test-federation: $(READY) ## tests on real processes: failures, security, the ru
 bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 	$(BIN)/python benchmarks/step_cost.py
 
+bench-gpu: $(READY) ## tokens per second and memory on a GPU of 80 GB against stock PEFT, 1B and 7B
+	$(BIN)/python benchmarks/gpu.py
+
 bench-worth: $(READY) ## together against home in every regime, and the pages of it: most of a day
 	$(MAKE) -C research worth
 
@@ -73,4 +76,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-worth bench-page bench-attacks anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-gpu bench-worth bench-page bench-attacks anchors clean

@@ -12,17 +12,20 @@ resident set of a process of its own for each method, on CUDA the allocator's pe
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import math
 import subprocess
 import sys
 import time
-import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
 from fedgram.model import lora
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -47,12 +50,17 @@ def build(method: str, width: int, device: str) -> nn.Module:
     )
     with torch.device(device):
         base = LlamaModel(config)
-    if method == "geo_dora":
-        return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=True, seed=0)
-    stock = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", lora_dropout=0.0, use_dora=method == "peft_dora"
-    )
-    return get_peft_model(base, stock)
+    return adapt(base, method)
+
+
+def adapt(base: nn.Module, method: str) -> PeftModel:
+    """Put adapters on all linear layers: ``geo_lora``, ``geo_dora``, ``peft_lora`` or ``peft_dora``."""
+    dora = method.endswith("dora")
+    if method.startswith("geo"):
+        return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=dora, seed=0)
+    stock = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", lora_dropout=0.0, use_dora=dora)
+    with lora.quiet_peft():
+        return get_peft_model(base, stock)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
 def step(model: nn.Module, x: torch.Tensor, direction: torch.Tensor) -> None:
@@ -72,35 +80,67 @@ def times(width: int, tokens: int, device: str, rounds: int) -> dict[str, float]
     """The time of GeoDoRA over that of each stock method: median over rounds."""
     models = {method: build(method, width, device) for method in METHODS}
     x, direction = inputs(width, tokens, device)
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
-    for done in range(rounds + 1):
-        for method in METHODS:
-            start = time.perf_counter()
-            step(models[method], x, direction)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if done:  # the first round warms up
-                seconds[method].append(time.perf_counter() - start)
+    seconds = interleaved(
+        {name: partial(step, model, x, direction) for name, model in models.items()}, device, rounds
+    )
     ratios = {
-        f"time_vs_{stock}": median(a / b for a, b in zip(seconds["geo_dora"], seconds[stock], strict=True))
-        for stock in ("peft_lora", "peft_dora")
+        f"time_vs_{stock}": ratio(seconds["geo_dora"], seconds[stock]) for stock in ("peft_lora", "peft_dora")
     }
     return ratios | {"seconds": median(seconds["geo_dora"])}
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], device: str, rounds: int, budget: float = math.inf
+) -> dict[str, list[float]]:
+    """Seconds of each run in rounds A B C A B C …; a first round warms up.
+
+    Args:
+        budget: seconds after which no further round begins, once three are there.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.perf_counter() + budget
+    for done in range(rounds + 1):
+        if done > 3 and time.perf_counter() > end:
+            break
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if done:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
+    """The median over rounds of one run's seconds over another's."""
+    return median(a / b for a, b in zip(seconds, others, strict=True))
 
 
 def peak_bytes(method: str, width: int, tokens: int, device: str) -> int:
     """The bytes that two steps add, at their peak, to the built model."""
     model = build(method, width, device)
     x, direction = inputs(width, tokens, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak that building left
-        before = resident("VmRSS")
+    before = forget_peak(device)
     for _ in range(2):
         step(model, x, direction)
-    return (torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")) - before
+    return peak(device) - before
+
+
+def forget_peak(device: str) -> int:
+    """Begin to watch for the peak of memory; the bytes in use now."""
+    if device == "cuda":
+        gc.collect()  # modules that refer to each other hold tensors until then
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def peak(device: str) -> int:
+    """The most bytes in use since `forget_peak`: the allocator's on CUDA, on the CPU the process's."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
 
 
 def resident(field: str) -> int:
@@ -126,7 +166,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="width 512 only, few rounds")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     if args.peak:
         method, width, tokens = args.peak.split("x")
         print(peak_bytes(method, int(width), int(tokens), args.device))

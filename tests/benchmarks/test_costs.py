@@ -11,7 +11,6 @@ from toy import Toy
 from benchmarks import geometry_cost, round_overhead, step_cost, token_cache, wire_bytes
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_a_step_is_compared_with_stock_adapters(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(step_cost, "LAYERS", {64: 1})
     found = step_cost.times(64, 128, "cpu", rounds=1)
