@@ -91,7 +91,7 @@ def test_what_a_user_finds(honest):
     assert [e.step for e in events.Scalars("cka")] == [1, 2, 3]
     for site in ("red", "green", "blue"):
         kept = {path.name for path in (folder / "sites" / site / "result").iterdir()}
-        model = {"adapter", "local.safetensors", "site.json"}
+        model = {"adapter", "local.safetensors", "site.json", "statistics.json"}
         assert kept - {"home"} == {*model, "kept.json", "directory.safetensors"}
         assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == model
         plain = folder / "plain" / site / "result" / "kept.json"

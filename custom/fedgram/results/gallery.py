@@ -38,7 +38,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Question:
+class Asking:
     """Test samples of a site, each with its nearest ones at another."""
 
     query: str
@@ -46,7 +46,7 @@ class Question:
     rows: list[tuple[Card, list[Card]]]
 
 
-def questions(tested: Sequence[Embedded]) -> list[Question]:
+def questions(tested: Sequence[Embedded]) -> list[Asking]:
     """Ask with the first test samples of every concept, not the best ones, between first sites of modalities."""
     first: dict[str, Embedded] = {}
     for part in tested:
@@ -55,7 +55,7 @@ def questions(tested: Sequence[Embedded]) -> list[Question]:
     return [question(query, gallery) for query, gallery in permutations(first.values(), 2)]
 
 
-def question(query: Embedded, gallery: Embedded) -> Question:
+def question(query: Embedded, gallery: Embedded) -> Asking:
     """Ask one site's samples of another."""
     chosen = query[first_of_each([s.concept for s in query.samples], _EXAMPLES)]
     contents = {s.id: s.content for s in gallery.samples}
@@ -63,7 +63,7 @@ def question(query: Embedded, gallery: Embedded) -> Question:
     for sample, matches in zip(chosen.samples, crossmodal.nearest(chosen, gallery, _ANSWERS), strict=True):
         answers = [_shown(contents[m.id], m.concept, right=m.concept == sample.concept != "") for m in matches]
         rows.append((_shown(sample.content, sample.concept), answers))
-    return Question(query.site.name, gallery.site.name, rows)
+    return Asking(query.site.name, gallery.site.name, rows)
 
 
 def first_of_each(concepts: Sequence[str], most: int) -> list[int]:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from fedgram.files import write_text
 from fedgram.results import figure
-from fedgram.results.gallery import Question
+from fedgram.results.gallery import Asking
 from fedgram.results.owntest import OwnTest
 from fedgram.results.sizing import sizing
 
@@ -47,7 +47,7 @@ class Page:
     across: Sequence[Table] = ()
     own: Sequence[OwnTest] = ()
     figures: Sequence[Figure] = ()
-    gallery: Sequence[Question] = field(default=())
+    gallery: Sequence[Asking] = field(default=())
 
 
 def write(path: Path, page: Page) -> None:
