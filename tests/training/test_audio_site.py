@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fedgram.anchors.build import build
 from fedgram.checks import data as datacheck
 from fedgram.config.strict import to_dict
@@ -14,6 +15,7 @@ from site_data import write_sound
 from toy import CONCEPTS, Toy, signals, write_site_file
 
 
+@pytest.mark.slow
 def test_one_round(toy: Toy, tmp_path: Path):
     public, calls = tmp_path / "public", tmp_path / "calls"
     for number, concept in enumerate(CONCEPTS):
