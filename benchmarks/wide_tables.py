@@ -42,13 +42,13 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 def table(columns: int, seed: int, parts: dict[str, int]) -> pd.DataFrame:
     """Rows of all parts, with ``concept`` and ``split``."""
-    generator, digits = np.random.default_rng(seed), load_digits()
-    classes = digits.target
+    generator = np.random.default_rng(seed)
+    digits, classes = (np.asarray(part) for part in load_digits(return_X_y=True))
     turn = generator.permutation(len(classes))
     anchors = np.concatenate([turn[classes[turn] == c][: parts["anchor"] // 10] for c in range(10)])
     others = turn[~np.isin(turn, anchors)][: sum(parts.values()) - len(anchors)]
     rows = np.concatenate([anchors, others])
-    pixels = StandardScaler().fit_transform(digits.data[rows])
+    pixels = StandardScaler().fit_transform(digits[rows])
     mixing = np.zeros((64, columns))
     for column in np.flatnonzero(generator.random(columns) < 0.3):
         mixing[generator.choice(64, 3, replace=False), column] = 0.5 * generator.normal(size=3)
@@ -57,8 +57,10 @@ def table(columns: int, seed: int, parts: dict[str, int]) -> pd.DataFrame:
     values[generator.random(values.shape) < 0.01] = np.nan
     found = {f"gene{i}": values[:, i].round(4) for i in range(columns)}
     for i in range(0, columns, 20):
-        ranks = pd.cut(values[:, i], 3, labels=["low", "middle", "high"]).astype(object)
-        found[f"gene{i}"] = np.where(pd.isna(ranks), None, ranks)
+        cuts = np.linspace(np.nanmin(values[:, i]), np.nanmax(values[:, i]), 4)[1:3]
+        ranks = np.array(["low", "middle", "high"], dtype=object)[np.digitize(values[:, i], cuts)]
+        ranks[np.isnan(values[:, i])] = None
+        found[f"gene{i}"] = ranks
     split = [part for part, count in parts.items() for _ in range(count)]
     return pd.DataFrame({"concept": [f"d{c}" for c in classes[rows]], "split": split, **found})
 
@@ -70,10 +72,11 @@ def logistic_regression(rows: pd.DataFrame) -> float:
     prepare = make_column_transformer(
         (numbers, make_column_selector(dtype_include="number")),
         (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
+        sparse_threshold=0,
     )
     learnt = rows["split"].isin(["anchor", "train"])
     prepared = prepare.fit(features[learnt]).transform(features)
-    x, y = np.asarray(prepared.todense() if hasattr(prepared, "todense") else prepared), rows["concept"].to_numpy()
+    x, y = np.asarray(prepared), rows["concept"].to_numpy()
     x = x @ np.linalg.svd(x[learnt], full_matrices=False)[2].T  # the weights lie in the span of the learnt rows
     parts = [rows["split"] == part for part in ("validation", "test")]
     scores = []
