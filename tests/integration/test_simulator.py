@@ -82,7 +82,7 @@ def test_flare_and_the_plain_loop_give_the_same_model(honest):
 def test_what_a_user_finds(honest):
     folder, results, _ = honest
     found = {path.name for path in results.iterdir()} - {"directory.safetensors"}
-    assert found == {"adapter", "consensus.safetensors", "metrics.json", "report.txt", "report.png"}
+    assert found == {"adapter", "consensus.safetensors", "metrics.json", "report.txt", "report.html", "report.png"}
     report = (results / "report.txt").read_text()
     for text in ("red", "green", "blue", "debiased CKA", "retrieval P@1", "sent a round"):
         assert text in report

@@ -22,8 +22,8 @@ from torch import Tensor
 from toy import Toy
 
 OTHERS = sorted(set(METHODS) - {"geo"})
-# One of each kind of state that a run goes on from: A and B, a residual, class means, parts within modalities.
-QUICK = ("fedex", "fedit", "fedproto", "xflora")
+# Two of the kinds of state that a run goes on from: a residual beside A and B, parts within modalities.
+QUICK = ("fedex", "xflora")
 ALL_BUT_QUICK_SLOW = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in OTHERS]
 
 

@@ -64,6 +64,7 @@ def with_settings(toy: Toy, **settings: object) -> Toy:
 # What it is for
 
 
+@pytest.mark.slow
 def test_pairs_become_retrievable(bridge: Toy, finished: tuple[Path, Outcome], tmp_path: Path):
     """Test pairs, which no training saw: found by far more than chance, than weight 0, and than their concept."""
     outcome = finished[1]
