@@ -101,7 +101,8 @@ class Recipe(FlareRecipe):
     """A federation as FLARE's Recipe: ``Recipe(sites, anchors=…).execute(SimEnv(clients=[…]))``.
 
     In SimEnv and PocEnv, where all sites are this machine, their own files are written from ``sites``; in ProdEnv
-    every site has its own already, and nothing of ``sites`` but the names and modalities travels.
+    every site has its own already, and nothing of ``sites`` but the names and modalities travels. Only SimEnv has
+    been seen to run a job to its end.
 
     Args:
         sites: by name, as :func:`fedgram.run` takes them; the demo's when absent.
