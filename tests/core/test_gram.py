@@ -108,7 +108,7 @@ IMPOSSIBLE = torch.full((3, 3), -(0.5**0.5)).fill_diagonal_(1.0)
         (_with(1, 1, 0.75), "no unit diagonal (off by 0.25)"),
         (torch.zeros(4, 4), "no unit diagonal (off by 1)"),
         (_with(0, 1, -1.5), "entry of size 1.5, outside [-1, 1]"),
-        (IMPOSSIBLE, "not positive semi-definite (eigenvalue -0.414)"),
+        (IMPOSSIBLE, "not positive semi-definite (an eigenvalue below -0.003)"),
     ],
 )
 def test_check_gram_names_the_fault(gram, fault):
@@ -131,3 +131,15 @@ def test_check_gram_allows_each_anchor_a_tolerance_for_the_eigenvalues():
 def test_check_gram_accepts_collapse_and_orthogonality(dtype):
     assert check_gram(torch.ones(5, 5, dtype=dtype)) is None  # collapsed, but a matrix of cosines
     assert check_gram(torch.eye(5, dtype=dtype)) is None
+
+
+@pytest.mark.parametrize("below", [0.9, 1.1])
+def test_check_gram_draws_the_line_at_many_anchors_where_the_eigenvalues_do(below):
+    angles = normal(1, 300, 300)
+    basis = torch.linalg.qr(angles - angles.mean(0))[0]
+    direction = basis[:, :1]  # G = I − λ v vᵀ, its diagonal then made 1: the smallest eigenvalue is near 1 − λ
+    gram = torch.eye(300, dtype=torch.float64) - (1 + 0.3 * below) * direction @ direction.T
+    gram += torch.diag(1 - gram.diagonal())
+    smallest = torch.linalg.eigvalsh(gram)[0].item()
+    fault = check_gram(gram.float(), tolerance=-smallest / 300 / below)
+    assert (fault is not None) == (below > 1)
