@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import random
 import time
 from dataclasses import replace
@@ -121,6 +122,15 @@ def test_two_jobs_at_one_site_do_not_touch_each_other(jobs: Jobs, tmp_path: Path
     for run in "ab":
         assert_same(results[run], load_file(tmp_path / "both" / f"run-{run}" / "result" / "local.safetensors"))
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"lock", "result", "run-a", "run-b"}
+
+
+def test_a_site_with_nothing_of_the_rounds_before_says_that_it_begins_anew(jobs: Jobs, tmp_path: Path, caplog):
+    jobs.train("a", 0, tmp_path)
+    jobs.train("a", 1, tmp_path)
+    assert "begins as it was opened" not in caplog.text
+    shutil.rmtree(tmp_path / "run-a")
+    jobs.train("a", 1, tmp_path)
+    assert "red: it begins as it was opened" in caplog.text
 
 
 @pytest.fixture

@@ -151,6 +151,8 @@ class SiteSession:
             return
         self._use(run)
         saved = load_before(self._run_folder(run), round + 1)
+        if saved is None and round > 0:
+            log.warning("%s: it begins as it was opened: it comes late, or its state was removed", self.site.name)
         restore(self.site.model, self.site.optimizer, self.site.initial if saved is None else saved)
         self._position = (run, round)
 
