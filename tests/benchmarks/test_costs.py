@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import Toy
 
-from benchmarks import geometry_cost, round_overhead, step_cost, token_cache, wire_bytes
+from benchmarks import geometry_cost, round_overhead, server_memory, step_cost, token_cache, wire_bytes
 
 
 def test_a_step_is_compared_with_stock_adapters(monkeypatch: pytest.MonkeyPatch):
@@ -24,6 +24,12 @@ def test_a_reply_is_hardly_more_than_its_tensors():
     assert 1 < found["over B in bf16 + G"] < 1.1
     assert found["sent"] < found["FedAvg-LoRA, A trained"] < found["full model"]
     assert 2**-10 < wire_bytes.rounding() < 2**-8  # bf16 has 8 bits of precision
+
+
+def test_the_server_s_memory_is_that_of_a_round_with_every_site():
+    shapes = {"layer": (2**16, 16, 8)}
+    assert server_memory.shapes_of("Llama-3.1-8B")["layers.0.self_attn.k_proj"] == (1024, 16, 4096)
+    assert server_memory.round_of(2, shapes, anchors=4, rule="mean")["bytes"] > 2 * 8 * 2**20  # of sums in 64 bits
 
 
 def test_the_demo_s_training_anchors_are_halved(tmp_path: Path):

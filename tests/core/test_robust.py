@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,24 @@ def test_what_is_usual_by_hand():
 def test_a_minority_cannot_raise_what_is_usual_above_the_honest_sites(honest, lie):
     liars = [lie] * ((len(honest) - 1) // 2)
     assert bounds.extended({}, {"update": [*honest, *liars]})["update"][0] <= max(honest)
+
+
+def test_the_median_consensus_is_that_of_each_pair_over_the_sites_that_cover_it():
+    generator, total = torch.Generator().manual_seed(3), 40  # more rows than are taken at once
+    covered = [tuple(range(40)), tuple(range(0, 40, 2)), tuple(range(1, 17)), (0, 15, 16, 39)]
+    grams = [cosine_gram(torch.randn(len(slots), 8, generator=generator)) for slots in covered]
+    consensus = GramConsensus(total, median=True)
+    for number, (gram, slots) in enumerate(zip(grams, covered, strict=True)):
+        consensus.add(str(number), gram, slots)
+    found = consensus.close()
+    for i, j in itertools.product(range(total), repeat=2):
+        values = [
+            gram[slots.index(i), slots.index(j)].item()
+            for gram, slots in zip(grams, covered, strict=True)
+            if i in slots and j in slots
+        ]
+        expected = statistics.median(values) if len(values) > 1 else float("nan")
+        assert found[i, j].item() == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_gram_is_drawn_towards_the_consensus():

@@ -7,6 +7,7 @@ sites arrive, to the last bit, and memory does not grow with the number of sites
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +17,7 @@ from fedgram.core.robust import Combine, entry_median
 from fedgram.errors import FedgramError
 
 _FRACTION_BITS = 36
+_ROWS = 16  # of all sites' G at once in the median
 _LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers could overflow
 
 
@@ -203,12 +205,12 @@ class GramConsensus:
 
     Args:
         slots: B.
-        median: whether it is the median instead, which needs every G until the end: memory is sites × B².
+        median: whether it is the median instead, which holds every G until the end: memory is that of the G.
     """
 
     def __init__(self, slots: int, *, median: bool = False):
         self._slots = slots
-        self._held: list[Tensor] | None = [] if median else None
+        self._held: list[tuple[Tensor, tuple[int, ...]]] | None = [] if median else None
         self._sum = FixedPointSum((slots, slots))
         self._count = torch.zeros(slots, slots, dtype=torch.int64)
         self._sites: set[str] = set()
@@ -230,23 +232,40 @@ class GramConsensus:
             raise FedgramError(
                 f"Gram of shape {tuple(gram.shape)}", where=site, expected=f"{len(slots)} square, finite"
             )
-        index = torch.tensor(slots, dtype=torch.long)
-        block = torch.full((self._slots, self._slots), float("nan"), dtype=torch.float64)
-        block[index[:, None], index[None, :]] = gram.double()
+        block = gram_block(gram, slots, range(self._slots), self._slots)
         if self._held is None:
             self._sum.add(block.nan_to_num(nan=0.0))
         else:
-            self._held.append(block)
+            self._held.append((gram, slots))
         self._sites.add(site)
         self._count += ~block.isnan()
 
     def close(self) -> Tensor:
         """The consensus Ḡ, (B, B), float32, NaN where no two sites share a pair."""
         if self._held:
-            consensus = entry_median(torch.stack(self._held))
+            consensus = torch.cat([self._median(rows) for rows in _in_parts(self._slots)])
         else:
             consensus = self._sum.value() / self._count.clamp(min=1)
         return torch.where(self._count >= 2, consensus, float("nan")).float()
+
+    def _median(self, rows: range) -> Tensor:
+        """The median of each entry in some rows, (rows, B)."""
+        held = self._held or ()
+        return entry_median(torch.stack([gram_block(gram, slots, rows, self._slots) for gram, slots in held]))
+
+
+def gram_block(gram: Tensor, slots: tuple[int, ...], rows: range, total: int) -> Tensor:
+    """Rows of a site's (b, b) Gram in its place among all anchors, (rows, B) float64, NaN where it has none."""
+    index = torch.tensor(slots, dtype=torch.long)
+    first, last = bisect_left(slots, rows.start), bisect_left(slots, rows.stop)
+    block = torch.full((len(rows), total), float("nan"), dtype=torch.float64)
+    block[index[first:last, None] - rows.start, index[None, :]] = gram[first:last].double()
+    return block
+
+
+def _in_parts(total: int) -> list[range]:
+    """The numbers below ``total`` in parts of at most :data:`_ROWS`."""
+    return [range(start, min(start + _ROWS, total)) for start in range(0, total, _ROWS)]
 
 
 def target_gram(consensus: Tensor, own: Tensor, slots: tuple[int, ...]) -> Tensor:
