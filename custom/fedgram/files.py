@@ -43,7 +43,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     stated = dict(metadata or {})
-    stated[_CHECKSUM] = _checksum(plain, stated)
+    stated[_CHECKSUM] = checksum(plain, stated)
     with _writing(path):
         write_atomically(path, lambda part: save_file(plain, part, metadata=stated))
 
@@ -89,13 +89,13 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"damaged ({error})", where=path, remedy=remedy) from error
     stated = metadata.pop(_CHECKSUM, None)
-    if stated != _checksum(tensors, metadata):
+    if stated != checksum(tensors, metadata):
         why = "no checksum: by fedgram 0.1?" if stated is None else "its checksum does not fit"
         raise CheckpointError(f"damaged ({why})", where=path, remedy=remedy)
     return tensors, metadata
 
 
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """The sha256 over the names, dtypes, shapes and bytes of the tensors, and over the metadata."""
     parts = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
     digest = sha256(json.dumps([parts, sorted(metadata.items())]).encode())

@@ -149,6 +149,7 @@ class SiteIntroduction:
         groups: by part that its own file shares (``adapter``, ``head``): sha256 of what the group has alike.
         shared_shapes: of the tensors of these parts, ``<part>/<name>``.
         m: of the base, (d_out,) by layer name, float32; empty while magnitudes are private.
+        privacy: ``epsilon`` and ``delta`` of all that the site sends in this job; empty where it promises none.
     """
 
     site: str
@@ -162,6 +163,7 @@ class SiteIntroduction:
     groups: Mapping[str, str] = field(default_factory=dict)
     shared_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     m: Mapping[str, Tensor] = field(default_factory=dict)
+    privacy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

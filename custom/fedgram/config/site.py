@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fedgram.config.privacy import PrivacyConfig, require_private
 from fedgram.config.strict import expand_home, from_dict, read_toml, require_absolute_paths
 from fedgram.config.targets import TaskName, require_task, targets_of
 from fedgram.config.unified import UnifiedConfig
@@ -150,6 +151,7 @@ class SiteConfig:
             and of its ``head`` within their group, the prototypes of its ``concepts``; nothing when empty.
         bridge: a second modality, where samples of the site have one.
         unified: the data of a site of modality ``unified``.
+        privacy: the bound on what all that leaves can tell about one group; none when absent.
         backbones: folder by backbone name, for backbones that are not fetched from the hub by their id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …; ``split`` spreads the backbone over all GPUs.
         precision: the precision of the frozen backbone; ``int8`` and ``nf4`` are quantised by bitsandbytes.
@@ -176,6 +178,7 @@ class SiteConfig:
     share: tuple[Share, ...] = ()
     bridge: BridgeConfig | None = None
     unified: UnifiedConfig | None = None
+    privacy: PrivacyConfig | None = None
     backbones: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "fp32"
@@ -203,6 +206,8 @@ class SiteConfig:
             )
         if self.columns.targets and targets_of(self.task) != "multilabel":
             raise ConfigError("several targets", where="columns.targets", expected="task = 'multilabel'")
+        if self.privacy is not None:
+            require_private(self)
 
     def require_unified(self) -> UnifiedConfig:
         """The settings of a unified site.
@@ -245,6 +250,7 @@ def read_site_config(path: Path) -> SiteConfig:
     _refuse_swallowed(settings, "columns", Columns, path)
     _refuse_swallowed(settings, "bridge", BridgeConfig, path)
     _refuse_swallowed(settings, "unified", UnifiedConfig, path)
+    _refuse_swallowed(settings, "privacy", PrivacyConfig, path)
     _refuse_swallowed(bridge if isinstance(bridge, dict) else {}, "columns", Columns, path)
     config = from_dict(SiteConfig, settings, str(path))
     paths = {name: getattr(config, name) for name in _PATHS}

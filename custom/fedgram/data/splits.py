@@ -52,6 +52,25 @@ def split(
     return parts
 
 
+def split_each(samples: Sequence[Sample], validation: float = 0.1, test: float = 0.2) -> dict[str, list[Sample]]:
+    """Split samples by group as :func:`split` does, but each group by its own name alone.
+
+    So a group that comes or goes moves no other, as differential privacy wants it; a class may then be in no part.
+    A split that the data name is taken.
+
+    Raises:
+        DataError: nothing trains, or the data's own split has a group on two sides.
+    """
+    part_of = _own_split(samples) if any(s.split for s in samples) else {}
+    for group in {s.group for s in samples} - part_of.keys():
+        place = int.from_bytes(sha256(f"0|{group}".encode()).digest()[:8], "big") / 2**64
+        part_of[group] = "test" if place < test else "validation" if place < test + validation else "train"
+    parts = {part: [s for s in samples if part_of[s.group] == part] for part in PARTS}
+    if not parts["train"]:
+        raise DataError("no training sample", where="split", remedy="add groups")
+    return parts
+
+
 def strata(samples: Sequence[Sample]) -> list[str]:
     """The stratum of each sample, whose shares a split keeps: its class, rarest label or number's quarter.
 

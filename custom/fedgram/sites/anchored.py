@@ -65,7 +65,7 @@ def anchor_tokens(anchors: AnchorSet, channel: Channel, config: SiteConfig) -> A
 
 
 def labelled_anchors(
-    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task
+    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task, named: bool | None = None
 ) -> LabelledTokens | None:
     """The anchors whose concept is one of the task's classes, as labelled samples.
 
@@ -73,10 +73,13 @@ def labelled_anchors(
 
     Args:
         concepts: of every slot of the anchor set.
+        named: whether the classes are the concepts; None to see it from the training samples.
     """
     if not isinstance(task, Classification):
         return None
-    if [task.classes[target] for target in train.targets.tolist()] != list(train.concepts):
+    if named is None:
+        named = [task.classes[target] for target in train.targets.tolist()] == list(train.concepts)
+    if not named:
         return None
     known = {row: concepts[slot] for row, slot in enumerate(anchors.slots) if concepts[slot] in task.classes}
     if not known:
@@ -86,10 +89,10 @@ def labelled_anchors(
 
 
 def with_labelled_anchors(
-    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task
+    train: LabelledTokens, anchors: AnchorTokens, concepts: Sequence[str], task: Task, named: bool | None = None
 ) -> LabelledTokens:
     """The training samples, followed by the :func:`labelled_anchors`; the samples alone where there are none."""
-    known = labelled_anchors(train, anchors, concepts, task)
+    known = labelled_anchors(train, anchors, concepts, task, named)
     if known is None:
         return train
     return LabelledTokens(

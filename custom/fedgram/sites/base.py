@@ -15,6 +15,7 @@ from fedgram.config.site import SiteConfig
 from fedgram.methods import Method
 from fedgram.methods.base import SiteView, TaskLoss
 from fedgram.records import AnchorTokens
+from fedgram.sites.guarantee import Guarantee
 
 
 class Site(SiteView, Protocol):
@@ -29,6 +30,7 @@ class Site(SiteView, Protocol):
         initial: the local state before any training.
         groups: by part that the site shares with its like, the name of its group; see :mod:`fedgram.sites.groups`.
         device: where the model is.
+        guarantee: the differential privacy of what leaves; None where the site's file promises none.
     """
 
     @property
@@ -47,6 +49,8 @@ class Site(SiteView, Protocol):
     def groups(self) -> Mapping[str, str]: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def guarantee(self) -> Guarantee | None: ...
 
     def batches(self, round: int, steps: int) -> Iterator[Any]:
         """The batches of a round's steps, the same for the same seed, site and round in any process."""

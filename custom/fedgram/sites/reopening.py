@@ -19,6 +19,7 @@ from fedgram.records import Sample, Tokens
 from fedgram.sites.anchored import anchor_tokens, find_anchors
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import OnDemand, open_channel
+from fedgram.sites.guarantee import public_samples
 from fedgram.sites.pairs import read_pairs
 from fedgram.sites.samples import read_samples, split_samples
 from fedgram.sites.single import SingleSite
@@ -39,11 +40,13 @@ def reopen_single(
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
     here, modality = resolve(config), modalities.load(config.modality)
+    private = config.privacy is not None
+    chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
 
     @cache  # both tokenizers may ask for them
     def parts() -> dict[str, list[Sample]]:
         try:
-            return split_samples(name, read_samples(here, modality), config.concepts)
+            return split_samples(name, read_samples(here, modality), config.concepts, apart=private)
         except (FedgramError, OSError) as error:
             raise CheckpointError(
                 f"its tokenizer reads the training data again, and cannot ({error})",
@@ -54,9 +57,9 @@ def reopen_single(
     def paired() -> list[Sample]:
         return [pair.sample for pair in read_pairs(name, here, parts())["train"]]
 
-    trained = OnDemand(lambda: parts()["train"])
+    trained = OnDemand(lambda: public_samples(chosen, modality) if private else parts()["train"])
     channels = [open_channel(modality, config.tokenizer, config.window, trained, config, statistics[0])]
-    anchors = anchor_tokens(find_anchors(name, here.anchors, job.anchors, modality.name), channels[0], config)
+    anchors = anchor_tokens(chosen, channels[0], config)
     standard = [anchors.tokens]  # of the right width: the constants come from the result
     if (bridge := here.bridge) is not None:
         second = modalities.load(bridge.modality)

@@ -23,12 +23,19 @@ def read_samples(config: SiteConfig, modality: Modality) -> list[Sample]:
     return modality.read(Path(config.data), config.reading)
 
 
-def split_samples(name: str, samples: Sequence[Sample], concepts: Sequence[str]) -> dict[str, list[Sample]]:
+def split_samples(
+    name: str, samples: Sequence[Sample], concepts: Sequence[str], *, apart: bool = False
+) -> dict[str, list[Sample]]:
     """Split the samples of the given concepts (all when empty) by group: ``train``, ``validation`` and ``test``.
+
+    Args:
+        apart: each group by itself, whatever the others are: where differential privacy is promised.
 
     Raises:
         DataError: a concept without samples.
     """
+    if apart:
+        return splits.split_each([s for s in samples if not concepts or s.concept in concepts])
     present = {s.concept for s in samples}
     absent = sorted(set(concepts) - present)
     if absent:

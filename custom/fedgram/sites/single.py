@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fedgram.config.site import SiteConfig
 from fedgram.core.contrastive import info_nce, pair_recall
 from fedgram.demo.names import resolve
 from fedgram.errors import ConfigError
+from fedgram.files import checksum
 from fedgram.methods import Method, method_of
 from fedgram.methods.base import TaskLoss
 from fedgram.modalities.base import Modality
@@ -38,6 +40,7 @@ from fedgram.sites.base import shuffled
 from fedgram.sites.building import build_model
 from fedgram.sites.channel import Channel, open_channel
 from fedgram.sites.groups import groups_of
+from fedgram.sites.guarantee import Guarantee, answerable, guarantee_of, public_samples
 from fedgram.sites.kept import write_kept
 from fedgram.sites.pairs import PairedTokens, open_pairs
 from fedgram.sites.samples import concepts_of, labelled, read_samples, split_samples
@@ -71,6 +74,7 @@ class SingleSite:
         task: what the head does.
         pairs: samples of the first channel in the second, by split; empty without one.
         groups: see :mod:`fedgram.sites.groups`; of the first channel.
+        guarantee: the differential privacy of what leaves; None where its file promises none.
     """
 
     name: str
@@ -88,6 +92,7 @@ class SingleSite:
     optimizer: torch.optim.Optimizer
     initial: Mapping[str, Tensor]
     groups: Mapping[str, str]
+    guarantee: Guarantee | None = None
 
     @property
     def modality(self) -> Modality:
@@ -116,7 +121,16 @@ class SingleSite:
     @cached_property
     def _read(self) -> dict[str, list[Sample]]:
         """The samples of the site by split, read when somebody first asks for them, and once."""
-        return split_samples(self.name, read_samples(resolve(self.config), self.modality), ())
+        samples = read_samples(resolve(self.config), self.modality)
+        return split_samples(self.name, samples, (), apart=self.config.privacy is not None)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """The sha256 of all that the site trains on: tokens, targets, concepts and groups."""
+        data = self.data["fit"]
+        tensors = {"values": data.tokens.values, "mask": data.tokens.mask, "targets": data.targets}
+        names = [*data.concepts, "", *self.data["train"].groups]
+        return sha256(json.dumps([checksum(tensors, {}), names]).encode()).hexdigest()
 
     def _generator(self, *what: object) -> torch.Generator:
         return private_generator(self.name, self.config, self.job, *what)
@@ -212,12 +226,17 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         ConfigError, DataError, AnchorError, BackboneError: see the part that is wrong.
     """
     here, modality = resolve(config), modalities.load(config.modality)
-    parts = split_samples(name, read_samples(here, modality), config.concepts)
-    task = make_task(config, parts["train"])
+    private = config.privacy is not None
     chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
+    parts = split_samples(name, read_samples(here, modality), config.concepts, apart=private)
+    task = make_task(config, parts["train"], chosen.concepts(modality.name))
+    if private:
+        parts = {split: [*answerable(task, samples)] for split, samples in parts.items()}
+    guarantee = guarantee_of(name, config, job, parts["train"])
     if are_foreign(chosen, concepts_of(parts["train"]), modality.name):
         log.warning("%s: none of its concepts is among the anchors'", name)
-    first = open_channel(modality, config.tokenizer, config.window, parts["train"], config)
+    fit_on = public_samples(chosen, modality) if private else parts["train"]
+    first = open_channel(modality, config.tokenizer, config.window, fit_on, config)
     anchors, heldout = anchor_tokens(chosen, first, config), None
     if job.heldout is not None:
         unseen = find_anchors(name, require_heldout(name, here), job.heldout, modality.name)
@@ -229,8 +248,9 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     public = anchors.tokens.to(torch.device("cpu"))  # alike at all members of a group
     data["fit"] = data["train"]
     if job.training.anchor_labels:
-        data["fit"] = with_labelled_anchors(data["train"], anchors, job.anchors.concepts, task)
-    standard = [public if "adapter" in groups else data["fit"].tokens]
+        named = config.reading.target == config.columns.concept if private else None
+        data["fit"] = with_labelled_anchors(data["train"], anchors, job.anchors.concepts, task, named)
+    standard = [public if private or "adapter" in groups else data["fit"].tokens]
     standard += [pairs["train"].tokens] if pairs else []
     method = method_of(job)
     model, spec = build_model(name, config, job, task, method, standard, groups)
@@ -251,6 +271,7 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
         optimizer=optimizer,
         initial=snapshot(model, optimizer),
         groups=groups,
+        guarantee=guarantee,
     )
 
 

@@ -101,6 +101,11 @@ class UnifiedSite:
         return {}
 
     @property
+    def guarantee(self) -> None:
+        """A unified site promises no differential privacy: its file may not ask for it."""
+        return
+
+    @property
     def device(self) -> torch.device:
         """The device of the model."""
         return next(self.model.unified.head.parameters()).device

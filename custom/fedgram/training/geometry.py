@@ -37,18 +37,29 @@ def anchor_alignment(site: Site, anchors: Tensor, consensus: Tensor) -> Tensor:
 def concept_loss(site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None) -> Tensor:
     """Cross-entropy of naming a sample's concept by where it lies among the anchors: :func:`concept_logits`.
 
-    What the coordinates of a concept are is the consensus; a site that trains alone takes its own geometry.
     Samples of a concept that the site's anchors do not have count for nothing.
+    """
+    return mean_over_known(*concept_answers(site, z, rows, anchors, consensus))
+
+
+def concept_answers(
+    site: Site, z: Tensor, rows: Tensor, anchors: Tensor, consensus: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The logits of samples by concept, (N, C), and their concepts, (N,), −100 where the anchors have none of it.
+
+    What the coordinates of a concept are is the consensus; a site that trains alone takes its own geometry.
     """
     gram = cosine_gram(anchors).detach()
     if consensus is not None:
         gram = target_gram(consensus, gram, site.anchors.slots)
     own, index = site.data["fit"].concepts, _concept_index(site)
     targets = torch.tensor([index.get(str(own[i]), -100) for i in rows.tolist()], device=z.device)
-    if (targets < 0).all():
-        return z.new_zeros(())
-    logits = concept_logits(anchor_coordinates(z, anchors), gram, anchor_concepts(site), _TEMPERATURE)
-    return cross_entropy(logits, targets)
+    return concept_logits(anchor_coordinates(z, anchors), gram, anchor_concepts(site), _TEMPERATURE), targets
+
+
+def mean_over_known(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy over the samples whose concept is known; 0 where there is none."""
+    return logits.new_zeros(()) if (targets < 0).all() else cross_entropy(logits, targets)
 
 
 def anchor_concepts(site: Site) -> Tensor:

@@ -16,8 +16,10 @@ from fedgram.model import lora
 from fedgram.records import WIRE_DTYPE, GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.sites.base import Site
 from fedgram.sites.groups import adopt_groups, changes_of, parameters_of
+from fedgram.sites.guarantee import METRICS
 from fedgram.sites.secret import private_generator
 from fedgram.sites.state import restore, snapshot
+from fedgram.training.private import train_privately
 from fedgram.training.step import train
 
 
@@ -30,31 +32,45 @@ def introduce(site: Site) -> SiteIntroduction:
         spec=site.spec,
         gram=cosine_gram(site.model.embed(site.anchors.tokens)),
         slots=site.anchors.slots,
-        samples=len(site.data["train"]),
+        samples=samples_said(site),
         modality=site.modality.name,
         groups=site.groups,
         shared_shapes={k: tuple(p.shape) for k, p in parameters_of(site.model.local(), site.groups).items()},
         m=below("m/", site.initial) if site.job.adapter.shares_magnitude else {},
+        privacy={} if (g := site.guarantee) is None else {"epsilon": g.epsilon, "delta": g.delta},
     )
 
 
-def local_round(site: Site, state: GlobalState, adopted: Callable[[], None] = lambda: None) -> SiteUpdate:
+def local_round(
+    site: Site,
+    state: GlobalState,
+    adopted: Callable[[], None] = lambda: None,
+    charge: Callable[[str], None] | None = None,
+) -> SiteUpdate:
     """Train for the job's local steps from the global B and report what changed.
 
     min over W_m, B, m and the head of L_task + λ (1 − CKA(G, Ḡ)), eq. (3).
 
     Args:
         adopted: called when the site has the global model, and has not yet trained it.
+        charge: books the round, by a digest of all that it starts from, where the site promises differential
+            privacy; what it raises ends the round before it has begun.
+
+    Raises:
+        ConfigError: the site promises it, and nobody keeps its account.
     """
     settings, rules = site.job.training, site.job.aggregation
     adopt(site, state)
     adopted()
     started = time.perf_counter()
-    metrics = train(site, state.round + 1, settings.local_steps, state)
+    if site.guarantee is None:
+        metrics = train(site, state.round + 1, settings.local_steps, state)
+    else:
+        metrics = train_privately(site, state, charge)
     seconds = time.perf_counter() - started
     trained = lora.get_B(site.model.transformer)
     anchors = site.model.embed(site.anchors.tokens)
-    metrics |= site.evaluate("validation") | {"seconds": seconds}
+    metrics |= {"seconds": seconds} | (site.evaluate("validation") if site.guarantee is None else {})
     return SiteUpdate(
         site=site.name,
         round=state.round + 1,
@@ -64,7 +80,7 @@ def local_round(site: Site, state: GlobalState, adopted: Callable[[], None] = la
         gram=cosine_gram(anchors),
         slots=site.anchors.slots,
         weight=site_weight(site, anchors, state.round + 1) if rules.weights != "uniform" else 1.0,
-        samples=len(site.data["train"]),
+        samples=samples_said(site),
         metrics=_named(site, metrics),
         extra=site.method.extra(site, state),
         shared=changes_of(site, state.shared),
@@ -117,6 +133,8 @@ def adopt(site: Site, state: GlobalState) -> None:
 def site_weight(site: Site, anchors: Tensor, round: int) -> float:
     """Weigh a site by the job's rule: p_k before normalisation, from at most ``weight_samples`` samples."""
     rules, data = site.job.aggregation, site.data["train"]
+    if site.guarantee is not None:
+        return 1.0
     if rules.weights == "samples":
         return float(len(data))
     generator = private_generator(site.name, site.config, site.job, "weight", round)
@@ -124,6 +142,11 @@ def site_weight(site: Site, anchors: Tensor, round: int) -> float:
     chosen = order[: rules.weight_samples].sort().values
     u = anchor_proximity(site.model.embed(data.take(chosen)), anchors, rules.lap)
     return precision(u, u_min=rules.u_min)
+
+
+def samples_said(site: Site) -> int:
+    """The number of training samples that a site says it has: 1 where it promises differential privacy."""
+    return len(site.data["train"]) if site.guarantee is None else 1
 
 
 def evaluation(site: Site, split: str = "test", metrics: Mapping[str, float] | None = None) -> SiteEvaluation:
@@ -148,5 +171,6 @@ def floors(site: Site) -> dict[str, float]:
 
 
 def _named(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that the job names: no other number leaves the site."""
-    return {name: float(metrics[name]) for name in site.job.metrics if name in metrics}
+    """The metrics that the job names, of a private site those that follow from public data: no other leaves it."""
+    allowed = [name for name in site.job.metrics if site.guarantee is None or name in METRICS]
+    return {name: float(metrics[name]) for name in allowed if name in metrics}

@@ -22,6 +22,8 @@ from fedgram.errors import CheckpointError
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site
+from fedgram.sites.budget import Budget
+from fedgram.sites.draws import require_secret
 from fedgram.sites.kept import restore_kept, trained_state
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
@@ -52,6 +54,10 @@ class SiteSession:
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
         self._lowest: dict[str, float] = {}  # validation loss of a round's global model, by run
         self._used = ""  # the run whose folder is kept from being pruned
+        self._budget = None
+        if (privacy := site.config.privacy) is not None:
+            require_secret(site.name, site.config)
+            self._budget = Budget(site.name, folder, privacy)
 
     def introduce(self) -> SiteIntroduction:
         """Answer round 0."""
@@ -61,7 +67,9 @@ class SiteSession:
         """Train one local round; the state it leaves is on disk before the reply is sent."""
         self._step_back_to(run, state.round)
         self._position = None  # until the round is whole
-        update = rounds.local_round(self.site, state, lambda: self._keep_if_best(run, state.round))
+        update = rounds.local_round(
+            self.site, state, lambda: self._keep_if_best(run, state.round), lambda start: self._charge(run, start)
+        )
         save_round(self._run_folder(run), update.round, snapshot(self.site.model, self.site.optimizer))
         self._position = (run, update.round)
         return update
@@ -76,6 +84,8 @@ class SiteSession:
         rounds.train_alone(self.site)
         evaluation = self._keep(run, "alone")
         rounds.reset(self.site)
+        if self.site.guarantee is not None:  # what home has learnt stays here, its geometry too
+            return rounds.evaluation(self.site)
         return dataclasses.replace(evaluation, metrics={**evaluation.metrics, **rounds.floors(self.site)})
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
@@ -113,11 +123,19 @@ class SiteSession:
         self._publish("result", lambda new: shutil.copytree(folder / "result", new))
         return evaluation
 
+    def _charge(self, run: str, start: str) -> None:
+        """Book a round, by what it starts from, where the site promises differential privacy."""
+        if self._budget is not None and self.site.guarantee is not None:
+            self._budget.charge(run, self.site.guarantee, start, self.site.job.training.local_steps)
+
     def _keep_if_best(self, run: str, round: int) -> None:
         """Keep the global model after a round, as the site has it, if its validation loss is the lowest so far.
 
-        A round that is done again finds that it is kept. Nothing is kept without validation samples.
+        A round that is done again finds that it is kept. Nothing is kept without validation samples, nor where
+        these are not to choose what leaves: the last round's model it is there.
         """
+        if self.site.guarantee is not None:
+            return
         loss, best = self.site.validation_loss(), self._best(run)
         if loss is None:
             return

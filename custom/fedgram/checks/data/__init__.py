@@ -55,7 +55,8 @@ def check(site_file: Path, job: Path | None = None) -> Understood:
     config = read_site_config(site_file)
     modality = modalities.load(config.modality)
     here = resolve(config)
-    parts = split_samples(site_file.stem, read_samples(here, modality), config.concepts)
+    private = config.privacy is not None
+    parts = split_samples(site_file.stem, read_samples(here, modality), config.concepts, apart=private)
     pairs = read_pairs(site_file.stem, here, parts)
     findings = [*_findings(site_file.stem, here, modality, parts), *_about_pairs(here, pairs)]
     if job is not None and not any_failed(findings):
@@ -90,7 +91,7 @@ def _findings(
         choose_device(config.device)
         folders = [folder for folder in (config.anchors, config.heldout) if folder is not None]
         anchors = [find_anchors(name, folder, None, modality.name) for folder in folders]
-        task = None if failures else make_task(config, parts["train"])
+        task = None if failures else make_task(config, parts["train"], anchors[0].concepts(modality.name))
     except FedgramError as error:
         yield from_error(error)
     if not failures:

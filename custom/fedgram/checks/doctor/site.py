@@ -64,10 +64,10 @@ def data(visit: Visit) -> Iterator[Finding]:
         yield from _items(visit, config)
         return
     samples = read_samples(config, modality)
-    parts = split_samples(visit.kit.name, samples, config.concepts)
+    parts = split_samples(visit.kit.name, samples, config.concepts, apart=config.privacy is not None)
     counts = labels.counts(parts)
     groups = {label: len({s.group for s in samples if label in s.labels}) for label in counts["train"]}
-    make_task(config, parts["train"])
+    make_task(config, parts["train"], concepts_of(parts["train"]))
     pairs = read_pairs(visit.kit.name, config, parts)
     visit.samples, visit.pairs = parts, pairs
     lines = [

@@ -12,7 +12,7 @@ from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.config.targets import TaskName, imported_task
 from fedgram.errors import ConfigError
-from fedgram.model.tasks.base import Task
+from fedgram.model.tasks.base import Task, require_classes
 from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import Segmentation
@@ -29,16 +29,34 @@ _TASKS: dict[TaskName, type[Task]] = {
 _KINDS = {kind.__name__: kind for kind in _TASKS.values()}
 
 
-def make_task(config: SiteConfig, train: Sequence[Sample]) -> Task:
+def make_task(config: SiteConfig, train: Sequence[Sample], public: Sequence[str] = ()) -> Task:
     """Make the task that a site file names, with what is known from the training samples.
+
+    With ``[privacy]`` these are not looked at: classes are the ``concepts`` or the targets that the file names,
+    else the anchors', and mean and spread of numbers stand in the file.
+
+    Args:
+        public: the concepts of the anchors.
 
     Raises:
         ConfigError: no such task, or fewer than two classes to tell apart.
         DataError: no number to predict, or a mask that cannot be read.
     """
+    if config.privacy is not None:
+        return _public_task(config, config.privacy.target, public)
     known = {str(name): kind for name, kind in _TASKS.items()}
     kind = known.get(config.task) or imported_task(config.task)
     return kind.fit(train, config.class_weights == "balanced")
+
+
+def _public_task(config: SiteConfig, numbers: Sequence[float], public: Sequence[str]) -> Task:
+    if config.task == "regression":
+        return Regression(*numbers)
+    if config.task == "multilabel":
+        return MultiLabel(tuple(sorted(config.columns.targets)))
+    classes = tuple(sorted({*(config.concepts or public)}))
+    require_classes(len(classes), 2)
+    return Classification(classes)
 
 
 def to_facts(task: Task) -> dict[str, Any]:
