@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fedgram.anchors import load_anchors
 from fedgram.config.job import JobConfig
+from fedgram.config.privacy import PrivacyConfig
 from fedgram.config.server import read_server_config
 from fedgram.config.site import BridgeConfig, Columns, SiteConfig, read_site_config
 from fedgram.config.strict import from_dict, to_dict
@@ -117,14 +118,18 @@ def test_shipped_jobs_are_configuration_only(job: Path):
 def test_site_files_that_we_ship_can_be_read(tmp_path: Path):
     for path in (ROOT / "provisioning").rglob("*.toml"):
         assert read_site_config(path).modality
-    example = (ROOT / "provisioning/site.example.toml").read_text()
+    example, private = (ROOT / "provisioning/site.example.toml").read_text().split("# [privacy]")
     everything = re.sub(r"^# (?!targets)(\w+ = |\[|\")", r"\1", example, flags=re.MULTILINE)
     (tmp_path / "all.toml").write_text(everything)
     config = read_site_config(tmp_path / "all.toml")
     assert config.concepts == ("Canidae", "Felidae")
     assert config.backbones
     assert config.columns.categories == ("stage",)
-    assert {"unified", *tomllib.loads(everything)} == {f.name for f in dataclasses.fields(SiteConfig)}
+    listed = {"unified", "privacy", *tomllib.loads(everything)}
+    assert listed == {f.name for f in dataclasses.fields(SiteConfig)}
+    settings = tomllib.loads(re.sub(r"^# ", "", private.partition("\n")[2], flags=re.MULTILINE))
+    assert from_dict(PrivacyConfig, settings, "example").total == 9.0
+    assert settings.keys() == {f.name for f in dataclasses.fields(PrivacyConfig)}
     assert {"targets", *tomllib.loads(everything)["columns"]} == {f.name for f in dataclasses.fields(Columns)}
     assert set(tomllib.loads(everything)["bridge"]) == {f.name for f in dataclasses.fields(BridgeConfig)}
     example = (ROOT / "provisioning/unified.example.toml").read_text()

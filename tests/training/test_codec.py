@@ -70,6 +70,7 @@ def test_a_record_by_hand():
         "modality": "text",
         "groups": {"head": "c" * 64},
         "shared_shapes": {"head/weight": [5, 4], "head/bias": [5]},
+        "privacy": {},
     }
     assert pack(update())[0].keys() == {"delta_B/q", "m/q", "gram", "extra/A/q"}
     assert names_of(SiteUpdate).tensors == ("delta_B/", "m/", "gram", "extra/", "shared/")

@@ -110,7 +110,7 @@ def test_everything_moves_and_the_public_terms_do_without_samples(one: Toy):
     rounds.local_round(site, state, charge=lambda start: None)
     for name, parameter in trained(site.model).items():
         assert not torch.equal(parameter, before[name]), name
-    silent = moved(one, state, rate=1e-12, multiplier=0.0)  # nobody takes part: geometry and labelled anchors alone
+    silent = moved(one, state, rate=1e-12, multiplier=0.0)  # nobody takes part
     assert all(d.abs().max() > 0 for d in silent.delta_B.values())
 
 
@@ -181,7 +181,9 @@ def test_only_the_contract_of_a_private_site_leaves(one: Toy, tmp_path: Path):
     for evaluation in sent[3:]:
         assert evaluation.metrics == {}
         assert evaluation.prototypes == {}
-    assert torch.equal(outcome.alone["red"].gram[: len(introduction.gram), : len(introduction.gram)], introduction.gram)
+    assert torch.equal(
+        outcome.alone["red"].gram[: len(introduction.gram), : len(introduction.gram)], introduction.gram
+    )
     assert outcome.kept["green"].metrics
     assert not (tmp_path / "red" / f"run-{outcome.server.run}" / "best.safetensors").exists()
 
@@ -248,11 +250,14 @@ def test_a_round_asked_again_with_another_state_is_charged_again(one: Toy, tmp_p
     state = start_of(one)
     run = with_privacy(one, "red", settings=replace(SETTINGS, budget=9.0))
     session = SiteSession(run.open("red"), tmp_path)
-    for number in range(3):  # the plan has 3 rounds
-        session.train("a", replace(state, B={k: b + number * 1e-3 for k, b in state.B.items()}))
-    with pytest.raises(ConfigError, match="used up"):
-        for number in range(3, 12):
+
+    def ask(numbers: range) -> None:
+        for number in numbers:
             session.train("a", replace(state, B={k: b + number * 1e-3 for k, b in state.B.items()}))
+
+    ask(range(3))  # so many rounds were planned
+    with pytest.raises(ConfigError, match="used up"):
+        ask(range(3, 12))
     steps = [sum(j["rounds"].values()) for j in json.loads((tmp_path / FILE).read_text())["jobs"].values()]
     assert 6 <= steps[0] < 24
 
@@ -280,9 +285,7 @@ def test_what_no_noise_covers_is_refused_when_the_site_opens(one: Toy, changes: 
     if "delta" in changes:
         config = replace(config, privacy=replace(SETTINGS, delta=changes["delta"]))
     if "method" in changes:
-        job = one.with_job(
-            method={"name": changes["method"]}, adapter={"dora": False, "magnitude": "private"}
-        ).job
+        job = one.with_job(method={"name": changes["method"]}, adapter={"dora": False, "magnitude": "private"}).job
     run = replace(one, job=job, sites={**one.sites, "red": config})
     with pytest.raises(ConfigError, match=match) as caught:
         run.open("red")

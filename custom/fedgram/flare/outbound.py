@@ -82,7 +82,7 @@ CONCEPTS = Part(
 )
 IDENTITY = Part(
     what="layer shapes, modality, hash of the base weights, package version, anchor hash, round; with `share` "
-    "hashes of its groups (tokenizer, names of classes) and their shapes",
+    "hashes of its groups (tokenizer, names of classes) and their shapes; with `[privacy]` its ε and δ",
     shape="names and numbers",
     when="round 0; anchor hash and round every round",
     why="all sites must train the same model on the same anchors",
@@ -96,6 +96,7 @@ IDENTITY = Part(
         "round",
         "groups",
         "shared_shapes",
+        "privacy",
     ),
 )
 ERROR = Part(

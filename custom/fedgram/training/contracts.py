@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     if any(min(shape) < 1 for shape in reply.spec.shapes.values()):
         _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
     _check_groups(reply)
+    _check_privacy(reply)
     _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
 
 
@@ -132,6 +133,13 @@ def _check_groups(reply: SiteIntroduction) -> None:
     shapes = reply.shared_shapes.values()
     if any(min(shape, default=1) < 1 for shape in shapes) or sum(map(prod, shapes)) > _MOST_SHARED:
         _reject(reply.site, "shapes of adapter and head", f"each 1 or more, at most {_MOST_SHARED} numbers in all")
+
+
+def _check_privacy(reply: SiteIntroduction) -> None:
+    """Refuse a promise that is neither ε > 0 with δ in (0, 1) nor none at all."""
+    epsilon, delta = reply.privacy.get("epsilon", 1.0), reply.privacy.get("delta", 0.5)
+    if reply.privacy.keys() not in (set(), {"epsilon", "delta"}) or not (0 < epsilon < inf and 0 < delta < 1):
+        _reject(reply.site, "a promise of privacy that is none", "epsilon > 0 and delta in (0, 1), or nothing")
 
 
 def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:
