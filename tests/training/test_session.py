@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
