@@ -53,3 +53,7 @@ class UpdateRejected(FedgramError):
 
 class RoundFailed(FedgramError):
     """A round ended with fewer good replies than the job needs."""
+
+
+class MaskRefused(FedgramError):
+    """A site takes no part in a masked sum, because the sum could tell more than it may."""

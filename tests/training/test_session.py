@@ -15,8 +15,9 @@ from fedgram.errors import CheckpointError
 from fedgram.records import GlobalState, SiteUpdate
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
+from fedgram.training.saved_rounds import load_before, prune_runs, save_round
 from fedgram.training.server import agree
-from fedgram.training.session import SiteSession, load_before, prune_runs, save_round
+from fedgram.training.session import SiteSession
 from safetensors.torch import load_file
 from some_records import assert_same
 from toy import Toy

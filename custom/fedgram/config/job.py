@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
-from fedgram.config.ranges import METRIC_NAME, require_moderate
+from fedgram.config.ranges import METRIC_NAME, require_maskable, require_moderate
 from fedgram.config.ranges import require as _require
 from fedgram.config.strict import composed, to_dict
 from fedgram.core.cka import CkaVariant
@@ -195,6 +195,7 @@ class AggregationConfig:
         deadline_seconds: the time after which a round ends with the sites that have replied; 0 is no deadline.
         setup_seconds: the deadline for reading and tokenising before the first round, and for the evaluation.
         max_update_norm: the largest Frobenius norm of a ΔB over all layers; a larger one is refused.
+        masked: whether the server is given the sums over the sites alone, never one site's numbers.
     """
 
     weights: WeightRule = "precision"
@@ -214,6 +215,7 @@ class AggregationConfig:
     deadline_seconds: int = 3600
     setup_seconds: int = 4 * 3600
     max_update_norm: float = 1000.0
+    masked: bool = False
 
     def __post_init__(self) -> None:
         for name in ("weight_samples", "min_sites", "deadline_seconds", "setup_seconds"):
@@ -223,17 +225,14 @@ class AggregationConfig:
         _require(0 < self.max_share <= 1, "aggregation.max_share", self.max_share, "in (0, 1]")
         _require(self.clip == 0 or self.clip >= 1, "aggregation.clip", self.clip, "0, or 1 or more")
         _require(0 <= self.tolerated < 0.5, "aggregation.tolerated", self.tolerated, "in [0, 0.5)")
-        _require(
-            self.server_learning_rate > 0,
-            "aggregation.server_learning_rate",
-            self.server_learning_rate,
-            "positive",
-        )
+        for name in ("server_learning_rate", "max_update_norm"):
+            _require(getattr(self, name) > 0, f"aggregation.{name}", getattr(self, name), "positive")
         _require(0 <= self.server_momentum < 1, "aggregation.server_momentum", self.server_momentum, "in [0, 1)")
         _require(self.min_sites >= 1, "aggregation.min_sites", self.min_sites, "at least 1")
-        _require(self.deadline_seconds >= 0, "aggregation.deadline_seconds", self.deadline_seconds, "not negative")
-        _require(self.setup_seconds >= 0, "aggregation.setup_seconds", self.setup_seconds, "not negative")
-        _require(self.max_update_norm > 0, "aggregation.max_update_norm", self.max_update_norm, "positive")
+        for name in ("deadline_seconds", "setup_seconds"):
+            _require(getattr(self, name) >= 0, f"aggregation.{name}", getattr(self, name), "not negative")
+        if self.masked:
+            require_maskable(self)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fedgram.errors import ConfigError
 
@@ -20,12 +21,26 @@ _MOST = {
     "aggregation.deadline_seconds": 10**8,
     "aggregation.setup_seconds": 10**8,
 }
+# By which each reply is judged or bounded at the server: under masks it sees none.
+_MASKED = {"clip": 0, "rule": "mean", "mixing": False, "consensus": "mean", "max_share": 1}
 METRIC_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def require_moderate(setting: str, got: int) -> None:
     """Raise ConfigError for a number of a job that is absurd."""
     require(got <= _MOST[setting], setting, got, f"at most {_MOST[setting]}")
+
+
+def require_maskable(rules: Any) -> None:
+    """Raise ConfigError for a rule of a masked job's server that would have to see each reply by itself."""
+    for name, wanted in _MASKED.items():
+        if (got := getattr(rules, name)) != wanted:
+            raise ConfigError(
+                f"{got!r} in a masked job",
+                where=f"aggregation.{name}",
+                expected=repr(wanted),
+                remedy=f"set {name} to {wanted!r}, or masked to False: under masks it sees no single reply",
+            )
 
 
 def require(holds: bool, setting: str, got: object, expected: str) -> None:

@@ -20,6 +20,7 @@ from fedgram.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 Share = Literal["adapter", "head", "concepts"]
+Mode = Literal["masked"]
 SPLIT = "split"  # the device that is all GPUs
 UNIFIED = "unified"  # the modality of a site with a unified model
 _MOST_THREADS = 4096
@@ -149,6 +150,7 @@ class SiteConfig:
         methods: the :mod:`fedgram.methods` that a job may run here; one of another package by its import path.
         share: what the site shares beyond B and m with the sites that share it too: the change of its ``adapter``
             and of its ``head`` within their group, the prototypes of its ``concepts``; nothing when empty.
+        require: what a job must be to run here: ``masked``, for the server to see sums alone; anything when empty.
         bridge: a second modality, where samples of the site have one.
         unified: the data of a site of modality ``unified``.
         privacy: the bound on what all that leaves can tell about one group; none when absent.
@@ -176,6 +178,7 @@ class SiteConfig:
     concepts: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("geo",)
     share: tuple[Share, ...] = ()
+    require: tuple[Mode, ...] = ()
     bridge: BridgeConfig | None = None
     unified: UnifiedConfig | None = None
     privacy: PrivacyConfig | None = None

@@ -18,7 +18,17 @@ from fedgram.errors import FedgramError
 
 _FRACTION_BITS = 36
 _ROWS = 16  # of all sites' G at once in the median
-_LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers could overflow
+LARGEST_SUM = 2.0 ** (62 - _FRACTION_BITS)  # 6.7e7: beyond it the integers could overflow
+
+
+def to_fixed(term: Tensor) -> Tensor:
+    """The integers round(2³⁶ x) of a term, int64; it must be finite and below :data:`LARGEST_SUM`."""
+    return torch.round(term.double() * 2.0**_FRACTION_BITS).to(torch.int64)
+
+
+def from_fixed(total: Tensor) -> Tensor:
+    """The value of a sum of such integers, float64."""
+    return total.double() * 2.0**-_FRACTION_BITS
 
 
 class FixedPointSum:
@@ -31,7 +41,7 @@ class FixedPointSum:
 
     def has_room_for(self, largest: float) -> bool:
         """Whether a term with entries up to ``largest`` fits; False for NaN and infinity."""
-        return self._bound + largest <= _LARGEST_SUM
+        return self._bound + largest <= LARGEST_SUM
 
     def add(self, term: Tensor) -> None:
         """Add one term, converted to float64.
@@ -43,14 +53,14 @@ class FixedPointSum:
         if term.shape != self.shape or not self.has_room_for(largest):
             raise FedgramError(
                 f"term of shape {tuple(term.shape)} and size {largest:.3g}",
-                expected=f"shape {tuple(self.shape)} and a finite sum below {_LARGEST_SUM:.3g}",
+                expected=f"shape {tuple(self.shape)} and a finite sum below {LARGEST_SUM:.3g}",
             )
         self._bound += largest
-        self._total += torch.round(term.double() * 2.0**_FRACTION_BITS).to(torch.int64)
+        self._total += to_fixed(term)
 
     def value(self) -> Tensor:
         """The sum so far, float64."""
-        return self._total.double() * 2.0**-_FRACTION_BITS
+        return from_fixed(self._total)
 
 
 def capped_weights(weights: Mapping[str, float], max_share: float) -> dict[str, float]:
@@ -108,7 +118,7 @@ class WeightedMean:
     ):
         capped_weights({}, max_share)  # validates
         self._combine = combine
-        self._room = _LARGEST_SUM / max(sites, 1)
+        self._room = LARGEST_SUM / max(sites, 1)
         self._sums = {name: FixedPointSum(shape) for name, shape in shapes.items()}
         self._max_share = max_share
         self._held_apart = int(1 / max_share + 1e-9) if max_share < 1 else 0
@@ -140,8 +150,8 @@ class WeightedMean:
             raise FedgramError("a reply after the round was closed", where=site)
         if site in self.weights:
             raise FedgramError("a second reply in one round", where=site)
-        if not 0 < weight < float("inf"):
-            raise FedgramError(f"weight {weight}", where=site, expected="positive and finite")
+        if not 0 < weight <= self._room:
+            raise FedgramError(f"weight {weight}", where=site, expected=f"positive, at most {self._room:.3g}")
         if tensors.keys() != self._sums.keys():
             raise FedgramError(
                 f"unexpected tensor names {sorted(tensors.keys() ^ self._sums.keys())[:3]}", where=site
@@ -185,8 +195,10 @@ class WeightedMean:
         for site in sorted(self._heaviest):
             self._fold(self._heaviest[site], capped[site])
         self._heaviest.clear()
-        total = sum(capped[site] for site in sorted(capped))
-        return {name: total_sum.value() / total for name, total_sum in self._sums.items()}
+        total = FixedPointSum(())  # as exact as what it divides, so that masked sums give the same mean
+        for weight in capped.values():
+            total.add(torch.tensor(weight, dtype=torch.float64))
+        return {name: total_sum.value() / total.value() for name, total_sum in self._sums.items()}
 
     def _combined(self, combine: Combine, capped: Mapping[str, float]) -> dict[str, Tensor]:
         """The rule over all tensors of a site as one row, sites in alphabetical order."""
@@ -245,7 +257,7 @@ class GramConsensus:
         if self._held:
             consensus = torch.cat([self._median(rows) for rows in _in_parts(self._slots)])
         else:
-            consensus = self._sum.value() / self._count.clamp(min=1)
+            return consensus_of(self._sum.value(), self._count)
         return torch.where(self._count >= 2, consensus, float("nan")).float()
 
     def _median(self, rows: range) -> Tensor:
@@ -266,6 +278,11 @@ def gram_block(gram: Tensor, slots: tuple[int, ...], rows: range, total: int) ->
 def _in_parts(total: int) -> list[range]:
     """The numbers below ``total`` in parts of at most :data:`_ROWS`."""
     return [range(start, min(start + _ROWS, total)) for start in range(0, total, _ROWS)]
+
+
+def consensus_of(total: Tensor, count: Tensor) -> Tensor:
+    """The consensus Σ_k G_k / count, (B, B) float32, NaN where no two sites share a pair."""
+    return torch.where(count >= 2, total / count.clamp(min=1), float("nan")).float()
 
 
 def target_gram(consensus: Tensor, own: Tensor, slots: tuple[int, ...]) -> Tensor:

@@ -146,6 +146,14 @@ class Method:
     def __init__(self, job: JobConfig):
         if self.trains_a and job.adapter.dora:
             raise ConfigError("adapter.dora", where=f"method {job.method.name!r}", expected="false: A trains too")
+        if job.aggregation.masked and (self.sends_what or self.by_modality):
+            why = self.sends_what or "means by modality"
+            raise ConfigError(
+                f"method {job.method.name!r} in a masked job",
+                where="aggregation.masked",
+                expected=f"one that sends B, m and G alone, to one sum over all sites; this one has {why}",
+                remedy="take method 'geo', or set masked to False",
+            )
         self.job = job
 
     # at the server

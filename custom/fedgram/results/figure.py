@@ -55,7 +55,8 @@ def _over_rounds(axes: Axes, facts: dict[str, Any], metric: str, title: str) -> 
         ]
         axes.plot(*np.array(points).reshape(-1, 2).T, marker="o", markersize=3, label=site)
     axes.set(title=title, xlabel="round")
-    axes.legend(fontsize=7)
+    if axes.lines:
+        axes.legend(fontsize=7)
 
 
 def _shares(axes: Axes, facts: dict[str, Any]) -> None:

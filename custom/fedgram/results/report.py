@@ -35,6 +35,9 @@ _LEGEND = (
     "better), ± its standard error over groups. Floors, without training of a model: frozen LR (ridge for "
     "numbers) and k-NN on frozen tokens, own anchors (nearest class mean of its anchors alone). n: test samples."
 )
+_MASKED = (
+    "Masked: the server was given sums over the sites alone. Every site keeps its own numbers, with its result."
+)
 
 
 def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None:
@@ -139,7 +142,7 @@ def verdicts(facts: dict[str, Any]) -> list[str]:
     """Say the mean gain over home, with its interval, of sites judged by one metric: of all, and by modality."""
     modalities = facts.get("modalities", {})  # fedgram 0.2 had none
     found = {site: site_results(facts, site) for site in _sites(facts)}
-    lines = []
+    lines = [_MASKED] if facts.get("job", {}).get("aggregation", {}).get("masked") else []
     for label in dict.fromkeys(result.label for result in found.values()):
         sites = {site: result for site, result in found.items() if result.label == label}
         kinds = sorted({modalities.get(site, "") for site in sites})

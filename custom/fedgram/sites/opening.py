@@ -8,7 +8,7 @@ import torch
 
 from fedgram.config.job import JobConfig
 from fedgram.config.site import UNIFIED, SiteConfig
-from fedgram.errors import CheckpointError
+from fedgram.errors import CheckpointError, ConfigError
 from fedgram.methods import method_of, require_allowed
 from fedgram.model import tasks
 from fedgram.model.unified.base import UnifiedModel
@@ -23,10 +23,11 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     """Open a site to train; the parts of unified models are imported only where there is one.
 
     Raises:
-        ConfigError: the site does not allow the job's method, or a setting is wrong.
+        ConfigError: the site does not allow the job's method or its mode, or a setting is wrong.
         DataError, AnchorError, BackboneError: see the part that is wrong.
     """
     require_allowed(name, config, job)
+    require_mode(name, config, job)
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.modality != UNIFIED:
@@ -34,6 +35,36 @@ def open_site(name: str, config: SiteConfig, job: JobConfig) -> Site:
     from fedgram.sites.unified import open_unified
 
     return open_unified(name, config, job)
+
+
+def require_mode(name: str, config: SiteConfig, job: JobConfig) -> None:
+    """Require that a job is masked where the site's own file says so, and that the site can be masked.
+
+    Raises:
+        ConfigError: it is not; or it is, and the site has no secret or shares what goes to no sum over all.
+    """
+    masked = job.aggregation.masked
+    if "masked" in config.require and not masked:
+        raise ConfigError(
+            "a job whose server sees each site's numbers",
+            where=f"{name}: require",
+            expected="a masked job",
+            remedy="run the job with aggregation.masked, or take 'masked' out of require in the site's file",
+        )
+    if masked and config.share:
+        raise ConfigError(
+            f"{list(config.share)} in a masked job",
+            where=f"{name}: share",
+            expected="nothing: a masked sum is over all sites",
+            remedy="take share out of the site's file for this job",
+        )
+    if masked and config.secret == "":
+        raise ConfigError(
+            "an empty secret in a masked job",
+            where=f"{name}: secret",
+            expected="one that nobody else knows: masks are drawn from it",
+            remedy="take the line out of the site's file: one is then drawn and kept",
+        )
 
 
 def reopen_site(folder: Path) -> SingleSite:

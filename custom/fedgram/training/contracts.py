@@ -38,7 +38,10 @@ def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
         _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
     _check_groups(reply)
     _check_privacy(reply)
-    _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
+    if not job.aggregation.masked:
+        _check_geometry(reply.site, reply.gram, reply.slots, job.anchors.slots)
+    elif reply.gram.numel() or reply.samples or reply.groups:
+        _reject(reply.site, "G, samples or groups in a masked job", "none: they are summed under masks")
 
 
 def check_base_magnitudes(reply: SiteIntroduction, spec: ModelSpec, job: JobConfig) -> None:
@@ -106,7 +109,14 @@ def check_update(
 
 
 def check_evaluation(reply: SiteEvaluation, job: JobConfig) -> None:
-    """Raise UpdateRejected unless metrics, Gram over known slots and prototypes of concepts are all in order."""
+    """Raise UpdateRejected unless metrics, Gram over known slots and prototypes of concepts are all in order.
+
+    Of a masked job it holds nothing.
+    """
+    if job.aggregation.masked:
+        if reply.metrics or reply.gram.numel() or reply.slots or reply.heldout_slots or reply.prototypes:
+            _reject(reply.site, "numbers of one site in a masked job", "none: the site keeps them")
+        return
     heldout = job.heldout.slots if job.heldout else 0
     slots = (*reply.slots, *(job.anchors.slots + slot for slot in reply.heldout_slots))
     _check_geometry(reply.site, reply.gram, slots, job.anchors.slots + heldout)

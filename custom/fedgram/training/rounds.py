@@ -24,15 +24,19 @@ from fedgram.training.step import train
 
 
 def introduce(site: Site) -> SiteIntroduction:
-    """Answer round 0: the site's model, and the Gram of its untrained representation (there is no Ḡ yet)."""
+    """Answer round 0: the site's model, and the Gram of its untrained representation (there is no Ḡ yet).
+
+    In a masked job neither that nor the number of samples is said: G is summed under masks.
+    """
+    masked = site.job.aggregation.masked
     return SiteIntroduction(
         site=site.name,
         version=__version__,
         anchors_sha256=site.anchors.sha256,
         spec=site.spec,
-        gram=cosine_gram(site.model.embed(site.anchors.tokens)),
+        gram=torch.zeros(0, 0) if masked else cosine_gram(site.model.embed(site.anchors.tokens)),
         slots=site.anchors.slots,
-        samples=samples_said(site),
+        samples=0 if masked else samples_said(site),
         modality=site.modality.name,
         groups=site.groups,
         shared_shapes={k: tuple(p.shape) for k, p in parameters_of(site.model.local(), site.groups).items()},
@@ -163,6 +167,13 @@ def evaluation(site: Site, split: str = "test", metrics: Mapping[str, float] | N
         slots=site.anchors.slots,
         heldout_slots=site.heldout.slots if site.heldout else (),
     )
+
+
+def withheld(site: Site, evaluation: SiteEvaluation) -> SiteEvaluation:
+    """The part of an evaluation that leaves the site: of a masked job's nothing, the site keeps it for itself."""
+    if not site.job.aggregation.masked:
+        return evaluation
+    return SiteEvaluation(site=site.name, metrics={}, gram=torch.zeros(0, 0), slots=(), heldout_slots=())
 
 
 def floors(site: Site) -> dict[str, float]:

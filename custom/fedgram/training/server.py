@@ -18,16 +18,13 @@ from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import GramConsensus
 from fedgram.core.bounds import extended, gram_distance
 from fedgram.core.robust import entry_median
-from fedgram.core.server_step import ServerStep
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
 from fedgram.methods import method_of
-from fedgram.methods.base import Closing
-from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate, below
+from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteIntroduction, SiteUpdate
 from fedgram.training import contracts
-from fedgram.training.averages import EXTRA, GRAM, WEIGHT, Averages, B, M
+from fedgram.training.advance import Means, advance
+from fedgram.training.averages import GRAM, WEIGHT, Averages
 from fedgram.training.groups import Groups, form_groups
-
-_SHARED = "shared/"  # of moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +96,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
     spec = next(iter(good.values())).spec
     magnitudes = _usual_magnitudes([reply.m for reply in good.values()])
     consensus = GramConsensus(job.anchors.slots, median=job.aggregation.clip > 0)  # all are in memory here
-    for reply in good.values():
+    for reply in good.values() if not job.aggregation.masked else ():
         consensus.add(reply.site, reply.gram, reply.slots)
     method = method_of(job)
     zeros = {k: torch.zeros(d_out, r) for k, (d_out, r, _) in spec.shapes.items() if method.shares_b(k)}
@@ -124,7 +121,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         groups=groups,
         refused=tuple(sorted(rejected)),
         magnitudes=magnitudes,
-        past=_first_sizes(good.values(), state.consensus, job),
+        past={} if job.aggregation.masked else _first_sizes(good.values(), state.consensus, job),
     ), rejected
 
 
@@ -234,35 +231,15 @@ class Round:
         averages = {group: mean for group, mean in sorted(self._averages.means.items()) if mean.weights}
         shares = {group: mean.shares() for group, mean in averages.items()}
         totals = {group: sum(mean.weights.values()) for group, mean in averages.items()}
-        means, within_groups, consensus = self._averages.close()
+        tensors, within_groups, consensus = self._averages.close()
         parts = {group: total / sum(totals.values()) for group, total in totals.items()}
-        step = ServerStep(
-            rules.server_optimizer, rules.server_learning_rate, rules.server_momentum, before.moments
-        )
-        changes = below(B, means.get("", {}))
-        trained = {k: b + step(f"{B}{k}", changes[k]) for k, b in before.state.B.items()}
-        shared = {**before.state.shared}
-        for within, mean in within_groups.items():
-            for name, change in mean.items():
-                shared[within + name] = shared[within + name] + step(f"{_SHARED}{within}{name}", change)
-        extras = {group: below(EXTRA, mean) for group, mean in means.items()}
-        state = replace(
-            before.state,
-            round=number,
-            B=trained,
-            m={k: (before.state.m[k] + v).float() for k, v in below(M, means.get("", {})).items()},
-            consensus=consensus,
-            extra=self._method.finish(
-                Closing(before=before.state, B=trained, means=extras, shares=parts, step=step)
-            ),
-            shared=shared,
-        )
+        means = Means(tensors=tensors, parts=parts, consensus=consensus, within_groups=within_groups)
+        state, moments, mean_norm = advance(before.state, before.moments, self._job, means)
         record = self._record(
             number,
             shares={site: parts[group] * share for group in shares for site, share in shares[group].items()},
-            mean_norm=contracts.update_norm(changes, extras.get("", {})),
+            mean_norm=mean_norm,
         )
-        moments = {**before.moments, **step.moments}  # a group that nobody answered for keeps its own
         records, past = (*before.records, record), self._averages.past()
         return replace(before, state=state, moments=moments, records=records, past=past)
 

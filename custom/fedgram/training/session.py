@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import logging
 import math
 import os
 import shutil
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
-
 from fedgram.core.directory import Directory
-from fedgram.errors import CheckpointError
+from fedgram.errors import MaskRefused
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.sites.base import Site
@@ -28,13 +24,22 @@ from fedgram.sites.kept import restore_kept, trained_state
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
 from fedgram.training.directory import published
+from fedgram.training.masked.identity import Identity, Unsigned
+from fedgram.training.masked.member import Member
+from fedgram.training.masked.memory import Memory
+from fedgram.training.masked.messages import (
+    Confirmation,
+    MaskedUpdate,
+    RevealedShares,
+    SiteKeys,
+    SiteShares,
+    SumCall,
+)
+from fedgram.training.masked.values import masked_values
+from fedgram.training.saved_rounds import load_before, locked, prune_runs, save_round
 from fedgram.training.settle import settle
 
-log = logging.getLogger("fedgram.site")
-
-_KEPT_ROUNDS = 3  # a server that restarts may ask for the round before the one that a site has already done
 _REMEDY = "delete it: the best of the rounds from now on is kept instead"
-_KEPT_RUNS, _DAY, _MONTH = 4, 86_400, 30 * 86_400
 
 
 class SiteSession:
@@ -47,10 +52,19 @@ class SiteSession:
     Args:
         site: the opened site.
         folder: the site's own state and results.
+        identity: by which it signs in a masked job; unsigned when absent.
     """
 
-    def __init__(self, site: Site, folder: Path):
+    def __init__(self, site: Site, folder: Path, identity: Identity | None = None):
         self.site, self._folder = site, folder
+        self._member = Member(
+            name=site.name,
+            secret=site.config.secret or "",
+            job=site.job,
+            slots=site.anchors.slots,
+            identity=identity or Unsigned(),
+            memory=Memory(folder),
+        )
         self._position: tuple[str, int] | None = None  # run, and the last round trained in memory
         self._lowest: dict[str, float] = {}  # validation loss of a round's global model, by run
         self._used = ""  # the run whose folder is kept from being pruned
@@ -64,7 +78,38 @@ class SiteSession:
         return rounds.introduce(self.site)
 
     def train(self, run: str, state: GlobalState) -> SiteUpdate:
-        """Train one local round; the state it leaves is on disk before the reply is sent."""
+        """Train one local round; the state it leaves is on disk before the reply is sent.
+
+        Raises:
+            MaskRefused: the job is masked: no update goes by itself.
+        """
+        if self.site.job.aggregation.masked:
+            raise MaskRefused("an update without masks", where=self.site.name, expected="a masked sum")
+        return self._train(run, state)
+
+    def mask_keys(self, call: SumCall) -> SiteKeys:
+        """Answer the first phase of a masked sum."""
+        return self._member.keys(call)
+
+    def mask_shares(self, call: SumCall) -> SiteShares:
+        """Answer the second phase of a masked sum."""
+        return self._member.shares(call)
+
+    def masked(self, call: SumCall, state: GlobalState | None = None) -> MaskedUpdate:
+        """Answer the third phase: G of the untrained model before the first round, else a round of training."""
+        if state is None:
+            self._position = None
+        return self._member.mask(call, masked_values(self.site, self._member, call, state, self._train))
+
+    def confirm(self, call: SumCall) -> Confirmation:
+        """Answer the fourth phase of a masked sum."""
+        return self._member.confirm(call)
+
+    def reveal(self, call: SumCall) -> RevealedShares:
+        """Answer the last phase of a masked sum."""
+        return self._member.reveal(call)
+
+    def _train(self, run: str, state: GlobalState) -> SiteUpdate:
         self._step_back_to(run, state.round)
         self._position = None  # until the round is whole
         update = rounds.local_round(
@@ -85,8 +130,10 @@ class SiteSession:
         evaluation = self._keep(run, "alone")
         rounds.reset(self.site)
         if self.site.guarantee is not None:  # what home has learnt stays here, its geometry too
-            return rounds.evaluation(self.site)
-        return dataclasses.replace(evaluation, metrics={**evaluation.metrics, **rounds.floors(self.site)})
+            told = rounds.evaluation(self.site)
+        else:
+            told = dataclasses.replace(evaluation, metrics={**evaluation.metrics, **rounds.floors(self.site)})
+        return rounds.withheld(self.site, told)
 
     def evaluate(self, run: str, state: GlobalState) -> SiteEvaluation:
         """Evaluate the global model, and keep it with the run and as the site's latest ``result``.
@@ -100,7 +147,8 @@ class SiteSession:
             self._position = None
             restore_kept(self.site.model, self.site.optimizer, read_tensors(best, _REMEDY)[0], best)
         prototypes, gram = published(self.site)
-        return dataclasses.replace(self._keep(run, "result"), prototypes=prototypes, token_gram=gram)
+        evaluation = dataclasses.replace(self._keep(run, "result"), prototypes=prototypes, token_gram=gram)
+        return rounds.withheld(self.site, evaluation)
 
     def settle(self, run: str, state: GlobalState, directory: Directory | None = None) -> SiteEvaluation:
         """Choose between home, the global model and the directory, and complete the site's ``result`` by that.
@@ -121,7 +169,7 @@ class SiteSession:
         home = folder / "alone" if self.site.job.baseline else None
         evaluation = settle(self.site, folder / "result", home, directory)
         self._publish("result", lambda new: shutil.copytree(folder / "result", new))
-        return evaluation
+        return rounds.withheld(self.site, evaluation)
 
     def _charge(self, run: str, start: str) -> None:
         """Book a round, by what it starts from, where the site promises differential privacy."""
@@ -158,7 +206,7 @@ class SiteSession:
         with TemporaryDirectory(dir=self._folder, prefix=f".{name}-") as temporary:
             new, old, place = Path(temporary, "new"), Path(temporary, "old"), self._folder / name
             write(new)
-            with _locked(self._folder, fcntl.LOCK_EX):
+            with locked(self._folder, fcntl.LOCK_EX):
                 if place.exists():
                     os.replace(place, old)
                 os.replace(new, place)
@@ -179,11 +227,11 @@ class SiteSession:
         if self._used == run:
             return
         held = ExitStack()
-        held.enter_context(_locked(self._run_folder(run), fcntl.LOCK_SH))
+        held.enter_context(locked(self._run_folder(run), fcntl.LOCK_SH))
         weakref.finalize(self, held.close)
         os.utime(self._run_folder(run))
         self._used = run
-        with _locked(self._folder, fcntl.LOCK_EX):
+        with locked(self._folder, fcntl.LOCK_EX):
             prune_runs(self._folder, run)
 
     def _run_folder(self, run: str) -> Path:
@@ -196,90 +244,3 @@ class SiteSession:
 def _is_whole(result: Path) -> bool:
     """Whether a model was kept there; its ``site.json`` is written last."""
     return (result / "site.json").is_file()
-
-
-def save_round(folder: Path, round: int, tensors: Mapping[str, Tensor]) -> None:
-    """Keep the state after a round, twice, and of those before it the last two; later rounds are done again."""
-    rounds = _kept_rounds(folder)
-    for stale in [r for r in rounds if r > round]:
-        _forget_round(folder, stale)
-    earlier = [r for r in rounds if r < round]
-    for path in _copies(folder, round):
-        write_tensors(path, tensors, {"before": str(earlier[-1]) if earlier else ""})
-    for old in earlier[: 1 - _KEPT_ROUNDS]:
-        _forget_round(folder, old)
-
-
-def load_before(folder: Path, round: int) -> dict[str, Tensor] | None:
-    """The latest state of a round before ``round``, or None when the site has not trained before it.
-
-    Raises:
-        CheckpointError: both copies of it are damaged, or it is not kept any more.
-    """
-    rounds = _kept_rounds(folder)
-    earlier = [r for r in rounds if r < round]
-    if earlier:
-        return _read_round(folder, earlier[-1])[0]
-    if rounds and (before := _read_round(folder, rounds[0])[1]["before"]):
-        raise CheckpointError(
-            f"the state after round {before} is not kept any more, and round {round} begins with it",
-            where=folder,
-            expected=f"a round after {rounds[0]}",
-            remedy="delete the server's state of this job: it then starts afresh",
-        )
-    return None
-
-
-def prune_runs(folder: Path, run: str) -> None:
-    """Remove old runs from a site's folder: untouched for a month, or for a day where newer ones are many.
-
-    A run that a living session uses stays, and so does every run where the file system has no locks.
-    """
-    ages = {path: time.time() - path.stat().st_mtime for path in folder.glob("run-*") if path.name != f"run-{run}"}
-    for place, other in enumerate(sorted(ages, key=ages.__getitem__)):
-        if ages[other] > (_MONTH if place < _KEPT_RUNS else _DAY):
-            with _locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as unused:
-                if unused:
-                    shutil.rmtree(other, ignore_errors=True)
-
-
-def _copies(folder: Path, round: int) -> tuple[Path, Path]:
-    name = f"round-{round:05d}.safetensors"
-    return folder / name, folder / "copy" / name
-
-
-def _kept_rounds(folder: Path) -> list[int]:
-    return sorted({int(path.stem.removeprefix("round-")) for path in folder.rglob("round-*.safetensors")})
-
-
-def _forget_round(folder: Path, round: int) -> None:
-    for path in _copies(folder, round):
-        path.unlink(missing_ok=True)
-
-
-def _read_round(folder: Path, round: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    first, second = _copies(folder, round)
-    remedy = (
-        f"restore it, or delete it and {second}: the site then goes on from the state before, with other numbers"
-    )
-    try:
-        return read_tensors(first, remedy)
-    except CheckpointError as error:
-        with suppress(CheckpointError):
-            intact = read_tensors(second, remedy)
-            log.warning("%s: %s; its copy is used", first, error.problem)
-            return intact
-        raise
-
-
-@contextmanager
-def _locked(folder: Path, how: int) -> Iterator[bool]:
-    """Hold the lock of a folder, and say whether it could be had: some file systems have none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "ab") as file:
-        try:
-            fcntl.flock(file, how)
-        except OSError:
-            yield False
-        else:
-            yield True

@@ -1,0 +1,109 @@
+"""A site's proof of who it is: keys are signed with its FLARE certificate, so that the server can forge none.
+
+In the simulator and in the plain loop there are no certificates, all sites are one machine, and keys are unsigned.
+A site of a provisioned federation takes no unsigned key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from fedgram.errors import ConfigError, MaskRefused
+
+_PADDING = PSS(mgf=MGF1(SHA256()), salt_length=PSS.DIGEST_LENGTH)
+_FILES = ("rootCA.pem", "client.crt", "client.key")
+
+
+class Identity(Protocol):
+    """Anything that signs for a site, and checks what others have signed."""
+
+    def sign(self, text: str) -> tuple[str, str]:
+        """The signature of a text, hexadecimal, and the certificate that goes with it."""
+        ...
+
+    def require(self, site: str, text: str, signature: str, certificate: str) -> None:
+        """Raise MaskRefused unless that site has signed that text."""
+        ...
+
+
+class Unsigned:
+    """No identity at all, for sites of one machine."""
+
+    def sign(self, text: str) -> tuple[str, str]:
+        """Give no signature and no certificate."""
+        return "", ""
+
+    def require(self, site: str, text: str, signature: str, certificate: str) -> None:
+        """Take every key as it comes."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """The identity that provisioning has given to a site.
+
+    Attributes:
+        root: the federation's certificate authority.
+        own: the site's certificate.
+        key: its private key.
+    """
+
+    root: x509.Certificate
+    own: x509.Certificate
+    key: RSAPrivateKey
+
+    def sign(self, text: str) -> tuple[str, str]:
+        """Sign with the key of the site's certificate."""
+        signature = self.key.sign(text.encode(), _PADDING, SHA256())
+        return signature.hex(), self.own.public_bytes(Encoding.PEM).decode()
+
+    def require(self, site: str, text: str, signature: str, certificate: str) -> None:
+        """Require a certificate of this federation in the site's name, and its signature."""
+        if not signature or not certificate:
+            raise MaskRefused("an unsigned key", where=site, expected="one signed with the site's certificate")
+        try:
+            theirs = x509.load_pem_x509_certificate(certificate.encode())
+            theirs.verify_directly_issued_by(self.root)
+            key, names = theirs.public_key(), theirs.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            if not isinstance(key, RSAPublicKey) or [name.value for name in names] != [site]:
+                raise MaskRefused("a certificate of somebody else", where=site, expected="one in the site's name")
+            key.verify(bytes.fromhex(signature), text.encode(), _PADDING, SHA256())
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise MaskRefused(
+                f"keys that it has not signed ({type(error).__name__})",
+                where=site,
+                expected="a certificate of this federation and its signature",
+            ) from error
+
+
+def find_identity(startup: Path) -> Identity:
+    """The identity in a kit's ``startup`` folder; none where nothing was provisioned.
+
+    Raises:
+        ConfigError: a part of it is missing or damaged.
+    """
+    root, own, key = (startup / name for name in _FILES)
+    if not root.exists():
+        return Unsigned()
+    try:
+        private = load_pem_private_key(key.read_bytes(), password=None)
+        authority, certificate = (x509.load_pem_x509_certificate(path.read_bytes()) for path in (root, own))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"cannot be read ({type(error).__name__})",
+            where=startup,
+            expected=", ".join(_FILES),
+            remedy="restore the folder from the kit that provisioning made for this site",
+        ) from None
+    if not isinstance(private, RSAPrivateKey):
+        raise ConfigError(f"a key of kind {type(private).__name__}", where=key, expected="RSA, as FLARE makes it")
+    return Certified(authority, certificate, private)
