@@ -1,4 +1,4 @@
-"""The toy federation as a masked job wants it: four sites with secrets of their own, every pair of anchors at three."""
+"""The toy federation for masked jobs: four sites with secrets of their own, every pair of anchors at three."""
 
 from __future__ import annotations
 

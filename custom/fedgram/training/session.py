@@ -60,7 +60,8 @@ class SiteSession:
         self._member = Member(
             name=site.name,
             secret=site.config.secret or "",
-            job=site.job,
+            job=site.job.fingerprint(),
+            anchors=site.job.anchors.slots,
             slots=site.anchors.slots,
             identity=identity or Unsigned(),
             memory=Memory(folder),

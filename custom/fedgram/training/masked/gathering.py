@@ -15,6 +15,7 @@ from fedgram.core.masks import KEY_BYTES, SEED_BYTES, pair_mask, public_key, str
 from fedgram.core.shares import LEAST, joined, threshold
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
 from fedgram.training.masked.coverage import Slots, is_hidden
+from fedgram.training.masked.identity import Unsigned, Verifier
 from fedgram.training.masked.member import pair_seed
 from fedgram.training.masked.messages import (
     CONFIRM,
@@ -48,13 +49,22 @@ class MaskedSum:
         run, round, state: that the sum belongs to.
         job: of the run.
         shapes: of the values, by label.
+        authority: by which keys are looked at; none where sites are one machine.
     """
 
     def __init__(
-        self, run: str, round: int, job: JobConfig, shapes: Mapping[str, tuple[int, ...]], state: str = NO_STATE
+        self,
+        run: str,
+        round: int,
+        job: JobConfig,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        state: str = NO_STATE,
+        authority: Verifier | None = None,
     ):
         self._call = SumCall(run=run, round=round, state=state)
-        self._job, self._where = job, f"round {round}"
+        self._job, self._fingerprint, self._where = job, job.fingerprint(), f"round {round}"
+        self._authority = authority or Unsigned()
         self._cards: dict[str, Card] = {}
         self._shares: dict[str, SiteShares] = {}
         self._revealed: dict[str, RevealedShares] = {}
@@ -140,8 +150,11 @@ class MaskedSum:
 
         Raises:
             UpdateRejected: it is none of this sum.
+            MaskRefused: it is not signed as the others would have it: one such would keep all from the sum.
         """
-        self._cards[reply.site] = read_card(reply.card, reply.site, self._call, self._job)
+        card = read_card(reply.card, reply.site, self._call, self._fingerprint, self._job.anchors.slots)
+        self._authority.require(reply.site, reply.card, reply.signature, reply.certificate)
+        self._cards[reply.site] = card
         self._call = replace(
             self._call,
             cards={**self._call.cards, reply.site: reply.card},

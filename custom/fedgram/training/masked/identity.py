@@ -21,18 +21,22 @@ from cryptography.x509.oid import NameOID
 from fedgram.errors import ConfigError, MaskRefused
 
 _PADDING = PSS(mgf=MGF1(SHA256()), salt_length=PSS.DIGEST_LENGTH)
-_FILES = ("rootCA.pem", "client.crt", "client.key")
+_ROOT = "rootCA.pem"
 
 
-class Identity(Protocol):
+class Verifier(Protocol):
+    """Anything that checks what sites have signed."""
+
+    def require(self, site: str, text: str, signature: str, certificate: str) -> None:
+        """Raise MaskRefused unless that site has signed that text."""
+        ...
+
+
+class Identity(Verifier, Protocol):
     """Anything that signs for a site, and checks what others have signed."""
 
     def sign(self, text: str) -> tuple[str, str]:
         """The signature of a text, hexadecimal, and the certificate that goes with it."""
-        ...
-
-    def require(self, site: str, text: str, signature: str, certificate: str) -> None:
-        """Raise MaskRefused unless that site has signed that text."""
         ...
 
 
@@ -48,23 +52,10 @@ class Unsigned:
 
 
 @dataclass(frozen=True)
-class Certified:
-    """The identity that provisioning has given to a site.
-
-    Attributes:
-        root: the federation's certificate authority.
-        own: the site's certificate.
-        key: its private key.
-    """
+class Authority:
+    """The certificate authority of a federation, by which anybody checks what a site has signed."""
 
     root: x509.Certificate
-    own: x509.Certificate
-    key: RSAPrivateKey
-
-    def sign(self, text: str) -> tuple[str, str]:
-        """Sign with the key of the site's certificate."""
-        signature = self.key.sign(text.encode(), _PADDING, SHA256())
-        return signature.hex(), self.own.public_bytes(Encoding.PEM).decode()
 
     def require(self, site: str, text: str, signature: str, certificate: str) -> None:
         """Require a certificate of this federation in the site's name, and its signature."""
@@ -85,25 +76,63 @@ class Certified:
             ) from error
 
 
+@dataclass(frozen=True)
+class Certified(Authority):
+    """The identity that provisioning has given to a site.
+
+    Attributes:
+        root: the federation's certificate authority.
+        own: the site's certificate.
+        key: its private key.
+    """
+
+    own: x509.Certificate
+    key: RSAPrivateKey
+
+    def sign(self, text: str) -> tuple[str, str]:
+        """Sign with the key of the site's certificate."""
+        signature = self.key.sign(text.encode(), _PADDING, SHA256())
+        return signature.hex(), self.own.public_bytes(Encoding.PEM).decode()
+
+
+def find_authority(startup: Path) -> Verifier:
+    """The certificate authority in a kit's ``startup`` folder; none where nothing was provisioned.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = startup / _ROOT
+    return Authority(_certificate(path)) if path.exists() else Unsigned()
+
+
 def find_identity(startup: Path) -> Identity:
     """The identity in a kit's ``startup`` folder; none where nothing was provisioned.
 
     Raises:
         ConfigError: a part of it is missing or damaged.
     """
-    root, own, key = (startup / name for name in _FILES)
+    root, own, key = (startup / name for name in (_ROOT, "client.crt", "client.key"))
     if not root.exists():
         return Unsigned()
     try:
         private = load_pem_private_key(key.read_bytes(), password=None)
-        authority, certificate = (x509.load_pem_x509_certificate(path.read_bytes()) for path in (root, own))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"cannot be read ({type(error).__name__})",
-            where=startup,
-            expected=", ".join(_FILES),
-            remedy="restore the folder from the kit that provisioning made for this site",
-        ) from None
+        raise _unreadable(key, error) from None
     if not isinstance(private, RSAPrivateKey):
         raise ConfigError(f"a key of kind {type(private).__name__}", where=key, expected="RSA, as FLARE makes it")
-    return Certified(authority, certificate, private)
+    return Certified(_certificate(root), _certificate(own), private)
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"cannot be read ({type(error).__name__})",
+        where=path,
+        remedy="restore it from the kit that provisioning has made",
+    )

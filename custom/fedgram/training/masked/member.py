@@ -16,7 +16,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from torch import Tensor
 
-from fedgram.config.job import JobConfig
 from fedgram.core.masks import KEY_BYTES, SEED_BYTES, agreed, derived, masked, public_key
 from fedgram.core.shares import LEAST, split, threshold
 from fedgram.errors import FedgramError, MaskRefused
@@ -46,15 +45,17 @@ class Member:
     Attributes:
         name: of the site.
         secret: of the site, from which all its keys are drawn.
-        job: what is computed.
-        slots: anchors that it covers.
+        job: fingerprint of its settings.
+        anchors: B, of the job.
+        slots: of these that it covers.
         identity: that signs for it.
         memory: of what it has done.
     """
 
     name: str
     secret: str
-    job: JobConfig
+    job: str
+    anchors: int
     slots: tuple[int, ...]
     identity: Identity
     memory: Memory
@@ -164,7 +165,7 @@ class Member:
                 f"a sum over {len(survivors)} of {len(peers)} sites", where=self.name, expected=f"{needed} or more"
             )
         slots = {site: card.slots for site, card in peers.items()}
-        if not is_hidden(slots, sharers, survivors, self.job.anchors.slots):
+        if not is_hidden(slots, sharers, survivors, self.anchors):
             raise MaskRefused(
                 "a pair of anchors that fewer than three sites are left for",
                 where=self.name,
@@ -185,7 +186,7 @@ class Member:
             raise MaskRefused(f"a sum over {len(call.cards)} sites", where=self.name, expected="three or more")
         if call.cards.get(self.name) != written(self._card(call)):
             raise MaskRefused("keys in this site's name that are not its own", where=self.name)
-        found = {site: read_card(text, site, call, self.job) for site, text in call.cards.items()}
+        found = {site: read_card(text, site, call, self.job, self.anchors) for site, text in call.cards.items()}
         for site, text in call.cards.items():
             self.identity.require(site, text, call.signatures.get(site, ""), call.certificates.get(site, ""))
         return found
@@ -195,7 +196,7 @@ class Member:
             site=self.name,
             run=call.run,
             round=call.round,
-            job=self.job.fingerprint(),
+            job=self.job,
             state=call.state,
             cipher_key=public_key(self._private("cipher", call)).hex(),
             mask_key=public_key(self._private("mask", call)).hex(),
@@ -204,7 +205,7 @@ class Member:
 
     def _private(self, what: str, call: SumCall) -> bytes:
         """A private key for one sum, the same whenever it is asked for."""
-        occasion = (call.run, call.round, call.state, self.job.fingerprint())
+        occasion = (call.run, call.round, call.state, self.job)
         return derived(self.secret.encode(), self.name, what, *occasion)
 
     def _seed(self, call: SumCall) -> bytes:

@@ -15,7 +15,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.records import GlobalState
@@ -189,8 +188,12 @@ def written(card: Card) -> str:
     return json.dumps(to_dict(card), sort_keys=True)
 
 
-def read_card(text: str, site: str, call: SumCall, job: JobConfig) -> Card:
+def read_card(text: str, site: str, call: SumCall, job: str, slots: int) -> Card:
     """Read a site's card for one sum.
+
+    Args:
+        job: fingerprint of its settings.
+        slots: B, of its anchors.
 
     Raises:
         UpdateRejected: it is of another site, run, round, job or state, or no card of that form.
@@ -199,7 +202,7 @@ def read_card(text: str, site: str, call: SumCall, job: JobConfig) -> Card:
         card = from_dict(Card, json.loads(text), "card")
     except (ValueError, RecursionError, ConfigError) as error:
         raise UpdateRejected("keys that are none", where=site, expected="a card") from error
-    belongs = {"site": site, "run": call.run, "round": call.round, "job": job.fingerprint(), "state": call.state}
+    belongs = {"site": site, "run": call.run, "round": call.round, "job": job, "state": call.state}
     for name, wanted in belongs.items():
         if getattr(card, name) != wanted:
             raise UpdateRejected(f"keys of another {name}", where=site, expected="keys made for this sum")
@@ -208,7 +211,7 @@ def read_card(text: str, site: str, call: SumCall, job: JobConfig) -> Card:
     for key in (card.cipher_key, card.mask_key):
         unhex(key, site, 32)
     ascending = all(a < b for a, b in pairwise(card.slots))
-    if not card.slots or not ascending or card.slots[0] < 0 or card.slots[-1] >= job.anchors.slots:
+    if not card.slots or not ascending or card.slots[0] < 0 or card.slots[-1] >= slots:
         raise UpdateRejected("anchor slots out of range or order", where=site)
     return card
 

@@ -15,23 +15,31 @@ from fedgram.records import RoundRecord
 from fedgram.training.advance import Means, advance
 from fedgram.training.masked.coverage import pair_counts, summed_pairs
 from fedgram.training.masked.gathering import Ask, MaskedSum
+from fedgram.training.masked.identity import Verifier
 from fedgram.training.masked.messages import digest
 from fedgram.training.masked.values import GRAM, WEIGHT, shapes_of
 from fedgram.training.server import ServerState
 
 
-def first_consensus(state: ServerState, job: JobConfig, ask: Ask) -> ServerState:
+def first_consensus(
+    state: ServerState, job: JobConfig, ask: Ask, authority: Verifier | None = None
+) -> ServerState:
     """The state after round 0 with the first Ḡ, the mean over the sites that could be summed.
+
+    Args:
+        authority: by which keys are looked at; none where sites are one machine.
 
     Raises:
         RoundFailed: too few sites take part.
     """
-    current = MaskedSum(state.run, 0, job, shapes_of(job))
+    current = MaskedSum(state.run, 0, job, shapes_of(job), authority=authority)
     total = current.gather(state.modalities, ask)
     return replace(state, state=replace(state.state, consensus=_consensus(current, total, job)))
 
 
-def masked_round(before: ServerState, job: JobConfig, sites: Iterable[str], ask: Ask) -> ServerState:
+def masked_round(
+    before: ServerState, job: JobConfig, sites: Iterable[str], ask: Ask, authority: Verifier | None = None
+) -> ServerState:
     """One round of which the server learns Σ p_k ΔB_k, Σ p_k (m_k − m), Σ G_k and Σ p_k.
 
     A round that more sites leave than it can bear leaves the model as it was, with a note, and the next goes on.
@@ -40,7 +48,8 @@ def masked_round(before: ServerState, job: JobConfig, sites: Iterable[str], ask:
         RoundFailed: too few sites were there when it began.
     """
     started, asked, number = time.perf_counter(), tuple(sites), before.state.round + 1
-    current = MaskedSum(before.run, number, job, shapes_of(job, before.state), digest(before.state))
+    shapes, state = shapes_of(job, before.state), digest(before.state)
+    current = MaskedSum(before.run, number, job, shapes, state=state, authority=authority)
     try:
         total = current.gather(asked, ask)
     except RoundFailed as error:

@@ -1,0 +1,235 @@
+"""Masked jobs in the plain loop: the model of the plain mean, bit for bit, and what nobody gets to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fedgram.config.job import AggregationConfig
+from fedgram.errors import ConfigError, MaskRefused, RoundFailed, UpdateRejected
+from fedgram.records import RoundRecord, SiteUpdate
+from fedgram.results import report
+from fedgram.sites.opening import require_mode
+from fedgram.training import contracts
+from fedgram.training.loop import asking, run_federation
+from fedgram.training.masked.rounds import first_consensus, masked_round
+from fedgram.training.masked.values import masked_values, update_values
+from fedgram.training.outcome import Outcome
+from fedgram.training.server import ServerState, agree
+from masked_toy import NAMES, RULES, four
+from some_records import assert_same
+from toy import Toy
+
+SHORT: dict[str, Any] = {"training": {"rounds": 2, "local_steps": 1}, "baseline": False}
+
+
+class PowerCut(Exception):
+    pass
+
+
+def run(toy: Toy, folder: Path, on_round: Any = lambda record: None) -> Outcome:
+    return run_federation(toy.sessions(folder), toy.job, folder / "server", on_round)
+
+
+@pytest.fixture(scope="module")
+def federation(toy: Toy) -> Toy:
+    return four(toy, **SHORT)
+
+
+@pytest.fixture(scope="module")
+def finished_run(federation: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    folder = tmp_path_factory.mktemp("masked")
+    return run(federation, folder), folder
+
+
+def test_a_masked_run_ends_with_the_model_of_a_plain_one(toy: Toy, finished_run, tmp_path: Path):
+    plain, masked = run(four(toy, masked=False, **SHORT), tmp_path), finished_run[0]
+    for name in ("B", "m", "consensus", "round"):
+        assert_same(getattr(masked.server.state, name), getattr(plain.server.state, name))
+    plain_records, masked_records = plain.server.records, masked.server.records
+    assert [r.mean_update_norm for r in masked_records] == [r.mean_update_norm for r in plain_records]
+
+
+def test_of_one_site_the_server_has_nothing_but_bytes(federation: Toy, finished_run, tmp_path: Path):
+    outcome, folder = finished_run
+    for record in outcome.server.records:
+        assert record.metrics == {name: {} for name in NAMES}
+        assert not record.shares
+        assert not record.update_norms
+        assert not record.samples
+    for evaluation in (*outcome.together.values(), *outcome.kept.values()):
+        assert evaluation.metrics == {}
+        assert evaluation.gram.numel() == 0
+        contracts.check_evaluation(evaluation, federation.job)
+    assert '"accuracy"' in (folder / "red" / "result" / "site.json").read_text()  # the site itself knows
+    report.write(tmp_path / "report", outcome, federation.job)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "the server was given sums over the sites alone" in page
+
+
+def started(federation: Toy, folder: Path) -> tuple[dict, ServerState]:
+    sessions = federation.sessions(folder)
+    state, rejected = agree([session.introduce() for session in sessions.values()], federation.job)
+    assert not rejected
+    return sessions, first_consensus(state, federation.job, asking(sessions))
+
+
+@pytest.fixture(scope="module")
+def first(federation: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, ServerState]:
+    return started(federation, tmp_path_factory.mktemp("first"))
+
+
+def test_a_round_that_falls_apart_leaves_the_model_and_the_next_goes_on(federation: Toy, first):
+    sessions, state = first
+
+    def ask(phase, calls, receive, refuse):
+        lost = {"red", "violet"} if phase == "reveal" else set()
+        asking(sessions, state.state)(phase, {k: c for k, c in calls.items() if k not in lost}, receive, refuse)
+
+    after = masked_round(state, federation.job, sessions, ask)
+    assert after.state.round == 1
+    assert_same(after.state.B, state.state.B)
+    assert after.notes == ("round 1: 2 sites gave the shares that take the masks off; the model stays as it was",)
+    assert after.records[0].metrics == {}
+    state = after
+    after = masked_round(after, federation.job, sessions, asking(sessions, after.state))
+    assert list(after.records[1].metrics) == list(NAMES)
+
+
+def test_a_round_of_two_sites_does_not_begin(federation: Toy, first):
+    sessions, state = first
+    with pytest.raises(RoundFailed, match="2 sites gave keys"):
+        masked_round(state, federation.job, ("red", "blue"), asking(sessions, state.state))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_cut_ends_with_the_same_bits(federation: Toy, finished_run, tmp_path: Path):
+    def cut(record: RoundRecord) -> None:
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        run(federation, tmp_path, cut)
+    resumed = run(federation, tmp_path)
+    assert_same(resumed.server.state, finished_run[0].server.state)
+
+
+# --- what a site looks at before it masks
+
+
+def test_no_update_of_a_masked_job_goes_by_itself(first):
+    sessions, state = first
+    with pytest.raises(MaskRefused, match="red: an update without masks"):
+        sessions["red"].train(state.run, state.state)
+
+
+def an_update(state: ServerState) -> SiteUpdate:
+    return SiteUpdate(
+        site="red",
+        round=1,
+        anchors_sha256=state.state.anchors_sha256,
+        delta_B={k: torch.zeros_like(b, dtype=torch.bfloat16) for k, b in state.state.B.items()},
+        m={k: m.clone() for k, m in state.state.m.items()},
+        gram=torch.eye(4),
+        slots=(0, 1, 2, 3),
+        weight=1.0,
+        samples=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (lambda v: v.fill_(float("nan")), UpdateRejected, "values that are not finite"),
+        (lambda v: v.fill_(1000.0), UpdateRejected, "an update of norm"),
+    ],
+)
+def test_what_the_server_cannot_see_the_site_checks(federation: Toy, first, change, kind, said: str):
+    update, pairs = an_update(first[1]), torch.ones(12, 12, dtype=torch.bool)
+    arguments = (first[1].state, federation.job, first[1].magnitudes, pairs, 4)
+    assert set(update_values(update, *arguments)) >= {"weight", "G"}
+    change(next(iter(update.delta_B.values())))
+    with pytest.raises(kind, match=said):
+        update_values(update, *arguments)
+    heavy = replace(an_update(first[1]), weight=1e4)
+    with pytest.raises(UpdateRejected, match="weight 10000"):
+        update_values(heavy, *arguments)
+
+
+def test_a_value_without_room_is_refused(federation: Toy, first):
+    job = replace(
+        federation.job,
+        aggregation=AggregationConfig(**{**to_dict(federation.job.aggregation), "weights": "samples"}),
+    )
+    update = replace(an_update(first[1]), weight=3e7, samples=30_000_000)
+    pairs = torch.ones(12, 12, dtype=torch.bool)
+    with pytest.raises(MaskRefused, match=r"red: weight: weighted size 3e\+07\n  expected: at most 1.68e\+07"):
+        update_values(update, first[1].state, job, first[1].magnitudes, pairs, 4)
+
+
+def test_a_state_that_does_not_fit_the_keys_trains_nothing(federation: Toy, first):
+    """A server that sends another state under the same masks."""
+    sessions, state = first
+    calls = {}
+
+    def ask(phase, asked, receive, refuse):
+        calls[phase] = asked["red"]
+        asking(sessions, state.state)(phase, asked, receive, refuse)
+
+    masked_round(state, federation.job, sessions, ask)
+    red = sessions["red"]
+    other = replace(state.state, B={k: b + 1 for k, b in state.state.B.items()})
+    for tried in (other, replace(state.state, round=1), None):
+        with pytest.raises(MaskRefused, match="a sum of another state than comes with it"):
+            masked_values(red.site, red._member, calls["masked"], tried, lambda run, state: pytest.fail("trained"))
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("clip", 2.0), ("rule", "median"), ("mixing", True), ("consensus", "median"), ("max_share", 0.5)],
+)
+def test_a_rule_that_would_see_single_replies_is_refused_by_name(name: str, value: Any):
+    with pytest.raises(ConfigError, match=rf"aggregation.{name}: .* in a masked job\n.*\n  remedy: set {name} to"):
+        AggregationConfig(masked=True, **{**RULES, name: value})
+
+
+@pytest.mark.parametrize("method", ["fedit", "fedproto", "per_modality"])
+def test_a_method_that_sends_more_is_refused_by_name(toy: Toy, method: str):
+    from fedgram.methods import method_of
+
+    changes: dict[str, Any] = {"method": {"name": method}, "adapter": {"dora": False, "magnitude": "private"}}
+    with pytest.raises(ConfigError, match=rf"method '{method}' in a masked job(.|\n)*remedy: take method 'geo'"):
+        method_of(four(toy, **changes).job)
+
+
+@pytest.mark.parametrize(
+    ("masked", "changes", "said"),
+    [
+        (False, {"require": ("masked",)}, "red: require: a job whose server sees each site's numbers"),
+        (True, {"share": ("concepts",)}, r"red: share: \['concepts'\] in a masked job"),
+        (True, {"secret": ""}, "red: secret: an empty secret in a masked job"),
+    ],
+)
+def test_a_site_refuses_a_mode_that_its_file_does_not_allow(toy: Toy, masked: bool, changes: Any, said: str):
+    run = four(toy, masked=masked)
+    with pytest.raises(ConfigError, match=said):
+        require_mode("red", replace(run.sites["red"], **changes), run.job)
+    require_mode("red", replace(run.sites["red"], require=("masked",) * masked), run.job)
+
+
+def test_an_introduction_with_numbers_of_a_site_is_refused(federation: Toy, first, tmp_path: Path):
+    sessions, _ = first
+    reply = sessions["red"].introduce()
+    assert reply.samples == 0
+    contracts.check_introduction(reply, federation.job)
+    for changed in ({"samples": 5}, {"gram": torch.eye(len(reply.slots))}):
+        with pytest.raises(UpdateRejected, match="G, samples or groups in a masked job"):
+            contracts.check_introduction(replace(reply, **changed), federation.job)
+    evaluation = sessions["red"].evaluate("run", first[1].state)
+    with pytest.raises(UpdateRejected, match="numbers of one site in a masked job"):
+        contracts.check_evaluation(replace(evaluation, metrics={"loss": 1.0}), federation.job)
