@@ -159,10 +159,7 @@ def test_what_the_server_cannot_see_the_site_checks(federation: Toy, first, chan
 
 
 def test_a_value_without_room_is_refused(federation: Toy, first):
-    job = replace(
-        federation.job,
-        aggregation=AggregationConfig(**{**to_dict(federation.job.aggregation), "weights": "samples"}),
-    )
+    job = federation.with_job(aggregation={"weights": "samples"}).job
     update = replace(an_update(first[1]), weight=3e7, samples=30_000_000)
     pairs = torch.ones(12, 12, dtype=torch.bool)
     with pytest.raises(MaskRefused, match=r"red: weight: weighted size 3e\+07\n  expected: at most 1.68e\+07"):
