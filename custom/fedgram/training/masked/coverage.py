@@ -13,7 +13,7 @@ Slots = Mapping[str, tuple[int, ...]]  # by site
 
 
 def pair_counts(slots: Slots, sites: Iterable[str], total: int) -> Tensor:
-    """How many of some sites cover each pair of anchors, (B, B) int64."""
+    """The number of sites, of some, that cover each pair of anchors, (B, B) int64."""
     covers = torch.zeros(total, dtype=torch.int64)
     count = torch.zeros(total, total, dtype=torch.int64)
     for site in sites:
@@ -24,7 +24,7 @@ def pair_counts(slots: Slots, sites: Iterable[str], total: int) -> Tensor:
 
 
 def summed_pairs(slots: Slots, sharers: Iterable[str], total: int) -> Tensor:
-    """Which pairs are in the sum: those that three or more sites cover, (B, B) bool."""
+    """The pairs that are in the sum, those that three or more sites cover, (B, B) bool."""
     return pair_counts(slots, sharers, total) >= LEAST
 
 

@@ -24,7 +24,7 @@ from fedgram.training.masked.messages import (
     NO_STATE,
     REVEAL,
     SHARES,
-    Card,
+    KeyCard,
     Confirmation,
     MaskedUpdate,
     RevealedShares,
@@ -65,7 +65,7 @@ class MaskedSum:
         self._call = SumCall(run=run, round=round, state=state)
         self._job, self._fingerprint, self._where = job, job.fingerprint(), f"round {round}"
         self._authority = authority or Unsigned()
-        self._cards: dict[str, Card] = {}
+        self._cards: dict[str, KeyCard] = {}
         self._shares: dict[str, SiteShares] = {}
         self._revealed: dict[str, RevealedShares] = {}
         self._total = {label: torch.zeros(shape, dtype=torch.int64) for label, shape in shapes.items()}

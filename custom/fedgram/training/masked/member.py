@@ -23,7 +23,7 @@ from fedgram.training.masked.coverage import is_hidden
 from fedgram.training.masked.identity import Identity
 from fedgram.training.masked.memory import Memory
 from fedgram.training.masked.messages import (
-    Card,
+    KeyCard,
     Confirmation,
     MaskedUpdate,
     RevealedShares,
@@ -157,8 +157,8 @@ class Member:
             keys={other: both[SEED_BYTES:].hex() for other, both in there.items() if other not in survivors},
         )
 
-    def _survivors(self, call: SumCall, peers: Mapping[str, Card]) -> set[str]:
-        """Those whom the sum is over, who have all signed between whom their masks are laid."""
+    def _survivors(self, call: SumCall, peers: Mapping[str, KeyCard]) -> set[str]:
+        """The sites that the sum is over, who have all signed between whom their masks are laid."""
         sharers, survivors, needed = set(call.sharers), set(call.survivors), threshold(len(peers))
         if not survivors <= sharers <= peers.keys() or len(survivors) < needed:
             raise MaskRefused(
@@ -175,7 +175,7 @@ class Member:
             self.identity.require(site, call.mask_text, mark, call.certificates.get(site, ""))
         return survivors
 
-    def peers(self, call: SumCall) -> dict[str, Card]:
+    def peers(self, call: SumCall) -> dict[str, KeyCard]:
         """The cards of all that take part, this site's among them, each signed and made for this sum.
 
         Raises:
@@ -191,8 +191,8 @@ class Member:
             self.identity.require(site, text, call.signatures.get(site, ""), call.certificates.get(site, ""))
         return found
 
-    def _card(self, call: SumCall) -> Card:
-        return Card(
+    def _card(self, call: SumCall) -> KeyCard:
+        return KeyCard(
             site=self.name,
             run=call.run,
             round=call.round,
@@ -212,12 +212,12 @@ class Member:
         """The seed b of this site's own mask; other sites in the sum, another seed."""
         return derived(self.secret.encode(), self.name, "seed", call.context, size=SEED_BYTES)
 
-    def _cipher(self, call: SumCall, sender: str, recipient: str, other: Card) -> ChaCha20Poly1305:
+    def _cipher(self, call: SumCall, sender: str, recipient: str, other: KeyCard) -> ChaCha20Poly1305:
         """The cipher between this site and another, of shares that one sends to the other."""
         secret = agreed(self._private("cipher", call), bytes.fromhex(other.cipher_key))
         return ChaCha20Poly1305(derived(secret, "share", call.context, sender, recipient))
 
-    def _opened(self, call: SumCall, sender: str, card: Card) -> bytes | None:
+    def _opened(self, call: SumCall, sender: str, card: KeyCard) -> bytes | None:
         """Both shares that another site has sent to this one; None where they cannot be read."""
         try:
             sent = unhex(call.shares.get(sender, ""), sender)

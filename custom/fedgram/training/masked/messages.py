@@ -27,7 +27,7 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class KeyCard:
     """Everything that a site signs: its keys for one sum, and which anchors it adds to.
 
     Attributes:
@@ -183,12 +183,12 @@ def digest(state: GlobalState) -> str:
     return found.hexdigest()
 
 
-def written(card: Card) -> str:
+def written(card: KeyCard) -> str:
     """A card as text, the one that is signed."""
     return json.dumps(to_dict(card), sort_keys=True)
 
 
-def read_card(text: str, site: str, call: SumCall, job: str, slots: int) -> Card:
+def read_card(text: str, site: str, call: SumCall, job: str, slots: int) -> KeyCard:
     """Read a site's card for one sum.
 
     Args:
@@ -199,7 +199,7 @@ def read_card(text: str, site: str, call: SumCall, job: str, slots: int) -> Card
         UpdateRejected: it is of another site, run, round, job or state, or no card of that form.
     """
     try:
-        card = from_dict(Card, json.loads(text), "card")
+        card = from_dict(KeyCard, json.loads(text), "card")
     except (ValueError, RecursionError, ConfigError) as error:
         raise UpdateRejected("keys that are none", where=site, expected="a card") from error
     belongs = {"site": site, "run": call.run, "round": call.round, "job": job, "state": call.state}
