@@ -23,8 +23,8 @@ from fedgram.training.masked.coverage import is_hidden
 from fedgram.training.masked.identity import Identity
 from fedgram.training.masked.memory import Memory
 from fedgram.training.masked.messages import (
-    KeyCard,
     Confirmation,
+    KeyCard,
     MaskedUpdate,
     RevealedShares,
     SiteKeys,

@@ -69,7 +69,7 @@ def gram_value(gram: Tensor, slots: tuple[int, ...], pairs: Tensor) -> Tensor:
         slots: the b slots.
         pairs: that are in the sum, (B, B) bool.
     """
-    block = gram_block(gram, slots, len(pairs)).nan_to_num(nan=0.0)
+    block = gram_block(gram, slots, range(len(pairs)), len(pairs)).nan_to_num(nan=0.0)
     return to_fixed(torch.where(pairs, block, 0.0))
 
 
