@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import logging
 import math
 import os
 import shutil
@@ -38,6 +39,8 @@ from fedgram.training.masked.messages import (
 from fedgram.training.masked.values import masked_values
 from fedgram.training.saved_rounds import load_before, locked, prune_runs, save_round
 from fedgram.training.settle import settle
+
+log = logging.getLogger("fedgram.site")
 
 _REMEDY = "delete it: the best of the rounds from now on is kept instead"
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.aggregate import consensus_of, from_fixed
+from fedgram.core.aggregate import consensus_of
+from fedgram.core.fixed import from_fixed
 from fedgram.errors import RoundFailed
 from fedgram.records import RoundRecord
 from fedgram.training.advance import Means, advance

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.aggregate import LARGEST_SUM, gram_block, to_fixed
+from fedgram.core.aggregate import gram_block
+from fedgram.core.fixed import LARGEST_SUM, to_fixed
 from fedgram.core.gram import cosine_gram
 from fedgram.errors import MaskRefused
 from fedgram.records import GlobalState, SiteUpdate, below
