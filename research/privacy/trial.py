@@ -70,7 +70,7 @@ def run(trial: Trial, folder: Path) -> Row:
 
 
 def promise(trial: Trial, site: str) -> dict[str, object]:
-    """The settings of a site file that make the trial's promise; the secret is drawn from the seed, to repeat it."""
+    """The settings of a site file that make the trial's promise; the secret follows from the seed."""
     if trial.line not in EPSILONS:
         return {}
     secret = sha256(f"{trial.seed}/{site}".encode()).hexdigest()

@@ -18,11 +18,14 @@ from fedgram.checks import doctor
 from fedgram.checks.doctor import connection, kit, policy, room, server, show, site
 from fedgram.checks.doctor.visit import Finding
 from fedgram.cli.main import app
+from fedgram.config.privacy import PrivacyConfig
 from fedgram.config.site import find_site_config
 from fedgram.errors import ConfigError, DataError
 from fedgram.flare import components, outbound, privacy
 from fedgram.flare.executors import SiteExecutor
 from fedgram.flare.rejoin import Rejoin
+from fedgram.sites import guarantee
+from fedgram.sites.budget import Budget
 from kits import (
     CLIENT_CLASSES,
     REJOIN,
@@ -139,6 +142,27 @@ def test_a_good_bridge_site(toy: Toy, red: Path, job: Path, tmp_path: Path):
     ]
     samples, pairs, anchors = 240, 238, 24
     assert site._token_bytes(report) == (samples + pairs + anchors) * 4 * (4 * 16 + 1)
+
+
+def test_a_private_site(toy: Toy, red: Path, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What its promise amounts to stands there before the job, and what is left of the budget."""
+    monkeypatch.setattr(guarantee, "noise_multiplier", lambda *_: 2.5)
+    state = tmp_path / "state"
+    promised = replace(
+        toy.sites["red"], privacy=PrivacyConfig(epsilon=3.0, delta=1e-3), secret=None, state=str(state)
+    )
+    write_site_file(red / "local/fedgram.toml", promised)
+    findings = examine(red, job)
+    assert troubles(findings, "failure", "warning", "skipped") == []
+    text = dict(findings)["privacy"].text
+    assert "(3, 0.001)-differential privacy of each group: clip 1, noise 2.5 × clip, sampling rate 0.3" in text
+    assert "spent so far: ε 0 of 3" in text
+    assert "the best round: the last one" in text
+    budget = Budget("red", state / "red", bound)
+    budget.charge("a", guarantee.Guarantee(3.0, 1e-3, 1.0, 0.5, 2.5, 12, 80), "b" * 64, 12)
+    assert_one(examine(red, job), "privacy", "warning", "too little is left", "no other job")
+    (state / "red" / "privacy.json").write_text("{")
+    assert_one(examine(red, job), "privacy", "failure", "damaged", "backup")
 
 
 def test_a_bridge_without_pairs(toy: Toy, red: Path, job: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedgram.config.privacy import PrivacyConfig
 from fedgram.config.site import Share
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
@@ -268,3 +269,20 @@ def test_of_an_error_only_its_kind_leaves(passed: Pass, code: str):
     assert "patient 7" not in str(sent)
     reply.set_header(wire.ERROR_HEADER, "the name of patient 7")
     assert passed(reply).get_header(wire.ERROR_HEADER) is None
+
+
+@pytest.fixture
+def private(context: FLContext, toy: Toy, tmp_path: Path) -> None:
+    """The site's own file promises differential privacy."""
+    config = dataclasses.replace(toy.sites["red"], share=("head",), privacy=PrivacyConfig(epsilon=1.0, delta=1e-3))
+    write_site_file(tmp_path / "local/fedgram.toml", config)
+
+
+@pytest.mark.usefixtures("private")
+@pytest.mark.parametrize("wrong", [{"samples": 80}, {"weight": 1.5}, {"metrics": {"accuracy": 0.9}}])
+def test_of_a_private_site_no_count_and_no_metric_passes(passed: Pass, messages: Messages, wrong: dict):
+    reply = messages[wire.TRAIN][1]
+    honest = {"samples": 1, "weight": 1.0, "metrics": {"cka": 0.9}}
+    assert passed(changed(reply, **honest), wire.TRAIN)
+    with pytest.raises(UpdateRejected, match="private samples stays here"):
+        passed(changed(reply, **{**honest, **wrong}), wire.TRAIN)

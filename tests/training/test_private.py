@@ -14,6 +14,7 @@ from fedgram.config.privacy import PrivacyConfig
 from fedgram.errors import CheckpointError, ConfigError
 from fedgram.model.per_group import trained
 from fedgram.records import GlobalState, SiteUpdate
+from fedgram.results import report
 from fedgram.sites import guarantee as promised
 from fedgram.sites.budget import FILE, MARK
 from fedgram.sites.single import SingleSite
@@ -186,6 +187,14 @@ def test_only_the_contract_of_a_private_site_leaves(one: Toy, tmp_path: Path):
     )
     assert outcome.kept["green"].metrics
     assert not (tmp_path / "red" / f"run-{outcome.server.run}" / "best.safetensors").exists()
+    cards = {part: (tmp_path / "red" / part / "adapter/README.md").read_text() for part in ("result", "alone")}
+    assert "(8, 0.001)-differential privacy of each group: clip 1, noise 0.8 × clip" in cards["result"]
+    assert "no differential privacy was applied" in cards["alone"]
+    report.write(tmp_path / "report", outcome, run.job)
+    text = (tmp_path / "report/report.txt").read_text().replace("\n", " ")
+    assert text.startswith("red: differentially private, (8, 0.001) for each of its groups in this job")
+    shared = (tmp_path / "report/adapter/README.md").read_text()
+    assert "1 of 3 sites promise differential privacy of each of their groups, at most (8, 0.001)" in shared
 
 
 def keep(session: SiteSession, name: str, sent: list[Any]) -> None:

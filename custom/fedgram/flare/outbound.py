@@ -14,6 +14,7 @@ from fedgram.config.site import Share
 from fedgram.records import WIRE_DTYPE
 
 _FLOAT = 4  # bytes of a float32
+_PRIVATE = "with [privacy]: 1 for weight and samples; of metrics cka alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,7 @@ class Extent:
         heldout: h, held-out anchors that it fills.
         samples: it trains on.
         job: that it is to run; None while unknown.
+        private: whether its own file promises differential privacy.
         shapes: (d_out, r, d_in) of every adapted layer by name; None while unknown.
         shared: shapes of the tensors that it shares within groups, by name.
     """
@@ -156,6 +158,7 @@ class Extent:
     heldout: int
     samples: int
     job: JobConfig | None = None
+    private: bool = False
     shapes: Mapping[str, tuple[int, int, int]] | None = None
     shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -178,7 +181,7 @@ def amounts(extent: Extent) -> dict[Part, Amount]:
         SHARED: _shared(extent),
         GRAM: Amount(f"({b}, {b}); at the end ({total}, {total})", _FLOAT * b * b),
         CONCEPTS: Amount(f"({b},) for each of them, at the end"),
-        NUMBERS: Amount(f"{extent.samples} samples; {metrics}"),
+        NUMBERS: Amount(_PRIVATE if extent.private else f"{extent.samples} samples; {metrics}"),
     }
 
 

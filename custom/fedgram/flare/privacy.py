@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
@@ -20,6 +21,7 @@ from fedgram.config.strict import from_dict
 from fedgram.errors import UpdateRejected
 from fedgram.flare import outbound, wire
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
+from fedgram.sites.guarantee import METRICS
 from fedgram.training import contracts
 from fedgram.training.codec import is_listed
 
@@ -70,6 +72,8 @@ class OnlyTheContract(Filter):
             remedy = f"write local/privacy.json with {TheTask.__name__}, as provisioning does, then restart FLARE"
             raise UpdateRejected("a reply to a task that the gate has not seen stays here", remedy=remedy)
         _check(str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), task, site, model)
+        if config.privacy is not None:
+            _check_private(site, meta)
         return FLModelUtils.to_shareable(
             FLModel(params_type=ParamsType.FULL, params=params, meta=meta, current_round=meta.get("round", 0))
         )
@@ -98,6 +102,17 @@ def _check(name: str, task: FLModel, site: str, model: FLModel) -> None:
         contracts.check_evaluation(wire.decode_reply(SiteEvaluation, site, model), job)
     else:
         raise UpdateRejected(f"a reply to task {name!r} stays here", expected=" | ".join(wire.TASKS))
+
+
+def _check_private(site: str, meta: Mapping[str, Any]) -> None:
+    """Raise UpdateRejected if a number is neither public nor noised, where differential privacy is promised."""
+    said = {name: meta[name] for name in ("samples", "weight") if name in meta}
+    if any(value != 1 for value in said.values()) or not meta.get("metrics", {}).keys() <= METRICS:
+        raise UpdateRejected(
+            "a count, a weight or a metric of private samples stays here",
+            where=site,
+            expected=f"1 for {' and '.join(said) or 'each'}, and of metrics {', '.join(sorted(METRICS))}",
+        )
 
 
 def _check_words(site: str, reply: SiteIntroduction) -> None:

@@ -52,7 +52,7 @@ def write_server_card(
         *_training(job, backbone),
         *_rounds(records),
         *_evaluation(facts, numbers),
-        *_end(),
+        *_end(_promised(facts.get("privacy", {}), len(sites))),
     ]
     _write(folder, job, body, dora=job.adapter.shares_magnitude)
 
@@ -67,6 +67,7 @@ def write_site_card(
     counts: Mapping[str, int],
     classes: Iterable[object],
     metrics: Mapping[str, float],
+    guarantee: str = "",
 ) -> None:
     """Describe what one site keeps.
 
@@ -79,6 +80,7 @@ def write_site_card(
         counts: number of samples by split.
         classes: of the site's task; those that are concepts of the public anchors are named, others counted.
         metrics: on the site's test split.
+        guarantee: the differential privacy of what is in the folder, in words; empty where there is none.
     """
     public, own = set(job.anchors.concepts), set(map(str, classes))
     named = ", ".join(sorted(own & public)) or "none that the anchors have"
@@ -89,11 +91,11 @@ def write_site_card(
         "magnitudes. The site's linear adapter and head stand beside this folder and stay at the site.",
         *_use(job),
         "## Data of this site",
-        _table(("split", "samples"), counts.items()),
+        *([] if guarantee else [_table(("split", "samples"), counts.items())]),
         f"Task: {task}. Classes: {named}{others}." if own else f"Task: {task}.",
         *_training(job, backbone),
         *(["## Evaluation", _table(("metric", "test samples of this site"), metrics.items())] if metrics else []),
-        *_end(),
+        *_end(guarantee),
     ]
     _write(folder, job, body, dora=job.adapter.dora)
 
@@ -198,12 +200,24 @@ def _evaluation(facts: Mapping[str, Any], numbers: Mapping[str, str]) -> list[st
     return parts
 
 
-def _end() -> list[str]:
+def _promised(privacy: Mapping[str, Mapping[str, float]], sites: int) -> str:
+    """Say how many sites promise differential privacy, and the weakest promise; nothing where none does."""
+    if not privacy:
+        return ""
+    epsilon, delta = (max(own[name] for own in privacy.values()) for name in ("epsilon", "delta"))
+    others = "" if len(privacy) == sites else " Of the others' data it is as revealing as any gradient."
+    bound = f"at most ({epsilon:g}, {delta:g}) in this job"
+    return (
+        f"{len(privacy)} of {sites} sites promise differential privacy of each of their groups, {bound}.{others}"
+    )
+
+
+def _end(guarantee: str = "") -> list[str]:
+    bound = "The update was trained on data that are not public and is as revealing as any gradient: "
     return [
         "## Licence and limits",
         "No licence was given: set `license` above before this is published; merged weights also carry that of "
-        "the base model. The update was trained on data that are not public and is as revealing as any gradient: "
-        "no differential privacy was applied.",
+        "the base model. " + (guarantee or f"{bound}no differential privacy was applied."),
     ]
 
 

@@ -95,6 +95,7 @@ def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
         "backbone": state.spec.backbone,
         "job": to_dict(job),
         "modalities": dict(state.modalities),
+        "privacy": {site: dict(own) for site, own in state.privacy.items()},
         "rounds": [dataclasses.asdict(record) for record in state.records],
         "notes": list(state.notes),
         "test": {},
@@ -116,6 +117,8 @@ def _write(folder: Path, state: ServerState, job: JobConfig, facts: dict[str, An
 
 def print_report(facts: dict[str, Any], console: Console) -> None:
     """Print whose replies did not count, how alike sites became, and at the end whether it was worth it."""
+    for line in modes(facts):
+        console.print(line, markup=False, highlight=False)
     for note in facts.get("notes", ()):  # fedgram 0.1 had none
         console.print(note, markup=False)
     for record in facts["rounds"]:
@@ -130,6 +133,15 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
         console.print(table)
     for line in verdicts(facts):
         console.print(line, markup=False, highlight=False)
+
+
+def modes(facts: dict[str, Any]) -> list[str]:
+    """Say which sites promise differential privacy, and what is not known of them for it."""
+    return [
+        f"{site}: differentially private, ({own['epsilon']:g}, {own['delta']:g}) for each of its groups in this "
+        "job; it sends no counts and no metrics but CKA, and as home's geometry that before training"
+        for site, own in sorted(facts.get("privacy", {}).items())  # fedgram 0.2 had none
+    ]
 
 
 def tables(facts: dict[str, Any]) -> list[Table]:

@@ -25,7 +25,8 @@ def advised(samples: int, batch: int) -> tuple[int, int]:
 
 def sizing(facts: Mapping[str, Any]) -> str | None:
     """Say how often a run's sites see their samples, and what would suit so many; None where that is not known."""
-    counts = [count for record in facts["rounds"][-1:] for count in record.get("samples", {}).values() if count]
+    last, silent = facts["rounds"][-1:], facts.get("privacy", {})  # differentially private: no count is known
+    counts = [n for record in last for site, n in record.get("samples", {}).items() if n and site not in silent]
     if not counts:
         return None
     training = facts["job"]["training"]

@@ -76,11 +76,12 @@ class Site(SiteView, Protocol):
         """Test scores that take no training of the model, and how many test samples and groups there are."""
         ...
 
-    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+    def save(self, folder: Path, metrics: Mapping[str, float], *, home: bool = False) -> None:
         """Write the model as it is now, and all that is needed to use it.
 
         Args:
             metrics: on the site's test split, for the model card.
+            home: whether it was trained alone: then no guarantee holds for it.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -199,9 +199,11 @@ class SingleSite:
         rows = torch.arange(len(tokens)).split(EVALUATION_BATCH)
         return torch.cat([self.model(tokens[part].to(self.device)).cpu() for part in rows])
 
-    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+    def save(self, folder: Path, metrics: Mapping[str, float], *, home: bool = False) -> None:
         """Write the model as it is now, with the task and the identities of the tokenizers."""
+        bound = None if home else self.guarantee
         facts = {"tokenizers": self.token_prints(), "task": to_facts(self.task)}
+        facts |= {"privacy": asdict(bound)} if bound else {}
         write_kept(self, folder, facts, [channel.statistics for channel in self.channels])
         card.write_site_card(
             folder / "adapter",
@@ -212,6 +214,7 @@ class SingleSite:
             counts={split: len(data) for split, data in self.data.items() if split != "fit"},
             classes=getattr(self.task, "classes", ()),
             metrics=metrics,
+            guarantee="" if bound is None else f"B, m, W and the head: {bound}.",
         )
 
     def token_prints(self) -> list[str]:

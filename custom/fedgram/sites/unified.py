@@ -190,7 +190,7 @@ class UnifiedSite:
         """A unified site has none: without its model there is no answer and no picture."""
         return {}
 
-    def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
+    def save(self, folder: Path, metrics: Mapping[str, float], *, home: bool = False) -> None:
         """Write the model as it is now; the site has nothing of its own but the update."""
         write_kept(self, folder, {})
         card.write_site_card(

@@ -28,6 +28,7 @@ def admit(
         The state with them, and the reason by site for every one that may not take part yet.
     """
     modalities, groups = dict(state.modalities), {site: dict(own) for site, own in state.groups.items()}
+    privacy = {site: dict(own) for site, own in state.privacy.items()}
     rejected: dict[str, str] = {}
     for reply in sorted(replies, key=lambda r: r.site):
         try:
@@ -39,9 +40,11 @@ def admit(
             rejected[reply.site] = str(error)
             continue
         modalities[reply.site] = reply.modality
+        privacy.pop(reply.site, None)
+        privacy |= {reply.site: dict(reply.privacy)} if reply.privacy else {}
         if own := _groups_of(reply, state):
             groups[reply.site] = own
-    return replace(state, modalities=modalities, groups=groups), rejected
+    return replace(state, modalities=modalities, groups=groups, privacy=privacy), rejected
 
 
 def _groups_of(reply: SiteIntroduction, state: ServerState) -> dict[str, str]:

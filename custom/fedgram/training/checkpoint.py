@@ -24,7 +24,7 @@ from fedgram.records import RoundRecord
 from fedgram.training.codec import ErrorOf, pack, unpack
 from fedgram.training.server import ServerState
 
-_FORMAT = 5  # counts up whenever a record that is part of the state gets other fields
+_FORMAT = 6  # counts up whenever a record that is part of the state gets other fields
 
 
 class Checkpoint:

@@ -16,6 +16,7 @@ from fedgram.demo.names import PREFIX, locate
 from fedgram.errors import ConfigError
 from fedgram.records import RoundRecord
 from fedgram.sites.opening import open_site
+from fedgram.sites.secret import with_secret
 from fedgram.training.loop import run_federation
 from fedgram.training.outcome import Outcome
 from fedgram.training.session import SiteSession
@@ -53,8 +54,9 @@ def run(
     configs = site_configs(sites, anchors, heldout)
     settings = job_config(job, configs)
     place = Path(folder)
+    folders = {name: Path(config.state or place) / name for name, config in configs.items()}
     sessions = {
-        name: SiteSession(open_site(name, config, settings), Path(config.state or place) / name)
+        name: SiteSession(open_site(name, with_secret(config, folders[name]), settings), folders[name])
         for name, config in configs.items()
     }
     return run_federation(sessions, settings, place / "server", on_round)
@@ -87,8 +89,11 @@ def _site(name: str, site: AnySite, shared: Mapping[str, str]) -> SiteConfig:
 
 
 def _known(config: SiteConfig) -> SiteConfig:
-    """The settings of a site that has nobody to hide its draws from: all sites are here, and a seed says all."""
-    return replace(config, secret=config.secret or "")
+    """The settings of a site that has nobody to hide its draws from: all sites are here, and a seed says all.
+
+    But one that promises differential privacy keeps its secret, or has one drawn.
+    """
+    return config if config.privacy is not None else replace(config, secret=config.secret or "")
 
 
 def _whole(path: str | Path) -> str:

@@ -38,6 +38,7 @@ class ServerState:
         spec: of the shared transformer, as agreed in round 0.
         modalities: by site that took part in round 0.
         groups: of these sites, by part that they share with another.
+        privacy: of these sites, what those that promise differential privacy promise: ``epsilon``, ``delta``.
         refused: sites that may not take part, because of what they said in round 0.
         magnitudes: m of the base, where it is averaged; a reply whose m is far from it is refused.
         past: what was usual in the last rounds, by part of a reply; see :mod:`fedgram.core.bounds`.
@@ -51,6 +52,7 @@ class ServerState:
     spec: ModelSpec
     modalities: Mapping[str, str]
     groups: Groups = field(default_factory=dict)
+    privacy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     magnitudes: Mapping[str, Tensor] = field(default_factory=dict)
     past: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def agree(replies: Iterable[SiteIntroduction], job: JobConfig) -> tuple[ServerSt
         spec=spec,
         modalities=modalities,
         groups=groups,
+        privacy={site: dict(reply.privacy) for site, reply in good.items() if reply.privacy},
         refused=tuple(sorted(rejected)),
         magnitudes=magnitudes,
         past={} if job.aggregation.masked else _first_sizes(good.values(), state.consensus, job),

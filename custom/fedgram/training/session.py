@@ -200,7 +200,7 @@ class SiteSession:
     def _keep(self, run: str, name: str) -> SiteEvaluation:
         """Evaluate the model as it is, and write it to the run's folder and as the site's latest of that name."""
         evaluation, own = rounds.evaluation(self.site), self._run_folder(run) / name
-        self.site.save(own, evaluation.metrics)
+        self.site.save(own, evaluation.metrics, home=name == "alone")
         self._publish(name, lambda new: shutil.copytree(own, new))
         return evaluation
 

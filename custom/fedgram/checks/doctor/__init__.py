@@ -21,7 +21,7 @@ SERVER: tuple[Check, ...] = (packages, certificates, job, allow_list, rights, se
 
 def site_checks() -> tuple[Check, ...]:
     """The checks at a site, in order; torch and transformers are loaded here and not before."""
-    from fedgram.checks.doctor import site
+    from fedgram.checks.doctor import bound, site
 
     return (
         packages,
@@ -36,6 +36,7 @@ def site_checks() -> tuple[Check, ...]:
         site.data,
         site.anchors,
         site.held_out_anchors,
+        bound.privacy,
         site.tokenizer,
         site.device,
         site.memory,

@@ -74,6 +74,7 @@ def extent_of(visit: Visit) -> outbound.Extent | None:
         heldout=len(visit.heldout.covered(name)) if visit.heldout else 0,
         samples=len(visit.samples["train"]),
         job=visit.job.settings if visit.job else None,
+        private=visit.config is not None and visit.config.privacy is not None,
         shapes=visit.spec.shapes if visit.spec else None,
         shared=visit.shared,
     )

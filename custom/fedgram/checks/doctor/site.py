@@ -227,7 +227,8 @@ def _shared_shapes(visit: Visit, config: SiteConfig, d: int, hidden: int) -> dic
     """The shapes of what the site shares within its groups: of its adapter (d, d_m) and of its head."""
     (length, d_m), draws = needed(visit.token_shape, "tokenizer"), torch.Generator()
     blank = Tokens(torch.zeros(2, 1, d_m), torch.ones(2, 1).bool())
-    head = make_task(config, needed(visit.samples, "data")["train"]).head(hidden, length, draws)
+    public = needed(visit.anchors, "anchors").concepts(needed(visit.modality, "site file").name)
+    head = make_task(config, needed(visit.samples, "data")["train"], public).head(hidden, length, draws)
     modules = {"adapter": TokenAdapter(blank, d, 1.0, draws), "head": head}
     found = parameters_of(modules, [part for part in modules if part in config.share])
     return {name: tuple(parameter.shape) for name, parameter in found.items()}
