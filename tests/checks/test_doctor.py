@@ -148,9 +148,8 @@ def test_a_private_site(toy: Toy, red: Path, job: Path, tmp_path: Path, monkeypa
     """What its promise amounts to stands there before the job, and what is left of the budget."""
     monkeypatch.setattr(guarantee, "noise_multiplier", lambda *_: 2.5)
     state = tmp_path / "state"
-    promised = replace(
-        toy.sites["red"], privacy=PrivacyConfig(epsilon=3.0, delta=1e-3), secret=None, state=str(state)
-    )
+    bound = PrivacyConfig(epsilon=3.0, delta=1e-3)
+    promised = replace(toy.sites["red"], privacy=bound, secret=None, state=str(state))
     write_site_file(red / "local/fedgram.toml", promised)
     findings = examine(red, job)
     assert troubles(findings, "failure", "warning", "skipped") == []
