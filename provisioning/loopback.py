@@ -31,7 +31,7 @@ from nvflare.lighter.provisioner import Provisioner
 
 PROVISIONING = Path(__file__).resolve().parent
 _KIT = "FEDGRAM_LOOPBACK_KIT"  # marks every process of a participant, orphans too
-_PARENTS, _JOBS = ("server_train", "client_train"), ("runner_process", "worker_process")
+_PARENTS, _JOBS = ("server_train", "client_train", "relay.relay"), ("runner_process", "worker_process")
 T = TypeVar("T")
 Role = Literal["parent", "job", "trainer"]
 
@@ -39,12 +39,16 @@ Role = Literal["parent", "job", "trainer"]
 def read_project(name: str = "project.loopback.yml") -> dict[str, Any]:
     """The project file as plain data, with a free port for the server."""
     project = yaml.safe_load((PROVISIONING / name).read_text())
+    (server,) = (p for p in project["participants"] if p["type"] == "server")
+    server["fed_learn_port"] = free_port()
+    return project
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (server,) = (p for p in project["participants"] if p["type"] == "server")
-    server["fed_learn_port"] = port
-    return project
+        return probe.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str, poll: float = 0.05) -> Any:
@@ -67,12 +71,13 @@ class Federation:
 
     Attributes:
         kits: folder with a kit for each participant.
-        server, sites, admin: names of the participants, which are the names of their kits.
+        server, relays, sites, admin: names of the participants, which are the names of their kits.
         environment: of all processes, besides this process's own.
     """
 
     kits: Path
     server: str
+    relays: tuple[str, ...]
     sites: tuple[str, ...]
     admin: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -93,10 +98,17 @@ class Federation:
             raise RuntimeError(f"provisioning failed: {context.get_errors()}")
         names = {
             kind: tuple(p["name"] for p in project["participants"] if p["type"] == kind)
-            for kind in ("server", "client", "admin")
+            for kind in ("server", "relay", "client", "admin")
         }
         kits = Path(str(context.get_result_location())).resolve()
-        return cls(kits, names["server"][0], names["client"], names["admin"][0], environment or {})
+        return cls(
+            kits=kits,
+            server=names["server"][0],
+            relays=names["relay"],
+            sites=names["client"],
+            admin=names["admin"][0],
+            environment=environment or {},
+        )
 
     def kit(self, name: str) -> Path:
         """The folder of a participant."""
@@ -106,7 +118,8 @@ class Federation:
 
     def start(self, *names: str, seconds: float = 120) -> None:
         """Start participants, all by default, and wait until the server listens and the sites are registered."""
-        offsets = {name: len(self.output(name)) for name in names or (self.server, *self.sites)}
+        everybody = (self.server, *self.relays, *self.sites)
+        offsets = {name: len(self.output(name)) for name in names or everybody}
         for name in offsets:
             environment = {
                 **os.environ,
@@ -122,7 +135,8 @@ class Federation:
                     )
                 )
         for name, offset in offsets.items():
-            text = "Server started" if name == self.server else "Successfully registered client"
+            text = "Started relay" if name in self.relays else "Successfully registered client"
+            text = "Server started" if name == self.server else text
             self.wait_for_output(name, text, seconds, offset)
 
     def output(self, name: str) -> str:
@@ -174,7 +188,8 @@ class Federation:
         """End participants, all by default; kill -9 what does not end by itself."""
         if not names or self.server in names:
             self._log_out()  # while there is a server to log out from; otherwise it takes 20 s
-        names = names or (*self.sites, self.server)
+        everybody = (*self.sites, *self.relays, self.server)
+        names = names or everybody
         for name in names:
             for pid in self.pids(name):
                 with suppress(ProcessLookupError):
@@ -184,7 +199,7 @@ class Federation:
                 wait_until(lambda name=name: not self.pids(name), 5, f"the end of {name}")
             if self.pids(name):
                 self.kill(name)
-        if set(names) >= {self.server, *self.sites}:
+        if set(names) >= set(everybody):
             for process in self._started:
                 process.wait()
 

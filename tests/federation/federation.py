@@ -14,6 +14,7 @@
 ``executors`` names the sites, each with the class that the job gives it and the toy site whose data it uses:
 ``{**HONEST, "mallory": ("faulty.FaultyExecutor", "red")}``. A class that is not fedgram's is allow-listed at all
 sites (``allow=False`` leaves the policy as provisioned) and found in tests/integration or tests/federation.
+``relays`` says by site which relay it connects to.
 
 See :class:`loopback.Federation` for the rest: ``kit(name)``, ``start(*names)``, ``stop(*names)``,
 ``pids(name, role)``, ``output(name)`` (parent and jobs), ``meta(job)``, and for the rest of FLARE's admin API
@@ -28,20 +29,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import simulator
-from loopback import Federation, read_project
+from loopback import Federation, free_port, read_project
 from toy import ROOT, SITES, Toy, write_site_file
 
 HONEST = {site: (simulator.HONEST, site) for site in SITES}
+_SECURE = {"scheme": "grpc", "connection_security": "mtls"}  # FLARE's own default for a relay is neither
 _FOLDERS = (ROOT / "tests/integration", ROOT / "tests/federation", ROOT / "custom")
 
 
 def provision(
-    toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] = HONEST, allow: bool = True
+    toy: Toy,
+    folder: Path,
+    executors: Mapping[str, tuple[str, str]] = HONEST,
+    allow: bool = True,
+    relays: Mapping[str, str] = {},
 ) -> Federation:
     """Kits and site files below ``folder``, and the toy's job in ``folder/job``; nothing runs yet."""
     project = read_project()
     project["participants"] = [p for p in project["participants"] if p["type"] != "client"]
-    project["participants"] += [{"name": name, "type": "client", "org": name} for name in executors]
+    for relay in sorted(set(relays.values())):
+        listening = {"default_host": "localhost", "port": free_port(), **_SECURE}
+        project["participants"] += [{"name": relay, "type": "relay", "org": relay, "listening_host": listening}]
+    for name in executors:
+        behind = {"connect_to": {"name": relays[name]}} if name in relays else {}
+        project["participants"] += [{"name": name, "type": "client", "org": name, **behind}]
     (policy,) = (b for b in project["builders"] if b["path"].endswith("SitePolicyBuilder"))
     foreign = {path for path, _ in executors.values() if not path.startswith("fedgram.")}
     policy["args"] = {"heart_beat_timeout": 15, "extra_classes": sorted(foreign) if allow else []}
@@ -64,10 +75,14 @@ def provision(
 
 @contextmanager
 def running(
-    toy: Toy, folder: Path, executors: Mapping[str, tuple[str, str]] = HONEST, allow: bool = True
+    toy: Toy,
+    folder: Path,
+    executors: Mapping[str, tuple[str, str]] = HONEST,
+    allow: bool = True,
+    relays: Mapping[str, str] = {},
 ) -> Iterator[Federation]:
     """A provisioned federation with all its processes up; they end with the block, whatever happens."""
-    federation = provision(toy, folder, executors, allow)
+    federation = provision(toy, folder, executors, allow, relays)
     try:
         federation.start()
         yield federation
