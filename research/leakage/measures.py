@@ -47,3 +47,10 @@ def found_at(scores: Tensor, members: Tensor, share: float) -> Tensor:
 def averaged(values: list[float], chance: float) -> Finding:
     """A score of which there are several, each a case."""
     return Finding(mean(values), chance, stdev(values) / len(values) ** 0.5, len(values))
+
+
+def compared(pairs: list[tuple[float, float]]) -> Finding:
+    """The mean of an attack's scores, each with what guessing gave in the same case."""
+    gain = averaged([ours - blind for ours, blind in pairs], 0.0)
+    chance = mean(blind for _, blind in pairs)
+    return Finding(gain.score + chance, chance, gain.error, gain.cases)

@@ -41,14 +41,12 @@ class Setup:
     Attributes:
         shares: whether the site shares adapter and head with its like, so that all know where they start.
         epsilon: ε of the site's differential privacy; 0 is none.
-        groups: how many groups a stand-in trains on, each a sample by itself.
         training: settings of the job's training.
         seed: of the data, the job and all draws.
     """
 
     shares: bool
     epsilon: float
-    groups: int
     training: tuple[tuple[str, Any], ...]
     seed: int
 
@@ -111,6 +109,12 @@ def stand_in(site: SingleSite, rows: Tensor, secret: str, name: str = "") -> Sin
     found = replace(site, name=name, config=config, data=data, model=model, optimizer=optimizer)
     rounds.reset(site)  # B = 0
     return promised(replace(found, initial=snapshot(model, optimizer)), len(rows))
+
+
+def in_batches(site: SingleSite, size: int) -> SingleSite:
+    """The site in a job that asks for batches of another size."""
+    training = replace(site.job.training, batch_size=size)
+    return replace(site, job=replace(site.job, training=training))
 
 
 def only(data: LabelledTokens, rows: Tensor) -> LabelledTokens:

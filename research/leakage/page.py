@@ -1,0 +1,177 @@
+"""The table and the figure of docs/leakage.md, from the rows: ``python -m research.leakage.page``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from research.leakage.__main__ import TABLE, trials
+from research.leakage.trial import ATTACKS, Run
+from research.rows import Rows, read
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "leakage.md"
+FIGURE = PAGE.parent / "figures" / "leakage.png"
+MODES: dict[tuple[float, str], str] = {
+    (0.0, "own"): "plain",
+    (0.0, "sum"): "masked",
+    (8.0, "own"): "DP, ε = 8",
+    (3.0, "own"): "DP, ε = 3",
+    (1.0, "own"): "DP, ε = 1",
+    (3.0, "sum"): "masked + DP, ε = 3",
+}
+KNOWN = {
+    "start": "where the site starts",
+    "guess": "nothing of its start",
+    "fitted": "its first G",
+}
+_BLOCK = re.compile(r"(<!-- leakage: table -->\n).*?(<!-- end -->)", re.DOTALL)
+_WIDTH = 1.96  # standard errors, of an interval of 95 %
+
+Asked = tuple[str, str, str]  # attack, measure, what the attacker knows
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An attack in one mode, over its seeds.
+
+    Attributes:
+        score, chance: means over seeds.
+        error: the standard error of chance over all of them.
+        seeds: how many there are.
+        cases: of all seeds.
+    """
+
+    score: float
+    chance: float
+    error: float
+    seeds: int
+    cases: int
+
+    @property
+    def above(self) -> bool:
+        """Whether the score is above chance by more than the interval."""
+        return self.score - self.chance > _WIDTH * self.error
+
+
+def cells(rows: Rows) -> dict[Asked, dict[str, Cell]]:
+    """The scores by what is asked and mode."""
+    found: dict[tuple[Asked, str], Rows] = {}
+    for row in rows:
+        mode = MODES.get((row["epsilon"], row["view"]))
+        if mode is not None:
+            found.setdefault(((row["attack"], row["measure"], row["knows"]), mode), []).append(row)
+    table: dict[Asked, dict[str, Cell]] = {}
+    for (asked, mode), some in found.items():
+        error = sum(row["error"] ** 2 for row in some) ** 0.5 / len(some)
+        table.setdefault(asked, {})[mode] = Cell(
+            mean(row["score"] for row in some),
+            mean(row["chance"] for row in some),
+            error,
+            len(some),
+            int(sum(row["cases"] for row in some)),
+        )
+    return {asked: table[asked] for asked in sorted(table, key=_place)}
+
+
+def table(rows: Rows) -> str:
+    """A line for each question: chance, and in each mode the score; bold above chance by more than the interval."""
+    modes = [*MODES.values()]
+    lines = [f"| attack | the server knows | chance | {' | '.join(modes)} |", "|---" * (len(modes) + 3) + "|"]
+    for (attack, measure, knows), found in cells(rows).items():
+        numbers = [_number(found.get(mode)) for mode in modes]
+        chance = next(iter(found.values())).chance
+        title = f"{attack}, {measure}"
+        lines.append(f"| {title} | {KNOWN.get(knows, knows)} | {chance:.3f} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def standing(rows: Rows) -> str:
+    """How much of the grid has been run, and in which mode how many attacks are above chance."""
+    grid = [*trials()]
+    there = {Run(row["attack"], row["knows"], row["epsilon"], row["seed"]) for row in rows}
+    seeds = sorted({run.seed for run in there})
+    parts = [
+        f"{len(there & {*grid})} of {len(grid)} runs have been carried out, of seeds "
+        f"{', '.join(map(str, seeds))}; of the rest nothing is known."
+    ]
+    found = cells(rows)
+    for mode in MODES.values():
+        asked = [
+            cell for (attack, *_), by_mode in found.items() if _private(attack) and (cell := by_mode.get(mode))
+        ]
+        if asked:
+            parts.append(f"{mode}: {sum(cell.above for cell in asked)} of {len(asked)} above chance.")
+    return " ".join(parts) + "\n"
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """The scores on a scale from chance, 0, to certainty, 1: a mark for each mode, of who knows most."""
+    found = {
+        (attack, measure): by_mode
+        for (attack, measure, knows), by_mode in cells(rows).items()
+        if knows == ATTACKS[attack][1][0] and "before" not in measure
+    }
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(found) + 1.4))
+    colours = dict(
+        zip(MODES.values(), ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b"), strict=True)
+    )
+    for mode, colour in colours.items():
+        places = [(place, cell) for place, by_mode in enumerate(found.values()) if (cell := by_mode.get(mode))]
+        axes.errorbar(
+            [(cell.score - cell.chance) / (1 - cell.chance) for _, cell in places],
+            [place for place, _ in places],
+            xerr=[_WIDTH * cell.error / (1 - cell.chance) for _, cell in places],
+            fmt="o",
+            markersize=5,
+            linewidth=0.8,
+            color=colour,
+            label=mode,
+        )
+    axes.axvline(0, color="grey", linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(found)), [f"{attack}, {measure}" for attack, measure in found], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("0 is chance (bars: its 95 % interval), 1 is certainty")
+    axes.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _private(attack: str) -> bool:
+    """Whether what is looked for is private: anchors are not."""
+    return attack != "held-out anchors"
+
+
+def _number(cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    text = f"{cell.score:.3f} ± {_WIDTH * cell.error:.3f}"
+    return f"**{text}**" if cell.above else text
+
+
+def _place(asked: Asked) -> tuple[object, ...]:
+    attack, measure, knows = asked
+    known = ATTACKS[attack][1]
+    return ([*ATTACKS].index(attack), measure, known.index(knows))
+
+
+def main(rows: Iterable[dict[str, object]] | None = None) -> None:
+    """Write both."""
+    found: Rows = read(TABLE) if rows is None else [*rows]
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(
+        _BLOCK.sub(lambda m: m[1] + standing(found) + "\n" + table(found) + m[2], text), encoding="utf-8"
+    )
+    draw(found, FIGURE)
+
+
+if __name__ == "__main__":
+    main()

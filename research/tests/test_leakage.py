@@ -1,0 +1,142 @@
+"""Attacks find what is there to be found, and nothing in noise; scores are those of slow definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+from fedgram.model import lora
+from fedgram.model.site_model import SiteModel, TokenAdapter
+from fedgram.model.tasks.base import pooled_head
+from fedgram.model.tasks.labels import Classification
+from fedgram.records import Tokens
+from transformers import BertConfig, BertModel
+
+from research.leakage import inversion, membership, proportions
+from research.leakage.gradients import correlation, sample_gradients, sketches, strangeness
+from research.leakage.measures import Finding, auc, averaged, found_at, hits
+from research.leakage.trial import ATTACKS, Line, Run, lines
+
+TASK = Classification(("a", "b", "c"))
+N, LENGTH, WIDTH, D = 30, 3, 12, 32
+
+
+@pytest.fixture(scope="module")
+def model() -> SiteModel:
+    shape = BertConfig(
+        vocab_size=8, hidden_size=D, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = BertModel(shape, add_pooling_layer=False)
+    transformer = lora.attach(backbone, rank=16, alpha=32.0, targets="all-linear", dora=False, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    adapter = TokenAdapter(samples(), D, 0.02, generator)
+    return SiteModel([adapter], transformer, pooled_head(D, 3, generator)).eval()
+
+
+def samples() -> Tokens:
+    generator = torch.Generator().manual_seed(2)
+    return Tokens(torch.randn(N, LENGTH, WIDTH, generator=generator), torch.ones(N, LENGTH, dtype=torch.bool))
+
+
+def update_of(model: SiteModel, row: int, label: int) -> dict[str, torch.Tensor]:
+    """What the first step of Adam changes in B for one sample: the signs of its gradient."""
+    layers = lora.adapted_layers(model.transformer)
+    loss = TASK.loss(model(samples()[[row]]), torch.tensor([label]))
+    found = torch.autograd.grad(loss, [layer.B for layer in layers.values()])
+    return {name: -2e-3 * g.sign() for name, g in zip(layers, found, strict=True)}
+
+
+def test_gradients_of_samples_are_those_of_a_slow_loop(model: SiteModel):
+    targets = torch.arange(N) % 3
+    found = sample_gradients(model, TASK, samples(), targets)
+    layers = lora.adapted_layers(model.transformer)
+    for row in (0, 7):
+        loss = TASK.loss(model(samples()[[row]]), targets[[row]])
+        slow = torch.autograd.grad(loss, [layers[name].B for name in sorted(layers)])
+        torch.testing.assert_close(found[row], torch.cat([g.flatten() for g in slow]), rtol=1e-3, atol=1e-6)
+
+
+def test_the_one_sample_of_a_step_is_found_from_the_row_space_alone(model: SiteModel):
+    found = sketches(model, samples())
+    for row in (3, 11, 20):
+        strange = strangeness(update_of(model, row, 1), found, sorted(found)).sum(1)
+        assert strange.argmin() == row
+
+
+def test_in_noise_no_sample_is_found(model: SiteModel):
+    generator = torch.Generator().manual_seed(3)
+    found, places = sketches(model, samples()), []
+    for _ in range(20):
+        noise = {
+            k: torch.randn(v.B.shape, generator=generator)
+            for k, v in lora.adapted_layers(model.transformer).items()
+        }
+        places.append(int((strangeness(noise, found, sorted(found)).sum(1)).argsort().argsort()[5]))
+    assert abs(sum(places) / 20 / (N - 1) - 0.5) < 0.2
+
+
+def test_signs_give_the_correlations_back():
+    generator = torch.Generator().manual_seed(4)
+    mixing = torch.randn(3, 6, generator=generator)
+    rows = torch.randn(20_000, 3, generator=generator) @ mixing
+    torch.testing.assert_close(correlation(rows.sign()), torch.corrcoef(rows.T).double(), rtol=0, atol=0.04)
+
+
+def test_shadows_tell_members_where_scores_differ_and_only_there():
+    members = membership.halves(24, 20, seed=0)
+    assert (members.sum(1) == 10).all()
+    assert (members.sum(0) == 12).all()
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(24, 20, 3, generator=generator) + torch.randn(20, 1, generator=generator)
+    blind = auc(membership.likelihood_ratios(noise, members).flatten(), members.flatten())
+    told = auc(
+        membership.likelihood_ratios(noise + 1.5 * members[..., None], members).flatten(), members.flatten()
+    )
+    assert abs(blind - 0.5) < 0.08
+    assert told > 0.95
+
+
+def test_scores_by_hand():
+    scores, members = torch.tensor([3.0, 1.0, 2.0, 1.0, 0.0]), torch.tensor([True, True, False, False, False])
+    assert auc(scores, members) == pytest.approx((3 + 1.5) / 6)
+    assert found_at(scores, members, 0.01).tolist() == [True, False]
+    assert hits(3, 12, 0.25) == Finding(0.25, 0.25, 0.125, 12)
+    assert averaged([0.0, 1.0], 0.5).error == pytest.approx(0.5)
+    assert inversion.f1(Counter([1, 1, 2]), Counter([1, 3, 3])) == pytest.approx(1 / 3)
+
+
+def test_shares_are_foretold_from_what_depends_on_them_and_from_nothing_else():
+    generator = torch.Generator().manual_seed(6)
+    shares = torch.distributions.Dirichlet(torch.ones(4)).sample((40,))
+    features = shares @ torch.randn(4, 30, generator=generator)
+    assert proportions.explained(features, shares) > 0.7
+    assert proportions.explained(torch.randn(40, 30, generator=generator), shares) < 0.2
+
+
+def test_leaving_one_out_is_that_of_a_slow_loop():
+    generator = torch.Generator().manual_seed(7)
+    x, y = torch.randn(9, 4, generator=generator).double(), torch.randn(9, 2, generator=generator).double()
+    centred = x - x.mean(0)
+    ridge = proportions._RIDGE * (centred @ centred.T).diagonal().mean()
+    wrong = blind = 0.0
+    for k in range(9):
+        rest = torch.arange(9) != k
+        inputs = torch.cat([centred[rest], torch.ones(8, 1)], 1)
+        penalty = torch.diag(torch.tensor([1.0, 1, 1, 1, 0]).double()) * ridge
+        weights = torch.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ y[rest])
+        wrong += (y[k] - torch.cat([centred[k], torch.ones(1)]) @ weights).square().sum()
+        blind += (y[k] - y[rest].mean(0)).square().sum()
+    assert proportions.explained(x, y) == pytest.approx(1 - float(wrong / blind))
+
+
+def test_a_run_is_several_lines_of_the_table():
+    trial = Run("match", "start", 0.0, 1)
+    row = {f"own|sample|{k}": v for k, v in dataclasses.asdict(Finding(1.0, 0.1, 0.2, 3)).items()}
+    assert lines(trial, row) == {
+        Line("match", "start", 0.0, 1, "own", "sample"): {"score": 1.0, "chance": 0.1, "error": 0.2, "cases": 3}
+    }
+    assert trial.attack in ATTACKS
