@@ -1,8 +1,8 @@
-"""What is an anchor whose content the server does not have? Its row of G, read with a surrogate of growing quality.
+"""Tell an anchor whose content the server does not have: its row of G, read with a surrogate of growing quality.
 
 At the end a site sends G over the anchors and the held-out anchors. The attacker takes the row of each held-out
-anchor, and asks of 24 contents which has that row in a pipeline of its own: one that was never trained, or one that
-answered what the server sent on 16, 64 or 256 samples of its own.
+anchor, and asks which of 24 contents has that row in a pipeline of its own: one that was never trained, or one
+that answered what the server sent on 16, 64 or 256 samples of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ TRAINING = (
     ("batch_size", 8),
     ("geometry_weight", 1.0),
     ("concept_weight", 0.3),
-    ("anchor_labels", True),
 )
 
 
@@ -44,9 +43,8 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
         rounds.adopt(one, states[-1])
         after.append(_rows(one))
     number = int(knows.split()[0])
-    attacker = stand_in(
-        made(Setup(False, 0.0, TRAINING, seed), folder), rest[: max(number, 1)], secret_of("attacker", seed)
-    )
+    plain = made(Setup(False, 0.0, TRAINING, seed), folder)
+    attacker = stand_in(plain, rest[: max(number, 1)], secret_of("attacker", seed))
     rounds.reset(attacker)
     if number:
         replay(attacker, states[:-1])

@@ -1,9 +1,9 @@
 """Which words are in a text site's ΔB? Over the demo's own base, two layers of MiniLM.
 
-From a ``closed`` list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and
-names their words. Where it has only other texts (``open``), it names the tokens whose A x the row space of ΔB has, by
-the check of DAGER (Petrov et al. 2024) for updates of which Adam has left signs; the same words in other texts are all
-that can be found then. As many words are named as the batch has.
+From a closed list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and
+names their words. Where it has only other texts, an open list, it names the tokens whose A x the row space of ΔB
+has, by the check of DAGER (Petrov et al. 2024) for updates of which Adam has left signs; the same words in other
+texts are all that can be found then. As many words are named as the batch has.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Was a sample among those that a site trained on? The likelihood ratio of shadow sites (Carlini et al. 2022, LiRA).
+"""Was a sample among those that a site trained on? The likelihood ratio of shadow sites (LiRA, Carlini et al. 2022).
 
-Shadows are sites that train on another random half of the same samples and answer what the server sent in a real run.
-For every sample the score has one normal distribution among the shadows that had it and one among those that had not,
-with variances pooled over samples. Each shadow in turn is the site that is attacked, the rest are what the attacker
-has made; so there are as many trials as shadows.
+Shadows are sites that train on another random half of the same samples and answer what the server sent in a real
+run. For every sample the score has one normal distribution among the shadows that had it and one among those that
+had not, with variances pooled over samples. Each shadow in turn is the site that is attacked, and the rest are what
+the attacker has made; so there are as many trials as shadows.
 
 From ΔB over the rounds the score is, round by round, the cosine of ΔB with the sample's own gradient at the B that
 the server sent. From the released adapter it is the sample's loss among the class means of the public anchors.
@@ -26,7 +26,7 @@ from research.leakage.measures import Finding, auc, averaged, found_at
 from research.leakage.sites import SITES, Setup, federate, flat, made, replay, secret_of, some, stand_in, total
 
 KNOWS = ("start", "guess")
-SHADOWS, POOL, OTHERS = 32, 80, 2
+SHADOWS, POOL, OTHERS = 48, 80, 2
 RATE = 0.01  # of false alarms
 TRAINING = (("rounds", 4), ("local_steps", 4), ("batch_size", 20))
 _TEMPERATURE = 0.1
@@ -51,9 +51,8 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
         for again in range(OTHERS)
         for k, pool in enumerate(pools[1:])
     ]
-    sums = [
-        [shadow, *(beside[j] for j in some(len(beside), SITES - 1, (seed, k)))] for k, shadow in enumerate(shadows)
-    ]
+    picks = [some(len(beside), SITES - 1, (seed, k)) for k in range(len(shadows))]
+    sums = [[shadow, *(beside[j] for j in pick)] for shadow, pick in zip(shadows, picks, strict=True)]
     attacker = one(pools[0], torch.ones(len(pools[0]), dtype=torch.bool), 0, "attacker")
     own = over_rounds(attacker, states[:-1], [[shadow] for shadow in shadows])
     together = over_rounds(attacker, states[:-1], sums)
@@ -66,7 +65,7 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
 
 
 def halves(sites: int, samples: int, seed: int) -> Tensor:
-    """Which samples each site has: (sites, samples) bool, half of them at each, each of them at half of the sites."""
+    """Deal to every site half of the samples, and each of them to half of the sites: (sites, samples) bool."""
     generator = torch.Generator().manual_seed(seed)
     found = torch.empty(sites, samples, dtype=torch.bool)
     for pair in range(0, sites, 2):
@@ -109,7 +108,7 @@ def likelihood_ratios(scores: Tensor, members: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _losses(attacker: SingleSite, last: GlobalState, sent: list[list[SiteUpdate]]) -> Tensor:
-    """The losses of the samples under the adapter that these sites' replies would have released, negative: (N,)."""
+    """The negative losses of the samples under the adapter that these replies would have released: (N,)."""
     model, data, anchors = attacker.model, attacker.data["train"], attacker.anchors
     mean = [total([replies[number] for replies in sent]) for number in range(len(sent[0]))]
     lora.set_B(model.transformer, {k: sum(m[k] for m in mean).float() / len(sent) for k in last.B})  # pyright: ignore[reportAttributeAccessIssue]

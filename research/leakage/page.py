@@ -33,6 +33,7 @@ KNOWN = {
     "fitted": "its first G",
 }
 _BLOCK = re.compile(r"(<!-- leakage: table -->\n).*?(<!-- end -->)", re.DOTALL)
+_COLOURS = ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b")
 _WIDTH = 1.96  # standard errors, of an interval of 95 %
 
 Asked = tuple[str, str, str]  # attack, measure, what the attacker knows
@@ -82,7 +83,7 @@ def cells(rows: Rows) -> dict[Asked, dict[str, Cell]]:
 
 
 def table(rows: Rows) -> str:
-    """A line for each question: chance, and in each mode the score; bold above chance by more than the interval."""
+    """Write a line for each question: chance, and each mode's score, bold where it is above chance."""
     modes = [*MODES.values()]
     lines = [f"| attack | the server knows | chance | {' | '.join(modes)} |", "|---" * (len(modes) + 3) + "|"]
     for (attack, measure, knows), found in cells(rows).items():
@@ -104,9 +105,8 @@ def standing(rows: Rows) -> str:
     ]
     found = cells(rows)
     for mode in MODES.values():
-        asked = [
-            cell for (attack, *_), by_mode in found.items() if _private(attack) and (cell := by_mode.get(mode))
-        ]
+        private = [by_mode for (attack, *_), by_mode in found.items() if _private(attack)]
+        asked = [by_mode[mode] for by_mode in private if mode in by_mode]
         if asked:
             parts.append(f"{mode}: {sum(cell.above for cell in asked)} of {len(asked)} above chance.")
     return " ".join(parts) + "\n"
@@ -120,10 +120,7 @@ def draw(rows: Rows, path: Path) -> None:
         if knows == ATTACKS[attack][1][0] and "before" not in measure
     }
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(found) + 1.4))
-    colours = dict(
-        zip(MODES.values(), ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b"), strict=True)
-    )
-    for mode, colour in colours.items():
+    for mode, colour in zip(MODES.values(), _COLOURS, strict=True):
         places = [(place, cell) for place, by_mode in enumerate(found.values()) if (cell := by_mode.get(mode))]
         axes.errorbar(
             [(cell.score - cell.chance) / (1 - cell.chance) for _, cell in places],

@@ -134,7 +134,7 @@ def begin(sites: Sequence[SingleSite]) -> ServerState:
 
 
 def federate(sites: Sequence[SingleSite]) -> tuple[list[GlobalState], dict[str, list[SiteUpdate]]]:
-    """Train a federation of sites: the states that the server sent, the last one after all rounds, and the replies."""
+    """Train a federation: the states that the server sent, the last one after all rounds, and the replies."""
     state, found = begin(sites), {site.name: [] for site in sites}
     states = [state.state]
     for _ in range(sites[0].job.training.rounds):

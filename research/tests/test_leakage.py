@@ -71,10 +71,8 @@ def test_in_noise_no_sample_is_found(model: SiteModel):
     generator = torch.Generator().manual_seed(3)
     found, places = sketches(model, samples()), []
     for _ in range(20):
-        noise = {
-            k: torch.randn(v.B.shape, generator=generator)
-            for k, v in lora.adapted_layers(model.transformer).items()
-        }
+        layers = lora.adapted_layers(model.transformer).items()
+        noise = {name: torch.randn(layer.B.shape, generator=generator) for name, layer in layers}
         places.append(int((strangeness(noise, found, sorted(found)).sum(1)).argsort().argsort()[5]))
     assert abs(sum(places) / 20 / (N - 1) - 0.5) < 0.2
 
@@ -93,9 +91,8 @@ def test_shadows_tell_members_where_scores_differ_and_only_there():
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(24, 20, 3, generator=generator) + torch.randn(20, 1, generator=generator)
     blind = auc(membership.likelihood_ratios(noise, members).flatten(), members.flatten())
-    told = auc(
-        membership.likelihood_ratios(noise + 1.5 * members[..., None], members).flatten(), members.flatten()
-    )
+    loud = noise + 1.5 * members[..., None]
+    told = auc(membership.likelihood_ratios(loud, members).flatten(), members.flatten())
     assert abs(blind - 0.5) < 0.08
     assert told > 0.95
 
