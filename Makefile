@@ -67,6 +67,10 @@ bench-attacks: $(READY) ## what lying sites cost the honest ones under every rul
 	$(BIN)/python -m research.attacks
 	$(BIN)/python -m research.attacks.page
 
+bench-leakage: $(READY) ## what a server learns of a site's samples in every mode, and the page of it: an hour on one core
+	$(BIN)/python -m research.leakage
+	$(BIN)/python -m research.leakage.page
+
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
 	$(BIN)/python anchors/deal_few.py
@@ -76,4 +80,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-gpu bench-worth bench-page bench-attacks anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-gpu bench-worth bench-page bench-attacks bench-leakage anchors clean

@@ -1,4 +1,4 @@
-"""Which words are in a text site's ΔB? Over the demo's own base, two layers of MiniLM.
+"""Words that are in a text site's ΔB, over the demo's own base: two layers of MiniLM.
 
 From a closed list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and
 names their words. Where it has only other texts, an open list, it names the tokens whose A x the row space of ΔB
@@ -21,7 +21,7 @@ from research.leakage.match import TRAINING, Case, by_steps, cases
 from research.leakage.measures import Finding, compared
 from research.leakage.sites import SITES, Setup, begin, in_batches, secret_of, some, stand_in, texts
 
-AT_SITE, LISTED = 24, 60  # texts of each site; in the closed list, the site's first
+AT_SITE, LISTED, DRAWS = 24, 48, 12  # texts of each site, in the closed list; cases
 KNOWS = ("start", "guess")
 _SIZES, _GUESSES = (1, 4), 20  # batches; draws of random texts or words, for chance
 _FIRST = ("query", "key", "value")  # layers whose input depends on one token alone
@@ -38,7 +38,7 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
     for size in _SIZES:
         here = in_batches(site, size)
         victims = [stand_in(here, p, secret_of("victim", seed, k), f"site-{k}") for k, p in enumerate(parts)]
-        tried = [*cases(victims, begin(victims).state, seed)]
+        tried = [*cases(victims, begin(victims).state, seed, DRAWS)]
         for view in ("own", "sum"):
             listed = [gallery.listed(closed(case.seen[view])[0], case) for case in tried]
             spanned = [gallery.spanned(case.seen[view], case) for case in tried]

@@ -1,7 +1,7 @@
-"""One step of one sample, or of eight: which of 120 candidates is in ΔB?
+"""One step of one sample, or of eight, among 120 candidates: who is in ΔB?
 
-The server asks for what helps it most: one local step, no loss over anchors, no anchors among the samples. Where it
-knows the site's start it computes every candidate's own step and compares. Where it does not, it asks which
+The server asks for what helps it most: one local step, no loss over anchors, no anchors among the samples. Where
+it knows the site's start it computes every candidate's own step and compares. Where it does not, it asks which
 candidate's A x the row space of ΔB has, with a W of its own: one that it guesses, or one fitted to the first G.
 """
 
@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from research.leakage.gradients import sample_gradients, sketches, strangeness
 from research.leakage.measures import Finding, auc, averaged, hits
-from research.leakage.noise import rows_of
+from research.leakage.noise import reply, rows_of
 from research.leakage.sites import SITES, Setup, begin, flat, in_batches, made, secret_of, some, stand_in, total
 
 CANDIDATES, DRAWS, MOST = 120, 24, 120
@@ -71,22 +71,22 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
     return found
 
 
-def cases(victims: Sequence[SingleSite], state: GlobalState, seed: int) -> Iterator[Case]:
+def cases(victims: Sequence[SingleSite], state: GlobalState, seed: int, draws: int = DRAWS) -> Iterator[Case]:
     """Steps of the first site, as its draws give them, alone and in a sum with three other sites' steps.
 
     Draws of which nobody was taken are passed over, :data:`MOST` of them at most.
     """
     others = [
-        rounds.local_round(_redrawn(victim, secret_of("draw", seed, k, again)), state)
+        reply(_redrawn(victim, secret_of("draw", seed, k, again)), state)
         for again in range(OTHERS)
         for k, victim in enumerate(victims[1:], 1)
     ]
     count = 0
     for number in range(MOST):
         here = _redrawn(victims[0], secret_of("draw", seed, number))
-        if count < DRAWS and len(rows := rows_of(here, state)):
+        if count < draws and len(rows := rows_of(here, state)):
             count += 1
-            sent, beside = rounds.local_round(here, state), some(len(others), SITES - 1, (seed, number))
+            sent, beside = reply(here, state), some(len(others), SITES - 1, (seed, number))
             seen = {"own": total([sent]), "sum": total([sent, *(others[k] for k in beside)])}
             yield Case(number, rows, seen)
 

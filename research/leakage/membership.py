@@ -1,9 +1,9 @@
-"""Was a sample among those that a site trained on? The likelihood ratio of shadow sites (LiRA, Carlini et al. 2022).
+"""Members of a site's training data, told by the likelihood ratio of shadow sites (LiRA, Carlini et al. 2022).
 
 Shadows are sites that train on another random half of the same samples and answer what the server sent in a real
 run. For every sample the score has one normal distribution among the shadows that had it and one among those that
-had not, with variances pooled over samples. Each shadow in turn is the site that is attacked, and the rest are what
-the attacker has made; so there are as many trials as shadows.
+had not, with variances pooled over samples. Each shadow in turn is the site that is attacked, and the rest are
+what the attacker has made; so there are as many trials as shadows.
 
 From ΔB over the rounds the score is, round by round, the cosine of ΔB with the sample's own gradient at the B that
 the server sent. From the released adapter it is the sample's loss among the class means of the public anchors.
@@ -26,7 +26,7 @@ from research.leakage.measures import Finding, auc, averaged, found_at
 from research.leakage.sites import SITES, Setup, federate, flat, made, replay, secret_of, some, stand_in, total
 
 KNOWS = ("start", "guess")
-SHADOWS, POOL, OTHERS = 48, 80, 2
+SHADOWS, POOL, OTHERS = 32, 80, 2
 RATE = 0.01  # of false alarms
 TRAINING = (("rounds", 4), ("local_steps", 4), ("batch_size", 20))
 _TEMPERATURE = 0.1

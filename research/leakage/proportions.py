@@ -1,4 +1,4 @@
-"""How much of each class does a site have? Ridge regression on shadow sites whose shares of the classes are known.
+"""A site's share of each class, by ridge regression on shadow sites whose shares are known.
 
 Each shadow has as many samples, their classes dealt by Dirichlet(1), and answers the first round. Each in turn is
 left out and foretold from the others. The score is the part of the variance of the shares that is explained, R²;
@@ -10,18 +10,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from fedgram.records import SiteUpdate
+from fedgram.records import GlobalState, SiteUpdate
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
 from torch import Tensor
 
 from research.leakage.measures import Finding
+from research.leakage.noise import reply
 from research.leakage.sites import SITES, Setup, begin, flat, made, secret_of, some, stand_in, total
 
 KNOWS = ("start", "guess")
 SHADOWS, SAMPLES = 48, 60
 TRAINING = (("rounds", 1), ("local_steps", 4), ("batch_size", 20))
-_RIDGE, _SHUFFLED = 0.1, 40
+_RIDGES, _SHUFFLED = (0.01, 0.1, 1.0, 10.0), 40
 
 
 def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[str, str], Finding]:
@@ -34,7 +35,7 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
         stand_in(site, rows, secret_of("shadow", seed, k), f"site-{k}") for k, (rows, _) in enumerate(dealt)
     ]
     state = begin(shadows[:SITES]).state
-    sent = [_reply(shadow, state) for shadow in shadows]
+    sent = [_answer(shadow, state) for shadow in shadows]
     groups = {
         "own": [[update] for update in sent],
         "sum": [
@@ -51,26 +52,32 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
     return found
 
 
-def explained(features: Tensor, shares: Tensor) -> float:
-    """R² of ridge regression with each site left out: (S, P), (S, C); 0 is as good as the mean of the others."""
-    features = features.double() - features.double().mean(0)
+def explained(features: Tensor, shares: Tensor, ridge: float) -> float:
+    """R² of ridge regression with each site left out: (S, P), (S, C); 0 is as good as the mean of the others.
+
+    Args:
+        ridge: as a multiple of the mean square of a site's features.
+    """
+    features, n = features.double() - features.double().mean(0), len(shares)
     kernel = features @ features.T
     kernel = kernel / kernel.diagonal().mean().clamp_min(1e-30)
-    centred = shares.double() - shares.double().mean(0)
-    inverse = torch.linalg.inv(kernel + _RIDGE * torch.eye(len(shares), dtype=torch.float64))
-    n = len(shares)
-    hat = torch.eye(n, dtype=torch.float64) - _RIDGE * inverse  # K (K + λ)⁻¹
-    hat = hat + 1 / n  # the mean is fitted too
+    centred, eye = shares.double() - shares.double().mean(0), torch.eye(n, dtype=torch.float64)
+    hat = eye - ridge * torch.linalg.inv(kernel + ridge * eye) + 1 / n  # K (K + λ)⁻¹, and the mean
     errors = (centred - hat @ centred) / (1 - hat.diagonal())[:, None]
     alone = centred * n / (n - 1)  # the error of the mean of the others
     return 1 - (errors.square().sum() / alone.square().sum()).item()
 
 
+def _best(features: Tensor, shares: Tensor) -> float:
+    """The highest R² over all ridges, for the attacker and for one who guesses."""
+    return max(explained(features, shares, ridge) for ridge in _RIDGES)
+
+
 def _finding(features: Tensor, shares: Tensor, generator: torch.Generator) -> Finding:
     blind = torch.tensor(
-        [explained(features, shares[torch.randperm(len(shares), generator=generator)]) for _ in range(_SHUFFLED)]
+        [_best(features, shares[torch.randperm(len(shares), generator=generator)]) for _ in range(_SHUFFLED)]
     )
-    return Finding(explained(features, shares), blind.mean().item(), blind.std().item(), len(shares))
+    return Finding(_best(features, shares), blind.mean().item(), blind.std().item(), len(shares))
 
 
 def _deal(targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -82,6 +89,6 @@ def _deal(targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return rows, torch.bincount(targets[rows], minlength=classes) / SAMPLES
 
 
-def _reply(shadow: SingleSite, state: object) -> SiteUpdate:
+def _answer(shadow: SingleSite, state: GlobalState) -> SiteUpdate:
     rounds.reset(shadow)
-    return rounds.local_round(shadow, state)  # pyright: ignore[reportArgumentType]
+    return reply(shadow, state)

@@ -25,7 +25,7 @@ from fedgram.training.server import Round, ServerState, agree
 from torch import Tensor
 
 from research.evidence.federations import Federation, synthetic
-from research.leakage.noise import is_private, promised, with_noise
+from research.leakage.noise import promised, reply, with_noise
 
 GROUPS = ("adapter", "head")
 SITES = 4  # whose updates are summed where the server sees their sum alone
@@ -98,7 +98,7 @@ def stand_in(site: SingleSite, rows: Tensor, secret: str, name: str = "") -> Sin
     own, job, groups = private_generator(name, config, site.job, "local"), site.job, site.groups
     drawn = {part: derive_generator(job.seed, group, part) for part, group in groups.items()}
     transformer: Any = site.model.transformer
-    public = "adapter" in groups or is_private(site)
+    public = "adapter" in groups or site.config.privacy is not None
     standard = site.anchors.tokens if public else data["fit"].tokens
     scale = embedding_scale(transformer)
     adapter = TokenAdapter(standard, width(transformer), scale, drawn.get("adapter", own))
@@ -108,7 +108,7 @@ def stand_in(site: SingleSite, rows: Tensor, secret: str, name: str = "") -> Sin
     optimizer = make_optimizer(model, job)
     found = replace(site, name=name, config=config, data=data, model=model, optimizer=optimizer)
     rounds.reset(site)  # B = 0
-    return promised(replace(found, initial=snapshot(model, optimizer)), len(rows))
+    return promised(replace(found, initial=snapshot(model, optimizer)))
 
 
 def in_batches(site: SingleSite, size: int) -> SingleSite:
@@ -140,7 +140,7 @@ def federate(sites: Sequence[SingleSite]) -> tuple[list[GlobalState], dict[str, 
     for _ in range(sites[0].job.training.rounds):
         current = Round(state, sites[0].job, found)
         for site in sites:
-            found[site.name].append(rounds.local_round(site, state.state))
+            found[site.name].append(reply(site, state.state))
             current.add(found[site.name][-1])
         state = current.close()
         states.append(state.state)
@@ -149,7 +149,7 @@ def federate(sites: Sequence[SingleSite]) -> tuple[list[GlobalState], dict[str, 
 
 def replay(site: SingleSite, states: Sequence[GlobalState]) -> list[SiteUpdate]:
     """The replies of a site to what the server sent to others."""
-    return [rounds.local_round(site, state) for state in states]
+    return [reply(site, state) for state in states]
 
 
 def total(sent: Sequence[SiteUpdate]) -> dict[str, Tensor]:
