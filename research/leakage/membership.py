@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from research.leakage.gradients import sample_gradients
-from research.leakage.measures import Finding, auc, averaged, found_at
+from research.leakage.measures import Finding, auc, found_at
 from research.leakage.sites import SITES, Setup, federate, flat, made, replay, secret_of, some, stand_in, total
 
 KNOWS = ("start", "guess")
 SHADOWS, POOL, OTHERS = 32, 80, 2
 RATE = 0.01  # of false alarms
 TRAINING = (("rounds", 4), ("local_steps", 4), ("batch_size", 20))
-_TEMPERATURE = 0.1
+_TEMPERATURE, _SHUFFLED = 0.1, 40
 
 
 def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[str, str], Finding]:
@@ -59,8 +59,7 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
     released = torch.stack([_losses(attacker, states[-1], sent) for sent in sums])[..., None]
     found = {}
     for view, what, seen in (("own", "ΔB", own), ("sum", "ΔB", together), ("sum", "released adapter", released)):
-        scores = likelihood_ratios(seen, members)
-        found |= {(view, f"{what}: {k}"): v for k, v in _findings(scores, members).items()}
+        found |= {(view, f"{what}: {k}"): v for k, v in _findings(seen, members, seed).items()}
     return found
 
 
@@ -95,15 +94,13 @@ def likelihood_ratios(scores: Tensor, members: Tensor) -> Tensor:
 
     Each site is judged by the other ones alone, the R scores of a sample as if they were independent.
     """
-    found = []
-    for target in range(len(scores)):
-        rest = torch.arange(len(scores)) != target
-        x, inside = scores[rest].double(), members[rest][..., None].double()
-        means = [(x * w).sum(0) / w.sum(0) for w in (inside, 1 - inside)]
-        spread = torch.where(inside > 0, x - means[0], x - means[1]).square().mean((0, 1)) + 1e-30
-        here = scores[target].double()
-        found.append((((here - means[1]).square() - (here - means[0]).square()) / (2 * spread)).sum(-1))
-    return torch.stack(found)
+    x, inside = scores.double(), members.double()[..., None]
+    others = (1 - torch.eye(len(x), dtype=torch.float64))[:, :, None, None]  # of each site, who judges it
+    weights = torch.stack([inside, 1 - inside])[:, None] * others  # (2, S, S, N, 1)
+    means = (weights * x).sum(2) / weights.sum(2)  # (2, S, N, R)
+    away = weights * (x - means[:, :, None]).square()
+    spread = away.sum((0, 2, 3)) / weights.sum((0, 2, 3)) + 1e-30  # (S, R)
+    return (((x - means[1]).square() - (x - means[0]).square()) / (2 * spread[:, None])).sum(-1)
 
 
 @torch.no_grad()
@@ -119,9 +116,20 @@ def _losses(attacker: SingleSite, last: GlobalState, sent: list[list[SiteUpdate]
     return -cross_entropy(z @ means.T / _TEMPERATURE, data.targets, reduction="none")
 
 
-def _findings(scores: Tensor, members: Tensor) -> dict[str, Finding]:
-    curves = [auc(s, inside) for s, inside in zip(scores, members, strict=True)]
-    caught = found_at(scores.flatten(), members.flatten(), RATE)
-    bounds = members.sum(1).cumsum(0).tolist()
-    shares = [part.double().mean().item() for part in caught.tensor_split(bounds[:-1])]
-    return {"AUC": averaged(curves, 0.5), "TPR at 1 % FPR": averaged(shares, RATE)}
+def _findings(scores: Tensor, members: Tensor, seed: int) -> dict[str, Finding]:
+    """AUC over the sites and hits at few false alarms; chance is the same with the memberships dealt anew."""
+    found, generator = _curves(scores, members), torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(members), generator=generator) for _ in range(_SHUFFLED)]
+    blind = torch.tensor([_curves(scores, members[order]) for order in orders])
+    names = ("AUC", f"TPR at {RATE:.0%} FPR")
+    return {
+        name: Finding(value, blind[:, k].mean().item(), blind[:, k].std().item(), len(members))
+        for k, (name, value) in enumerate(zip(names, found, strict=True))
+    }
+
+
+def _curves(scores: Tensor, members: Tensor) -> tuple[float, float]:
+    ratios = likelihood_ratios(scores, members)
+    curves = [auc(own, inside) for own, inside in zip(ratios, members, strict=True)]
+    caught = found_at(ratios.flatten(), members.flatten(), RATE)
+    return sum(curves) / len(curves), caught.double().mean().item()

@@ -97,6 +97,24 @@ def test_shadows_tell_members_where_scores_differ_and_only_there():
     assert told > 0.95
 
 
+def test_likelihood_ratios_are_those_of_a_slow_loop():
+    generator = torch.Generator().manual_seed(8)
+    x, members = torch.randn(8, 5, 2, generator=generator).double(), membership.halves(8, 5, seed=1)
+    found = membership.likelihood_ratios(x, members)
+    for target in (0, 5):
+        rest = [s for s in range(8) if s != target]
+        means = {
+            (n, side): torch.stack([x[s, n] for s in rest if members[s, n] == side]).mean(0)
+            for n in range(5)
+            for side in (True, False)
+        }
+        away = [(x[s, n] - means[n, bool(members[s, n])]).square() for s in rest for n in range(5)]
+        spread = torch.stack(away).mean(0)
+        for n in range(5):
+            out, inside = ((x[target, n] - means[n, side]).square() / (2 * spread) for side in (False, True))
+            assert found[target, n].item() == pytest.approx((out - inside).sum().item())
+
+
 def test_scores_by_hand():
     scores, members = torch.tensor([3.0, 1.0, 2.0, 1.0, 0.0]), torch.tensor([True, True, False, False, False])
     assert auc(scores, members) == pytest.approx((3 + 1.5) / 6)
