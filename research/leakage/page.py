@@ -27,11 +27,8 @@ MODES: dict[tuple[float, str], str] = {
     (1.0, "own"): "DP, ε = 1",
     (3.0, "sum"): "masked + DP, ε = 3",
 }
-KNOWN = {
-    "start": "where the site starts",
-    "guess": "nothing of its start",
-    "fitted": "its first G",
-}
+KNOWN = {"start": "the site's start", "guess": "no start", "fitted": "a start fitted to G"}
+ANCHORS, RELEASED = "held-out anchors", "released adapter"
 _BLOCK = re.compile(r"(<!-- leakage: table -->\n).*?(<!-- end -->)", re.DOTALL)
 _COLOURS = ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b")
 _WIDTH = 1.96  # standard errors, of an interval of 95 %
@@ -63,11 +60,11 @@ class Cell:
 
 
 def cells(rows: Rows) -> dict[Asked, dict[str, Cell]]:
-    """The scores by what is asked and mode."""
+    """The scores by what is asked and mode; who has the released adapter sees the same with masks and without."""
     found: dict[tuple[Asked, str], Rows] = {}
     for row in rows:
-        mode = MODES.get((row["epsilon"], row["view"]))
-        if mode is not None:
+        views = ("own", "sum") if row["measure"].startswith(RELEASED) else (row["view"],)
+        for mode in filter(None, (MODES.get((row["epsilon"], view)) for view in views)):
             found.setdefault(((row["attack"], row["measure"], row["knows"]), mode), []).append(row)
     table: dict[Asked, dict[str, Cell]] = {}
     for (asked, mode), some in found.items():
@@ -89,27 +86,30 @@ def table(rows: Rows) -> str:
     for (attack, measure, knows), found in cells(rows).items():
         numbers = [_number(found.get(mode)) for mode in modes]
         chance = next(iter(found.values())).chance
-        title = f"{attack}, {measure}"
-        lines.append(f"| {title} | {KNOWN.get(knows, knows)} | {chance:.3f} | {' | '.join(numbers)} |")
+        lines.append(f"| {attack}, {measure} | {KNOWN.get(knows, knows)} | {chance:.3f} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
 
 
 def standing(rows: Rows) -> str:
-    """How much of the grid has been run, and in which mode how many attacks are above chance."""
+    """How much of the grid has been run, and by mode which attacks on private samples are above chance."""
     grid = [*trials()]
-    there = {Run(row["attack"], row["knows"], row["epsilon"], row["seed"]) for row in rows}
-    seeds = sorted({run.seed for run in there})
-    parts = [
-        f"{len(there & {*grid})} of {len(grid)} runs have been carried out, of seeds "
-        f"{', '.join(map(str, seeds))}; of the rest nothing is known."
-    ]
-    found = cells(rows)
+    there = {Run(row["attack"], row["knows"], row["epsilon"], row["seed"]) for row in rows} & {*grid}
+    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in there}))
+    done = f"{len(there)} of {len(grid)} runs have been carried out, of seeds {seeds}"
+    lines = [f"{done}; of the rest nothing is known.\n"]
+    private = {asked: found for asked, found in cells(rows).items() if asked[0] != ANCHORS}
     for mode in MODES.values():
-        private = [by_mode for (attack, *_), by_mode in found.items() if _private(attack)]
-        asked = [by_mode[mode] for by_mode in private if mode in by_mode]
-        if asked:
-            parts.append(f"{mode}: {sum(cell.above for cell in asked)} of {len(asked)} above chance.")
-    return " ".join(parts) + "\n"
+        tried = {asked: found[mode] for asked, found in private.items() if mode in found}
+        above = [
+            f"{_title(asked)} ({cell.score:.2f}, chance {cell.chance:.2f})"
+            for asked, cell in tried.items()
+            if cell.above
+        ]
+        if tried:
+            lines.append(
+                f"- **{mode}**: {len(above)} of {len(tried)} above chance{': ' * bool(above)}{'; '.join(above)}."
+            )
+    return "\n".join(lines) + "\n"
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -142,9 +142,9 @@ def draw(rows: Rows, path: Path) -> None:
     plt.close(figure)
 
 
-def _private(attack: str) -> bool:
-    """Whether what is looked for is private: anchors are not."""
-    return attack != "held-out anchors"
+def _title(asked: Asked) -> str:
+    attack, measure, knows = asked
+    return f"{attack}, {measure}, by one who knows {KNOWN.get(knows, knows)}"
 
 
 def _number(cell: Cell | None) -> str:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from fedgram.config.privacy import PrivacyConfig
 from fedgram.model import lora
 from fedgram.model.site_model import SiteModel, TokenAdapter
 from fedgram.model.tasks.base import pooled_head
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import Tokens
+from fedgram.sites import guarantee
+from fedgram.sites.single import open_single
+from fedgram.training import private
+from toy import Toy
 from transformers import BertConfig, BertModel
 
 from research.leakage import inversion, membership, proportions
 from research.leakage.gradients import correlation, sample_gradients, sketches, strangeness
 from research.leakage.measures import Finding, auc, averaged, found_at, hits
-from research.leakage.trial import ATTACKS, Line, Run, lines
+from research.leakage.noise import reply, rows_of
+from research.leakage.page import PAGE, cells, standing, table
+from research.leakage.sites import begin, secret_of, stand_in
+from research.leakage.trial import ATTACKS, VIEWS, Line, Run, lines
+from research.rows import RESULTS, read
 
 TASK = Classification(("a", "b", "c"))
 N, LENGTH, WIDTH, D = 30, 3, 12, 32
@@ -155,3 +166,69 @@ def test_a_run_is_several_lines_of_the_table():
         Line("match", "start", 0.0, 1, "own", "sample"): {"score": 1.0, "chance": 0.1, "error": 0.2, "cases": 3}
     }
     assert trial.attack in ATTACKS
+
+
+@pytest.mark.parametrize("share", [(), ("adapter", "head")])
+def test_a_stand_in_starts_as_the_site_with_its_secret_would(toy: Toy, share: Any):
+    run = toy.with_job(training={"anchor_labels": False})
+    config = replace(run.sites["red"], share=share)
+    opened = [open_single("red", replace(config, secret=secret_of(k)), run.job) for k in range(2)]
+    found = stand_in(opened[0], torch.arange(len(opened[0].data["train"])), secret_of(1))
+    for name, value in opened[1].model.local_state().items():
+        torch.testing.assert_close(found.model.local_state()[name], value, rtol=0, atol=0)
+
+
+def test_the_truth_is_who_was_drawn(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    """Of a site without a promise, and of one whose noise and Poisson sample come from a cipher."""
+    monkeypatch.setattr(guarantee, "noise_multiplier", lambda *_: 0.8)
+    run = toy.with_job(training={"anchor_labels": False, "local_steps": 1, "batch_size": 4})
+    plain = replace(run.sites["red"], secret=secret_of("x"))
+    taken: list[list[int]] = []
+    slow = private.clipped_gradient
+    monkeypatch.setattr(
+        private,
+        "clipped_gradient",
+        lambda site, groups, *rest: taken.append(torch.cat([*groups]).tolist()) or slow(site, groups, *rest),
+    )
+    for config in (plain, replace(plain, privacy=PrivacyConfig(epsilon=8.0, delta=1e-3))):
+        opened = open_single("red", config, run.job)
+        site = stand_in(opened, torch.arange(20), secret_of("y"))
+        state = begin([site, replace(site, name="other")]).state
+        truth = rows_of(site, state)
+        if site.guarantee is None:
+            assert truth.tolist() == next(site.batches(1, 1)).rows.tolist()
+        else:
+            reply(site, state)
+            assert site.guarantee.groups == 20
+            assert taken == [truth.tolist()]
+
+
+def test_the_page_says_what_the_rows_say():
+    rows, page = read(RESULTS / "leakage.csv"), PAGE.read_text(encoding="utf-8")
+    assert standing(rows) in page
+    assert table(rows) in page
+    assert {row["attack"] for row in rows} <= {*ATTACKS}
+    assert {row["view"] for row in rows} <= {*VIEWS}
+
+
+def test_what_the_page_concludes_is_in_the_rows():
+    found = cells(read(RESULTS / "leakage.csv"))
+    sample = "match", "batch of 1: the sample"
+    assert found[*sample, "start"]["plain"].score > 0.9
+    assert not any(found[*sample, knows]["plain"].above for knows in ("guess", "fitted"))
+    assert 0.5 < found[*sample, "start"]["masked"].score < 0.9
+    for what in ("G", "ΔB"):
+        shares = found["proportions", f"{what}: R² of the shares", "start"]
+        assert shares["plain"].score > 0.7 > 0.2 > shares["masked"].score
+    assert all(cell.above for cell in found["held-out anchors", "concept", "256 samples"].values())
+
+
+def test_above_chance_is_beyond_the_interval_over_seeds():
+    row = {"attack": "match", "measure": "m", "knows": "start", "epsilon": 0.0, "view": "own", "cases": 10}
+    rows = [row | {"seed": k, "score": 0.6, "chance": 0.5, "error": 0.08} for k in range(3)]
+    assert not cells(rows[:1])["match", "m", "start"]["plain"].above
+    cell = cells(rows)["match", "m", "start"]["plain"]
+    assert cell.error == pytest.approx(0.08 / 3**0.5)
+    assert (cell.above, cell.seeds, cell.cases) == (True, 3, 30)
+    released = cells([row | rows[0] | {"measure": "released adapter: AUC", "view": "sum"}])
+    assert {*released["match", "released adapter: AUC", "start"]} == {"plain", "masked"}
