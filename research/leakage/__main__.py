@@ -27,12 +27,12 @@ def trials() -> Iterator[Run]:
     for seed in SEEDS:
         for attack, (_, knows) in ATTACKS.items():
             yield Run(attack, knows[0], 0.0, seed)
-        for epsilon in EPSILONS:
-            for attack, (_, knows) in ATTACKS.items():
-                yield Run(attack, knows[0], epsilon, seed)
         for attack, (_, knows) in ATTACKS.items():
             for less in knows[1:]:
                 yield Run(attack, less, 0.0, seed)
+        for epsilon in EPSILONS:
+            for attack, (_, knows) in ATTACKS.items():
+                yield Run(attack, knows[0], epsilon, seed)
 
 
 def keep(trial: Run, row: Row, *, table: Path) -> None:
