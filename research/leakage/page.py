@@ -27,7 +27,8 @@ MODES: dict[tuple[float, str], str] = {
     (1.0, "own"): "DP, ε = 1",
     (3.0, "sum"): "masked + DP, ε = 3",
 }
-KNOWN = {"start": "the site's start", "guess": "no start", "fitted": "a start fitted to G"}
+START = "start"
+KNOWN = {START: "the site's start", "guess": "no start", "fitted": "a start fitted to G"}
 ANCHORS, RELEASED = "held-out anchors", "released adapter"
 _BLOCK = re.compile(r"(<!-- leakage: table -->\n).*?(<!-- end -->)", re.DOTALL)
 _COLOURS = ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b")
@@ -91,7 +92,10 @@ def table(rows: Rows) -> str:
 
 
 def standing(rows: Rows) -> str:
-    """How much of the grid has been run, and by mode which attacks on private samples are above chance."""
+    """How much of the grid has been run, and by mode which attacks on private samples are above chance.
+
+    In a masked job there are no groups, so nobody knows a start: what would be found with one is counted apart.
+    """
     grid = [*trials()]
     there = {Run(row["attack"], row["knows"], row["epsilon"], row["seed"]) for row in rows} & {*grid}
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in there}))
@@ -100,16 +104,22 @@ def standing(rows: Rows) -> str:
     private = {asked: found for asked, found in cells(rows).items() if asked[0] != ANCHORS}
     for mode in MODES.values():
         tried = {asked: found[mode] for asked, found in private.items() if mode in found}
-        above = [
-            f"{_title(asked)} ({cell.score:.2f}, chance {cell.chance:.2f})"
-            for asked, cell in tried.items()
-            if cell.above
-        ]
-        if tried:
-            lines.append(
-                f"- **{mode}**: {len(above)} of {len(tried)} above chance{': ' * bool(above)}{'; '.join(above)}."
-            )
+        known = {asked: cell for asked, cell in tried.items() if asked[2] == START}
+        parts = {"": tried}
+        if mode.startswith("masked"):
+            parts = {"": {k: v for k, v in tried.items() if k not in known}, ", were the start known": known}
+        lines += [f"- **{mode}**{when}: {_above(some)}" for when, some in parts.items() if some]
     return "\n".join(lines) + "\n"
+
+
+def _above(tried: dict[Asked, Cell]) -> str:
+    """Say how many are above chance, and which."""
+    names = [
+        f"{_title(asked)} ({cell.score:.2f}, chance {cell.chance:.2f})"
+        for asked, cell in tried.items()
+        if cell.above
+    ]
+    return f"{len(names)} of {len(tried)} above chance{': ' * bool(names)}{'; '.join(names)}."
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -119,15 +129,18 @@ def draw(rows: Rows, path: Path) -> None:
         for (attack, measure, knows), by_mode in cells(rows).items()
         if knows == ATTACKS[attack][1][0] and "before" not in measure
     }
-    figure, axes = plt.subplots(figsize=(8, 0.36 * len(found) + 1.4))
-    for mode, colour in zip(MODES.values(), _COLOURS, strict=True):
-        places = [(place, cell) for place, by_mode in enumerate(found.values()) if (cell := by_mode.get(mode))]
+    figure, axes = plt.subplots(figsize=(8, 0.42 * len(found) + 1.4))
+    for row, (mode, colour) in enumerate(zip(MODES.values(), _COLOURS, strict=True)):
+        below = 0.12 * (row - (len(MODES) - 1) / 2)
+        places = [
+            (place + below, cell) for place, by_mode in enumerate(found.values()) if (cell := by_mode.get(mode))
+        ]
         axes.errorbar(
             [(cell.score - cell.chance) / (1 - cell.chance) for _, cell in places],
             [place for place, _ in places],
             xerr=[_WIDTH * cell.error / (1 - cell.chance) for _, cell in places],
             fmt="o",
-            markersize=5,
+            markersize=4,
             linewidth=0.8,
             color=colour,
             label=mode,
@@ -144,7 +157,7 @@ def draw(rows: Rows, path: Path) -> None:
 
 def _title(asked: Asked) -> str:
     attack, measure, knows = asked
-    return f"{attack}, {measure}, by one who knows {KNOWN.get(knows, knows)}"
+    return f"{attack}, {measure}" + ("" if knows == START else f" with {KNOWN[knows]}")
 
 
 def _number(cell: Cell | None) -> str:
