@@ -22,6 +22,10 @@ settings.register_profile("repeat", max_examples=25, deadline=None, derandomize=
 settings.register_profile("explore", max_examples=1000, deadline=None, database=None)
 settings.load_profile("repeat")
 
+# Also in the processes that tests start, and before numpy or torch is imported. Nothing here is compiled; setting
+# the compiler up is a third of the time in which a process with bitsandbytes imports PEFT.
+os.environ["OMP_NUM_THREADS"] = os.environ["TORCHDYNAMO_DISABLE"] = "1"
+
 # These go first, so that no worker begins a long one when the others are done.
 LONG = ("integration/test_simulator.py", "methods/test_every_method.py")
 

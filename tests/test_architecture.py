@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,17 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """What a file is made of; many rules read every file."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> set[str]:
     """Every module that a file names in an import, wherever it stands, in absolute form."""
     package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -107,8 +114,7 @@ def classes() -> list[tuple[str, ast.ClassDef]]:
     """Every class of the package, with the module that has it."""
     found = []
     for path in FILES:
-        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        found += [(module_name(path), node) for node in tree if isinstance(node, ast.ClassDef)]
+        found += [(module_name(path), node) for node in nodes(path) if isinstance(node, ast.ClassDef)]
     return found
 
 
@@ -169,8 +175,7 @@ def test_a_file_fits_on_a_few_screens(path):
 @every_file()
 def test_no_assert_statements(path):
     """`python -O` drops them: input is checked by errors with a message."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    lines = [node.lineno for node in nodes(path) if isinstance(node, ast.Assert)]
     assert not lines, f"{path.relative_to(CUSTOM)} asserts on lines {lines}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -65,7 +66,11 @@ def start(toy: Toy, folder: Path, clients: int) -> subprocess.Popen[str]:
 
 
 def run(toy: Toy, folder: Path, clients: int) -> Path:
-    """Run to the end; returns the server's result folder."""
+    """Run to the end, or for five minutes; returns the server's result folder."""
     with start(toy, folder, clients) as process:
-        process.wait(timeout=300)
+        try:
+            process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return folder / "workspace" / "server" / "simulate_job" / "fedgram"
