@@ -22,17 +22,21 @@ from fedgram.config.strict import from_dict
 from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
 from fedgram.flare import rejoin, wire
+from fedgram.flare.masked import Receive, Refuse, Transport, asking
 from fedgram.flare.progress import ABORTED, Progress, ending
 from fedgram.flare.shield import vetting
 from fedgram.flare.shield.guard import Guard
 from fedgram.methods import require_allowed_at_server
-from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
+from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.results import report
 from fedgram.training import contracts
 from fedgram.training.admission import admit, forget
 from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.directory import merged
 from fedgram.training.groups import most_shared
+from fedgram.training.masked.gathering import Ask
+from fedgram.training.masked.identity import Verifier, find_authority
+from fedgram.training.masked.rounds import first_consensus, masked_round
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import Round, ServerState, agree
 
@@ -106,7 +110,10 @@ class GramController(ModelController):
             self._ask(
                 wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected
             )
-        return _taken_in(agree(replies.values(), job), progress)
+        state = _taken_in(agree(replies.values(), job), progress)
+        if not job.aggregation.masked:
+            return state
+        return first_consensus(state, job, self._asking(job, progress), self._authority())
 
     def _resume(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
         """Ask all sites once more who they are: what they run may have changed since the state was saved."""
@@ -120,8 +127,19 @@ class GramController(ModelController):
         connected = self._sites(state.refused)
         sites = [site for site in connected if site in state.modalities]
         newcomers = [site for site in connected if site not in state.modalities]
-        current = Round(state, job, sites)
         replies, introduced = _introductions(progress)
+
+        def greet() -> None:  # newcomers, who take part in the next round and hold nobody up but to its deadline
+            if newcomers:
+                seconds = job.aggregation.deadline_seconds
+                hello = wire.encode_task(job)
+                self._send(wire.INTRODUCE, hello, newcomers, seconds, introduced, progress.rejected)
+
+        if job.aggregation.masked:
+            ask = self._asking(job, progress, state.state, greet)
+            after = masked_round(state, job, sites, ask, self._authority())
+            return _taken_in(admit(after, replies.values(), job), progress)
+        current = Round(state, job, sites)
 
         def receive(site: str, model: FLModel) -> None:
             update = wire.decode_reply(SiteUpdate, site, model)
@@ -136,9 +154,7 @@ class GramController(ModelController):
         shared = most_shared(state.groups, state.state.shared)
         limit, seconds = vetting.reply_limit(job, state.spec, shared=shared), job.aggregation.deadline_seconds
         with self._guard.task(max(limit, vetting.reply_limit(job)) if newcomers else limit):
-            if newcomers:  # who take part in the next round, and hold nobody up in this one but to its deadline
-                hello = wire.encode_task(job)
-                self._send(wire.INTRODUCE, hello, newcomers, seconds, introduced, progress.rejected)
+            greet()
             self._ask(wire.TRAIN, task, sites, seconds, receive, refuse)
         return _taken_in(admit(current.close(), replies.values(), job), progress)
 
@@ -173,8 +189,8 @@ class GramController(ModelController):
         data: FLModel,
         sites: list[str],
         seconds: int,
-        receive: Callable[[str, FLModel], None],
-        refuse: Callable[[str, str], None],
+        receive: Receive,
+        refuse: Refuse,
         waiting: Callable[[], object] = lambda: None,
     ) -> None:
         """Send a task to some sites and handle each reply as it comes, until all have answered or time is up.
@@ -184,11 +200,38 @@ class GramController(ModelController):
         """
         self._on_error = refuse
         self._send(task, data, sites, seconds, receive, refuse)
+        self._wait(task, waiting)
+
+    def _wait(self, task: str, waiting: Callable[[], object] = lambda: None) -> None:
+        """Wait until all have answered or time is up.
+
+        Raises:
+            RoundFailed: the job was aborted.
+        """
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
                 raise RoundFailed(ABORTED, where=task)
             waiting()
             time.sleep(_POLL_SECONDS)
+
+    def _authority(self) -> Verifier:
+        return find_authority(Path(wire.workspace_of(self.fl_ctx).get_startup_kit_dir()))
+
+    def _asking(
+        self,
+        job: JobConfig,
+        progress: Progress,
+        state: GlobalState | None = None,
+        greet: Callable[[], object] = lambda: None,
+    ) -> Ask:
+        """A way to ask the sites for their parts in a masked sum; see :func:`fedgram.flare.masked.asking`."""
+
+        def send(phase: str, task: FLModel, sites: list[str], receive: Receive, refuse: Refuse) -> None:
+            self._on_error = refuse
+            self._send(phase, task, sites, job.aggregation.deadline_seconds, receive, refuse)
+
+        transport = Transport(send=send, wait=self._wait, allow=self._guard.task)
+        return asking(transport, job, progress, state, greet)
 
     def _send(
         self,
@@ -196,8 +239,8 @@ class GramController(ModelController):
         data: FLModel,
         sites: list[str],
         seconds: int,
-        receive: Callable[[str, FLModel], None],
-        refuse: Callable[[str, str], None],
+        receive: Receive,
+        refuse: Refuse,
     ) -> None:
         """Send a task to some sites, and wait for nobody."""
 
@@ -238,7 +281,7 @@ class GramController(ModelController):
         self.warning(f"{client.name}: reply to {task_name!r} came after its deadline and does not count")
 
 
-def _introductions(progress: Progress) -> tuple[dict[str, SiteIntroduction], Callable[[str, FLModel], None]]:
+def _introductions(progress: Progress) -> tuple[dict[str, SiteIntroduction], Receive]:
     """A mapping by site, and what puts an introduction there when it comes."""
     replies: dict[str, SiteIntroduction] = {}
 

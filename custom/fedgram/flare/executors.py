@@ -7,6 +7,7 @@ They run in FLARE's job process at the site and load neither data nor models: se
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,7 @@ from nvflare.fuel.utils import fobs
 from fedgram.flare import ledger, wire
 from fedgram.flare.process.supervisor import Stopped, Supervisor, WorkerFailed
 from fedgram.records import SiteUpdate
+from fedgram.training.masked.messages import MASKED, PHASES, MaskedUpdate
 
 
 class SiteExecutor(Executor):
@@ -85,6 +87,8 @@ class SiteExecutor(Executor):
 
         if task_name == wire.INTRODUCE:
             return wire.encode_reply(ask("introduce"))
+        if task_name in PHASES:
+            return self._answer_phase(task_name, task, ask)
         run, state = wire.decode_state(task)
         if task_name == wire.ALONE:
             return wire.encode_reply(ask("alone", run))
@@ -92,9 +96,22 @@ class SiteExecutor(Executor):
             return wire.encode_reply(ask("evaluate", run, state))
         if task_name == wire.SETTLE:
             return wire.encode_reply(ask("settle", run, state, wire.decode_directory(task, len(state.consensus))))
-        before = site.restarts
+        before = self._restarts
         update: SiteUpdate = ask("train", run, state)
-        return wire.encode_reply(replace(update, restarts=site.restarts - before))
+        return wire.encode_reply(replace(update, restarts=self._restarts - before))
+
+    def _answer_phase(self, phase: str, task: FLModel, ask: Callable[..., Any]) -> FLModel:
+        """Answer a phase of a masked sum."""
+        call = wire.decode_call(task)
+        if phase != MASKED:
+            return wire.encode_reply(ask(phase, call))
+        before = self._restarts
+        update: MaskedUpdate = ask(phase, call, wire.decode_masked_state(task))
+        return wire.encode_reply(replace(update, restarts=self._restarts - before))
+
+    @property
+    def _restarts(self) -> int:
+        return self._supervisor.restarts if self._supervisor is not None else 0
 
     def _supervise(self, task: FLModel, fl_ctx: FLContext) -> Supervisor:
         local = Path(wire.workspace_of(fl_ctx).get_site_config_dir())
@@ -107,7 +124,7 @@ class SiteExecutor(Executor):
 
         No filter sees these: what the gate would keep is not sent here either.
         """
-        if "round" not in reply.meta:
+        if "metrics" not in reply.meta or "round" not in reply.meta:
             return
         for name, value in reply.meta["metrics"].items():
             if name not in task.meta["job"]["metrics"] or not math.isfinite(value):

@@ -120,7 +120,24 @@ EXTRA = Part(
     why="a baseline to compare with",
     fields=("extra/",),
 )
-LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, CONCEPTS, NUMBERS, IDENTITY, ERROR, FLARE)
+SUMS = Part(
+    what="ΔB, m, G and weight under masks, in their place; each says nothing without the others'",
+    shape="as these, 64-bit numbers",
+    when="every round of a masked job, G alone in round 0",
+    why="the server takes the masks off the sum over the sites",
+    fields=("sums/",),
+)
+SECRETS = Part(
+    what="public keys, signed, and shares of the secrets of the masks, encrypted for other sites",
+    shape="hexadecimal digits, a certificate",
+    when="every round of a masked job",
+    why="sites agree on masks that cancel; those of a site that drops out can be taken off",
+    fields=(
+        *("card", "signature", "certificate", "context", "mark"),
+        *("shares", "prints", "seed_print", "seeds", "keys"),
+    ),
+)
+LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, CONCEPTS, NUMBERS, SUMS, SECRETS, IDENTITY, ERROR, FLARE)
 
 
 def leaves(methods: Sequence[str], share: Sequence[Share]) -> tuple[Part, ...]:

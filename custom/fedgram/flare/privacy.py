@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.config.site import find_site_config
+from fedgram.config.site import Mode, find_site_config
 from fedgram.config.strict import from_dict
 from fedgram.errors import UpdateRejected
 from fedgram.flare import outbound, wire
@@ -24,6 +24,8 @@ from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteU
 from fedgram.sites.guarantee import METRICS
 from fedgram.training import contracts
 from fedgram.training.codec import is_listed
+from fedgram.training.masked.contracts import KINDS, check_answer
+from fedgram.training.masked.messages import MASKED, PHASES
 
 _TASK = "fedgram.task"  # property of FLARE's context: the task that is being answered
 _WORD = re.compile(r"[\w.-]{1,200}", re.ASCII)  # a layer, a modality, a hash: nobody's sentence
@@ -71,7 +73,7 @@ class OnlyTheContract(Filter):
         if task is None:
             remedy = f"write local/privacy.json with {TheTask.__name__}, as provisioning does, then restart FLARE"
             raise UpdateRejected("a reply to a task that the gate has not seen stays here", remedy=remedy)
-        _check(str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), task, site, model)
+        _check(str(fl_ctx.get_prop(FLContextKey.TASK_NAME)), task, site, model, config.require)
         if config.privacy is not None:
             _check_private(site, meta)
         return FLModelUtils.to_shareable(
@@ -84,9 +86,18 @@ def _is_nothing(name: object, value: object) -> bool:
     return name in outbound.CONCEPTS.fields and isinstance(value, Tensor) and value.numel() == 0
 
 
-def _check(name: str, task: FLModel, site: str, model: FLModel) -> None:
+def _check(name: str, task: FLModel, site: str, model: FLModel, require: Collection[Mode]) -> None:
     """Raise UpdateRejected unless a reply has the names, shapes, types and numbers that its task calls for."""
     job = from_dict(JobConfig, (task.meta or {}).get("job", {}), "task: job")
+    if "masked" in require and not job.aggregation.masked:
+        raise UpdateRejected("a reply to a job that is not masked stays here", where=f"{site}: require")
+    if (name == wire.TRAIN and job.aggregation.masked) or (name in PHASES and not job.aggregation.masked):
+        raise UpdateRejected(f"a reply to task {name!r} stays here", expected="one of the job's own mode")
+    if name in PHASES:
+        answer = wire.decode_reply(KINDS[name], site, model)
+        state = wire.decode_masked_state(task) if name == MASKED else None
+        check_answer(answer, wire.decode_call(task), job, state)
+        return
     if name == wire.INTRODUCE:
         introduction = wire.decode_reply(SiteIntroduction, site, model)
         _check_words(site, introduction)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedgram.config.job import JobConfig
 from fedgram.records import RoundRecord, SiteIntroduction, SiteUpdate
+from fedgram.training.masked.messages import MaskedUpdate
 from fedgram.training.server import ServerState
 
 MARK = "fedgram |"  # begins every line, so that they can be found in a log
@@ -50,7 +51,8 @@ class Progress:
 
     def introduced(self, reply: SiteIntroduction) -> None:
         """Say that a site is ready."""
-        self._line(f"{reply.site} ready: {reply.samples} training samples, {len(reply.slots)} anchors")
+        samples = f"{reply.samples} training samples, " if reply.samples else ""
+        self._line(f"{reply.site} ready: {samples}{len(reply.slots)} anchors")
 
     def started(self, state: ServerState) -> None:
         """Say that the rounds begin, or go on."""
@@ -69,6 +71,11 @@ class Progress:
         again = f"  (its training process died {update.restarts}×, started again)" if update.restarts else ""
         self._line(f"round {update.round}/{self._rounds}  {update.site:<16} {numbers}{again}")
 
+    def masked(self, update: MaskedUpdate) -> None:
+        """Say that a site's masked values have come."""
+        again = f"  (its training process died {update.restarts}×, started again)" if update.restarts else ""
+        self._line(f"round {update.round}/{self._rounds}  {update.site:<16} masked{again}")
+
     def rejected(self, site: str, reason: str) -> None:
         """Say that a site's reply does not count, and why."""
         self._line(f"{site} does not count: {reason}")
@@ -80,9 +87,10 @@ class Progress:
         also = ", training alone included" if self._baseline else ""
         out = f", no reply from {', '.join(record.missing)}" if record.missing else ""
         shares = " ".join(f"{site} {share:.2f}" for site, share in record.shares.items())
+        counted = f"shares {shares}" if shares else f"a sum over {len(record.metrics)} sites"
         self._line(
             f"round {record.round}/{self._rounds}  done in {record.seconds:.0f} s, about {left:.0f} s left{also}; "
-            f"shares {shares}{out}"
+            f"{counted}{out}"
         )
 
     def stage(self, task: str, sites: int) -> None:

@@ -17,20 +17,30 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.config.strict import to_dict
+from fedgram.config.strict import from_dict, to_dict
 from fedgram.core.directory import Directory, from_tensors, to_tensors
 from fedgram.errors import ConfigError, UpdateRejected
 from fedgram.records import GlobalState, SiteEvaluation, SiteIntroduction, SiteUpdate, below
 from fedgram.training.codec import pack, unpack
+from fedgram.training.masked.messages import (
+    PHASES,
+    Confirmation,
+    MaskedUpdate,
+    RevealedShares,
+    SiteKeys,
+    SiteShares,
+    SumCall,
+)
 
 INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
-TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE)
+TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE, *PHASES)
 _DIRECTORY = "directory/"  # of names of tensors in a task
 ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
 _FLARES = {*(value for name, value in vars(FLMetaKey).items() if name.isupper()), "client_name", "props"}
 
-Reply = SiteIntroduction | SiteUpdate | SiteEvaluation
-R = TypeVar("R", SiteIntroduction, SiteUpdate, SiteEvaluation)
+Answer = SiteKeys | SiteShares | MaskedUpdate | Confirmation | RevealedShares
+Reply = SiteIntroduction | SiteUpdate | SiteEvaluation | Answer
+R = TypeVar("R", bound=Reply)
 
 
 def workspace_of(fl_ctx: FLContext) -> Workspace:
@@ -50,6 +60,31 @@ def encode_task(
     return _message(tensors, {"job": to_dict(job), "run": run, **facts})
 
 
+def encode_call(job: JobConfig, call: SumCall, state: GlobalState | None = None) -> FLModel:
+    """A task for the sites: a phase of a masked sum, in which they train with the global state."""
+    task = encode_task(job, call.run, state)
+    task.meta["call"] = to_dict(call)
+    return task
+
+
+def decode_call(model: FLModel) -> SumCall:
+    """The phase of a masked sum in a task.
+
+    Raises:
+        ConfigError: the server's fedgram says it in another way than this one.
+    """
+    return from_dict(SumCall, (model.meta or {}).get("call", {}), "task: call")
+
+
+def decode_masked_state(model: FLModel) -> GlobalState | None:
+    """The global state in a task of a masked sum; None before the first round.
+
+    Raises:
+        ConfigError: the server's fedgram says it in another way than this one.
+    """
+    return decode_state(model)[1] if decode_call(model).round else None
+
+
 def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     """The run and the global state in a task.
 
@@ -58,7 +93,7 @@ def decode_state(model: FLModel) -> tuple[str, GlobalState]:
     """
     error = partial(ConfigError, where="task", remedy="run the same version of fedgram as the server")
     facts = _facts(model)
-    run, _ = facts.pop("run", None), facts.pop("job", None)
+    run, _, _ = facts.pop("run", None), facts.pop("job", None), facts.pop("call", None)
     if not isinstance(run, str):
         raise error(f"run: {type(run).__name__}", expected="str")
     params = {name: value for name, value in (model.params or {}).items() if not name.startswith(_DIRECTORY)}

@@ -28,6 +28,7 @@ from fedgram.flare.process.pulse import Pulse
 from fedgram.flare.process.supervisor import BEAT
 from fedgram.sites.opening import open_site
 from fedgram.sites.secret import with_secret
+from fedgram.training.masked.identity import find_identity
 from fedgram.training.session import SiteSession
 
 log = logging.getLogger("fedgram.worker")
@@ -40,6 +41,11 @@ TASKS: Mapping[str, Callable[..., Any]] = {
     "alone": SiteSession.alone,
     "evaluate": SiteSession.evaluate,
     "settle": SiteSession.settle,
+    "mask_keys": SiteSession.mask_keys,
+    "mask_shares": SiteSession.mask_shares,
+    "masked": SiteSession.masked,
+    "confirm": SiteSession.confirm,
+    "reveal": SiteSession.reveal,
 }
 
 
@@ -48,7 +54,7 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
 
     Args:
         name: of the site.
-        local: folder with the site file.
+        local: folder with the site file; in a masked job the site's certificate is in ``startup`` beside it.
         folder: of the state of all sites of this workspace, unless the site file names another.
         modality: that the job expects here.
         job: what to compute.
@@ -62,7 +68,8 @@ def open_session(name: str, local: Path, folder: Path, modality: str, job: JobCo
     if declared != modality:
         raise ConfigError(f"modality {declared!r}", where=name, expected=f"{modality!r} as in the job")
     own = state_folder(config.state, folder) / name
-    return SiteSession(open_site(name, with_secret(config, own), job), own)
+    identity = find_identity(local.parent / "startup") if job.aggregation.masked else None
+    return SiteSession(open_site(name, with_secret(config, own), job), own, identity)
 
 
 def serve(connection: Connection, open: Callable[[JobConfig], SiteSession]) -> None:

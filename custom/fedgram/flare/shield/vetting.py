@@ -21,7 +21,8 @@ from fedgram.config.job import JobConfig
 from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.methods import method_of
-from fedgram.records import WIRE_DTYPE, ModelSpec
+from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec
+from fedgram.training.masked.values import shapes_of
 
 METRIC_EVENT = f"fed.{ANALYTIC_EVENT_TYPE}"
 _REFUSED = "fedgram_refused"  # header of a reply that the server's own process put in the place of a site's
@@ -50,6 +51,15 @@ def reply_limit(job: JobConfig, spec: ModelSpec | None = None, *, concepts: int 
     update += _BASE_MAGNITUDES if magnitude and not spec else 0
     anchors = job.anchors.slots + (job.heldout.slots if job.heldout else 0)
     return 2 * (update + 4 * anchors**2 + 4 * concepts * job.anchors.slots) + _SLACK
+
+
+def masked_limit(job: JobConfig, state: GlobalState | None, sites: int) -> int:
+    """Bytes that a site may send in answer to one phase of a masked sum: twice its values, and 4 MiB.
+
+    A kilobyte for every other site is more than twice what its shares take; newcomers introduce themselves.
+    """
+    values = sum(8 * math.prod(shape) for shape in shapes_of(job, state).values())
+    return max(2 * values + 1024 * sites + _SLACK, reply_limit(job))
 
 
 def check_sections(payload: Any, source: str | None) -> None:
