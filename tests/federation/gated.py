@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedgram.flare import wire
 from fedgram.flare.executors import SiteExecutor
+from fedgram.training.masked.messages import MASKED
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
@@ -19,6 +20,6 @@ class GatedExecutor(SiteExecutor):
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         gate = Path(wire.workspace_of(fl_ctx).get_root_dir(), CLOSED)
-        while task_name == wire.TRAIN and gate.exists() and not abort_signal.triggered:
+        while task_name in (wire.TRAIN, MASKED) and gate.exists() and not abort_signal.triggered:
             time.sleep(0.05)
         return super().execute(task_name, shareable, fl_ctx, abort_signal)

@@ -11,11 +11,13 @@ from fedgram.flare import outbound, wire
 from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.training import rounds
 from fedgram.training.codec import names_of
+from fedgram.training.masked.contracts import KINDS
 from fedgram.training.server import agree
+from masked_toy import round_one
 from nvflare.app_common.abstract.fl_model import FLModel
 from toy import ROOT, Toy
 
-REPLIES = (SiteIntroduction, SiteUpdate, SiteEvaluation)
+REPLIES = (SiteIntroduction, SiteUpdate, SiteEvaluation, *KINDS.values())
 FIELDS = [field for part in outbound.LEAVES for field in part.fields]
 
 
@@ -35,17 +37,17 @@ def sharing(toy: Toy) -> Toy:
 
 
 @pytest.fixture
-def messages(sharing: Toy, tmp_path: Path) -> dict[str, FLModel]:
-    """Each kind of message that the red site sends in a run."""
-    toy = sharing
-    sessions = toy.sessions(tmp_path)
+def messages(sharing: Toy, toy: Toy, tmp_path: Path) -> dict[str, FLModel]:
+    """Each kind of message that the red site sends in a run, masked ones included."""
+    sessions = sharing.sessions(tmp_path)
     introductions = [session.introduce() for session in sessions.values()]
-    state, _ = agree(introductions, toy.job)
+    state, _ = agree(introductions, sharing.job)
     red = sessions["red"]
     return {
         "introduction": wire.encode_reply(introductions[0]),
         "update": wire.encode_reply(red.train(state.run, state.state)),
         "evaluation": wire.encode_reply(red.evaluate(state.run, state.state)),
+        **{phase: wire.encode_reply(reply) for phase, (_, reply) in round_one(toy, tmp_path)[1].items()},
     }
 
 

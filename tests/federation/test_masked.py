@@ -1,0 +1,111 @@
+"""Masked jobs on real processes: signed keys, the model of the plain mean, and kill -9 in every phase."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import simulator
+from masked_toy import NAMES, four
+from test_simulator import assert_same_model, plain
+from toy import Toy
+
+from federation.federation import HONEST, provision, running
+from federation.gated import CLOSED
+from federation.test_failures import fetched, patience, records, results_of, submitting
+
+pytestmark = pytest.mark.federation
+
+FOUR = {**HONEST, "violet": (simulator.HONEST, "red")}
+FIVE = {"training": {"rounds": 5, "local_steps": 1}, "baseline": False}
+
+
+def counted(results: Path) -> list[set[str]]:
+    return [set(record["metrics"]) for record in records(results)]
+
+
+def test_a_masked_job_ends_with_the_model_of_a_plain_mean_without_flare(toy: Toy, tmp_path: Path):
+    changes = {"training": {"rounds": 2, "local_steps": 2}, "baseline": True}
+    run = four(toy, **changes)
+    with running(run, tmp_path, FOUR) as federation:
+        job = federation.submit(tmp_path / "job")
+        results = results_of(federation, job, tmp_path)
+    masked, unmasked = plain(run, tmp_path / "plain"), plain(four(toy, masked=False, **changes), tmp_path / "mean")
+    assert_same_model(results, masked)
+    assert_same_model(results, unmasked)
+    found = json.loads((results / "metrics.json").read_text())
+    assert found["test"] == found["test_kept"] == found["test_alone"] == {name: {} for name in NAMES}
+    for name in NAMES:
+        kit = federation.kit(name)
+        lines = [json.loads(line) for line in (kit / f"fedgram/{name}/sent.jsonl").read_text().splitlines()]
+        keys = [line["values"] for line in lines if line["task"] == "mask_keys"]
+        assert len(keys) == 3
+        assert all(len(key["signature"]) == 512 and "BEGIN CERTIFICATE" in key["certificate"] for key in keys)
+        assert not {"train", "error"} & {word for line in lines for word in (line["task"], *line)}
+        tensors = {tensor for line in lines for tensor, facts in line["tensors"].items() if facts["bytes"]}
+        assert all(tensor.startswith(("sums/", "m/")) for tensor in tensors), tensors
+
+
+def test_a_site_s_training_process_is_killed_in_every_phase(toy: Toy, tmp_path: Path):
+    run = four(toy, **FIVE)
+    executors = {**FOUR, "green": ("mortal.MortalExecutor", "green")}
+    with running(run, tmp_path, executors) as federation:
+        results = results_of(federation, federation.submit(tmp_path / "job"), tmp_path)
+    assert counted(results) == [set(NAMES)] * 5
+    assert_same_model(results, plain(run, tmp_path / "plain"))
+
+
+def test_a_site_s_own_process_of_flare_is_killed_in_every_phase(toy: Toy, tmp_path: Path):
+    run = four(toy, **FIVE)
+    executors = {**FOUR, "green": ("mortal.FallingExecutor", "green")}
+    with running(run, tmp_path, executors) as federation:
+        patience(tmp_path, 120)
+        results = results_of(federation, federation.submit(tmp_path / "job"), tmp_path)
+        assert len([*federation.kit("green").glob("fell-*")]) == 5
+    assert counted(results) == [set(NAMES)] * 5
+    assert_same_model(results, plain(run, tmp_path / "plain"))
+
+
+def test_the_server_s_job_is_killed_while_masked_values_come_and_goes_on(toy: Toy, tmp_path: Path):
+    run = four(toy, **FIVE)
+    executors = {**FOUR, "green": ("gated.GatedExecutor", "green")}
+    with running(run, tmp_path, executors) as federation, submitting(federation, tmp_path) as command:
+        gate = federation.kit("green") / CLOSED
+        federation.wait_for_output(federation.server, "round 2/5  done", seconds=180)
+        gate.touch()
+        offset = len(federation.output(federation.server))
+        federation.wait_for_output(federation.server, "/5  blue             masked", offset=offset)
+        federation.kill(federation.server, "job")
+        gate.unlink()
+        output, results = fetched(command, tmp_path)
+        assert "resumed after round" in output
+    assert_same_model(results, plain(run, tmp_path / "plain"))
+
+
+def test_a_site_that_is_gone_in_mid_sum_is_taken_out_of_it(toy: Toy, tmp_path: Path):
+    """Blue's masks are taken off with the shares of its key; the next sums are over three."""
+    run = four(toy, **FIVE)
+    executors = {**FOUR, "green": ("gated.GatedExecutor", "green"), "blue": ("gated.GatedExecutor", "blue")}
+    federation = provision(run, tmp_path, executors)
+    gates = [federation.kit(name) / CLOSED for name in ("green", "blue")]
+    try:
+        federation.start()
+        patience(tmp_path, 1)
+        job = federation.submit(tmp_path / "job")
+        federation.wait_for_output(federation.server, "round 1/5  done", seconds=180)
+        for gate in gates:
+            gate.touch()
+        offset = len(federation.output(federation.server))
+        federation.wait_for_output(federation.server, "/5  red              masked", offset=offset)
+        federation.kill("blue")
+        gates[0].unlink()
+        results = results_of(federation, job, tmp_path)
+    finally:
+        federation.stop()
+    found = counted(results)
+    rest = {"green", "red", "violet"}
+    assert found[0] == set(NAMES)
+    assert found[-1] == rest
+    assert all(names in (set(NAMES), rest) for names in found)
+    assert not json.loads((results / "metrics.json").read_text())["notes"]
