@@ -118,7 +118,7 @@ def _check(name: str, task: FLModel, site: str, model: FLModel, require: Collect
 def _check_private(site: str, meta: Mapping[str, Any]) -> None:
     """Raise UpdateRejected if a number is neither public nor noised, where differential privacy is promised."""
     said = {name: meta[name] for name in ("samples", "weight") if name in meta}
-    if any(value != 1 for value in said.values()) or not meta.get("metrics", {}).keys() <= METRICS:
+    if any(value not in (0, 1) for value in said.values()) or not meta.get("metrics", {}).keys() <= METRICS:
         raise UpdateRejected(
             "a count, a weight or a metric of private samples stays here",
             where=site,
