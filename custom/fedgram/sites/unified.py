@@ -36,8 +36,9 @@ from fedgram.sites.base import derive_generator, shuffled
 from fedgram.sites.device import choose_device
 from fedgram.sites.kept import write_kept
 from fedgram.sites.secret import private_generator
+from fedgram.sites.seen import in_batches
 from fedgram.sites.state import make_optimizer, snapshot
-from fedgram.sites.unified_data import UnifiedData, as_tokens, in_batches, look, read_items, split_items
+from fedgram.sites.unified_data import UnifiedData, as_tokens, look, read_items, split_items
 
 log = logging.getLogger("fedgram.site")
 
@@ -228,7 +229,7 @@ def open_unified(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
 
     anchors = seen(here.anchors, job.anchors)
     heldout = None if job.heldout is None else seen(require_heldout(name, here), job.heldout)
-    data = {part: look(items, model.unified) for part, items in parts.items()}
+    data = {part: look(items, model.unified, Path(here.cache)) for part, items in parts.items()}
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     optimizer = make_optimizer(model, job)
     return UnifiedSite(

@@ -15,14 +15,14 @@ from fedgram.config.site import SiteConfig
 from fedgram.data import splits
 from fedgram.data.captions import read_captions
 from fedgram.data.items import Caption, Question
-from fedgram.data.pixels import Picture, open_image
+from fedgram.data.pixels import Picture
 from fedgram.data.vqa import read_vqa
 from fedgram.errors import DataError
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Sample, Tokens
+from fedgram.sites.seen import in_batches, mapped
 
 Item = TypeVar("Item", Question, Caption)
-_BATCH = 32  # pictures at a time through the frozen parts
 
 
 @dataclass(frozen=True)
@@ -109,26 +109,27 @@ def _key(item: Question | Caption) -> str:
     return f"{item.image.parent.name}/{item.image.name}"
 
 
-def look(items: Items, model: UnifiedModel) -> UnifiedData:
+def look(items: Items, model: UnifiedModel, cache: Path | None = None) -> UnifiedData:
     """Run each picture once through the frozen parts of the model.
 
+    Args:
+        cache: the site's, for what is seen and for the targets; when absent, they are kept in memory.
+
     Raises:
+        CheckpointError: the cache cannot be written.
         DataError: a picture cannot be read.
     """
+
+    def made(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture]) -> Tensor:
+        if cache is None:
+            return in_batches(what, pictures)
+        return mapped(what, pictures, model.identity(what.__name__), cache)
+
     paths = [item.image for item in (*items.questions, *items.captions)]
     numbers = {path: i for i, path in enumerate(dict.fromkeys(paths))}
-    seen = in_batches(model.see, [Picture(path) for path in numbers])
-    targets = in_batches(model.targets, [Picture(caption.image) for caption in items.captions])
+    seen = made(model.see, [Picture(path) for path in numbers])
+    targets = made(model.targets, [Picture(caption.image) for caption in items.captions])
     return UnifiedData(items, seen, torch.tensor([numbers[path] for path in paths], dtype=torch.long), targets)
-
-
-def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture]) -> Tensor:
-    """The output of a frozen part for pictures, opened a batch at a time, on the CPU; empty for none."""
-    parts = [
-        what([open_image(picture) for picture in pictures[i : i + _BATCH]]).cpu()
-        for i in range(0, len(pictures), _BATCH)
-    ]
-    return torch.cat(parts) if parts else torch.empty(0)
 
 
 def as_tokens(seen: Tensor) -> Tokens:

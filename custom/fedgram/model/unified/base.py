@@ -34,6 +34,10 @@ class UnifiedModel(Protocol):
         """The targets of generation: (N, T) codes, int64, or (N, T, c) features, float32."""
         ...
 
+    def identity(self, part: str) -> str:
+        """Identify what ``see`` or ``targets`` computes: its weights, its precision, and how it reads a picture."""
+        ...
+
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Mean cross-entropy of the answers' tokens, a scalar."""
         ...

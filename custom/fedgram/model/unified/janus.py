@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from fedgram.config.job import BackboneConfig
 from fedgram.config.site import Precision
 from fedgram.errors import BackboneError
-from fedgram.model.backbone import checkpoint_settings
+from fedgram.model.backbone import checkpoint_settings, fingerprint
 from fedgram.model.placement import loading_options
 from fedgram.model.unified.janus_chat import Chat, Ids
 from fedgram.pretrained import load_model, load_part
@@ -88,6 +88,11 @@ class Janus:
         """The VQ-VAE's codes of the pictures, row by row, (N, T), int64."""
         codes = self.model.model.vqmodel.encode(self._pixels(images)).image_tokens
         return codes.reshape(len(images), -1)
+
+    def identity(self, part: str) -> str:
+        """The hash of the vision tower or the VQ-VAE, its precision, and the settings that pictures are read by."""
+        frozen = {"see": self.model.model.vision_model, "targets": self.model.model.vqmodel}[part]
+        return f"janus {part} {fingerprint(frozen)} {self.model.dtype} {self.processor.image_processor.to_json_string()}"
 
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Mean cross-entropy of the answers' tokens, the one that ends them included, a scalar.

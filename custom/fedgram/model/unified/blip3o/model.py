@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from fedgram.errors import BackboneError
+from fedgram.model.backbone import fingerprint
 from fedgram.model.unified.blip3o.clip import EvaClip
 from fedgram.model.unified.blip3o.decoder import Decoder
 from fedgram.model.unified.blip3o.flow import draw_noise, draw_times, guided, integrate, matching_loss
@@ -94,6 +95,14 @@ class Blip3o(nn.Module):
                 remedy=f"fetch {CLIP_WEIGHTS}, and name its folder under [backbones] in the site file",
             )
         return self._clip(images)
+
+    def identity(self, part: str) -> str:
+        """The hash of Qwen's vision tower or of EVA-CLIP, and its precision; empty without that part."""
+        frozen = {"see": self._vision, "targets": self._clip}[part]
+        if frozen is None:
+            return ""
+        precision = next(frozen.parameters()).dtype
+        return f"blip3o {part} {fingerprint(frozen)} {precision} {PIXELS if part == 'see' else ''}"
 
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:
         asked = [self._asked(*pair) for pair in zip(seen, questions, strict=True)]
