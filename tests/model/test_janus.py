@@ -234,11 +234,6 @@ def test_what_is_no_janus_is_refused(tmp_path: Path):
         load(str(tmp_path))
 
 
-def test_a_quantised_unified_model_is_refused(folder: str):
-    with pytest.raises(BackboneError, match="'nf4'"):
-        load_janus(BackboneConfig("tiny"), {"tiny": folder}, "nf4")
-
-
 def test_more_layers_than_there_are_is_refused(folder: str):
     with pytest.raises(BackboneError, match="3 layers"):
         load(folder, 3)

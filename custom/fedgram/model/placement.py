@@ -70,7 +70,8 @@ def keep_differentiable(model: nn.Module) -> None:
 
 def is_as_saved(model: nn.Module) -> bool:
     """Whether the model's weights are those of its checkpoint, up to their precision, and can be read."""
-    return not getattr(model, "is_quantized", False) and not any(p.is_meta for p in model.parameters())
+    quantised = getattr(model, "is_quantized", False) or any(not p.is_floating_point() for p in model.parameters())
+    return not quantised and not any(p.is_meta for p in model.parameters())
 
 
 def stored_bytes(model: nn.Module, precision: Precision) -> int:

@@ -40,11 +40,11 @@ def in_batches(what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Pic
 def mapped(
     what: Callable[[Sequence[Image]], Tensor], pictures: Sequence[Picture], identity: str, folder: Path
 ) -> Tensor:
-    """The output of a frozen part for pictures, from the cache as far as it is there; only rows in use take memory.
+    """The output of a frozen part for pictures, from the cache where it is there; only rows in use take memory.
 
     A batch is noted, with its checksum, after its bytes are on disk. What is not noted, because a process was
-    killed, or does not fit its note, because a file was damaged, is computed again, and nothing else. Two processes
-    with the same pictures write the same bytes to the same places.
+    killed, or does not fit its note, because a file was damaged, is computed again, and nothing else. Two
+    processes with the same pictures write the same bytes to the same places.
 
     Args:
         what: the part, deterministic; float32 or int64 of one shape for every picture.
@@ -106,7 +106,12 @@ def _fits(path: Path, note: Mapping[str, Any] | None, rows: int) -> bool:
 def _write(path: Path, start: int, values: np.ndarray) -> Mapping[str, Any]:
     """Write the rows of a batch at their place, wait for the disk, and note them."""
     content = values.tobytes()
-    note = {"start": start, "shape": values.shape, "dtype": str(values.dtype), "sha256": sha256(content).hexdigest()}
+    note = {
+        "start": start,
+        "shape": values.shape,
+        "dtype": str(values.dtype),
+        "sha256": sha256(content).hexdigest(),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

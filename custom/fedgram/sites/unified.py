@@ -21,7 +21,7 @@ from fedgram.methods import Method, method_of
 from fedgram.methods.base import TaskLoss
 from fedgram.modalities.image import MODALITY as IMAGE
 from fedgram.model import card, lora
-from fedgram.model.backbone import fingerprint
+from fedgram.model.backbone import base_fingerprint
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import hidden_width
 from fedgram.model.unified.loading import load_unified
@@ -268,7 +268,8 @@ def build_unified(config: SiteConfig, job: JobConfig, method: Method) -> tuple[U
         BackboneError, ConfigError: it cannot be loaded, or the device is not there.
     """
     unified = load_unified(job.backbone, config.backbones, config.precision, str(choose_device(config.device)))
-    base, width = fingerprint(unified.tower), hidden_width(unified.tower)
+    base = base_fingerprint(unified.tower, job.backbone, config.backbones)
+    width = hidden_width(unified.tower)
     transformer = lora.attach_update(unified.tower, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)

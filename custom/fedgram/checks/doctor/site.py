@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from rich.filesize import decimal
 
 from fedgram import modalities
 from fedgram.anchors import AnchorSet
@@ -25,6 +26,7 @@ from fedgram.model.backbone import base_fingerprint, load_backbone, positions, r
 from fedgram.model.site_model import TokenAdapter, hidden_width, width
 from fedgram.model.tasks import make_task
 from fedgram.model.unified.loading import load_unified
+from fedgram.model.unified.sizes import sizes
 from fedgram.records import ModelSpec, Sample, Tokens
 from fedgram.sites.anchored import are_foreign, find_anchors
 from fedgram.sites.device import choose_device
@@ -175,10 +177,16 @@ def device(visit: Visit) -> Iterator[Finding]:
 def memory(visit: Visit) -> Iterator[Finding]:
     """Check that weights and tokens fit into what is free; a training step's activations come on top."""
     config, found = needed(visit.config, "site file"), needed(visit.device, "device")
-    weights = 0
-    if visit.job is not None:
+    weights, parts = 0, ""
+    if visit.job is not None and config.unified is not None:
+        whole = sizes(visit.job.settings.backbone, config.backbones, config.precision)
+        visit.seen, weights = whole.seen, whole.weights
+        parts = " (" + ", ".join(f"{part} {decimal(size)}" for part, size in whole.parts.items() if size) + ")"
+    elif visit.job is not None:
         weights = weight_bytes(visit.job.settings.backbone, config.backbones, config.precision)
-    findings = [enough("memory for weights and tokens", free_memory(), weights + _token_bytes(visit), _LESS)]
+    findings = [
+        enough(f"memory for weights{parts} and tokens", free_memory(), weights + _token_bytes(visit), _LESS)
+    ]
     if found.type == "cuda":
         findings.append(
             enough(f"memory of {found} for weights", torch.cuda.mem_get_info(found)[0], weights, _LESS)
@@ -248,7 +256,8 @@ def _folders(config: SiteConfig) -> Iterator[Finding]:
 def disk(visit: Visit) -> Iterator[Finding]:
     """Check that token cache and state can be written, and have room."""
     config = needed(visit.config, "site file")
-    yield from room("token cache", Path(config.cache), _token_bytes(visit) or SPARE)
+    cached = visit.seen * sum(map(len, (visit.samples or {}).values())) or _token_bytes(visit)
+    yield from room("token cache", Path(config.cache), cached or SPARE)
     state = Path(config.state) if config.state else visit.kit.folder / "fedgram"
     yield from room("state", state, visit.state_bytes or SPARE)
 

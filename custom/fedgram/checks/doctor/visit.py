@@ -81,6 +81,7 @@ class Visit:
     token_shape: tuple[int, int] | None = None
     paired_shape: tuple[int, int] | None = None  # of the second modality's tokens
     device: torch.device | None = None
+    seen: int = 0  # bytes that a unified model sees of a picture, which its cache holds
     weights: int | None = None  # bytes of the backbone, once they are known to fit
     spec: ModelSpec | None = None
     shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what it shares within groups

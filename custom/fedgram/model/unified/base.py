@@ -35,7 +35,7 @@ class UnifiedModel(Protocol):
         ...
 
     def identity(self, part: str) -> str:
-        """Identify what ``see`` or ``targets`` computes: its weights, its precision, and how it reads a picture."""
+        """Identify what ``see`` or ``targets`` computes: its weights, precision and way of reading pictures."""
         ...
 
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:

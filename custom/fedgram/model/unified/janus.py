@@ -18,12 +18,14 @@ from fedgram.config.job import BackboneConfig
 from fedgram.config.site import Precision
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import checkpoint_settings, fingerprint
-from fedgram.model.placement import loading_options
+from fedgram.model.placement import keep_differentiable, loading_options
 from fedgram.model.unified.janus_chat import Chat, Ids
 from fedgram.pretrained import load_model, load_part
 
 _GUIDANCE = 5.0  # of classifier-free guidance, where the checkpoint does not say: the default of Janus
 _DROPPED = 0.1  # share of prompts that are learnt without words, for that guidance
+# Quantised is the language tower alone: all else is small, and works on pictures.
+_WHOLE = ("vision_model", "aligner", "vqmodel", "generation_aligner", "generation_head")
 _ANSWER_TOKENS = 32  # of a greedy answer, at most
 
 
@@ -35,17 +37,15 @@ def load_janus(
     Args:
         config: its name and how many layers of the language tower to keep.
         folders: the site's own folder by backbone name.
-        precision: of the weights.
+        precision: of the language tower; the other parts are in bf16 where it is quantised.
         device: where they lie.
 
     Raises:
-        BackboneError: it cannot be loaded, is no Janus, lacks weights or is to be quantised.
+        BackboneError: it cannot be loaded, is no Janus, or lacks weights.
     """
     from transformers import JanusForConditionalGeneration, JanusProcessor
 
     where = f"backbone {config.name!r}"
-    if precision not in ("fp32", "bf16"):
-        raise BackboneError(f"precision {precision!r} of a unified model", where=where, expected="fp32 or bf16")
     source, settings, text = checkpoint_settings(config, folders)
     if settings.model_type != "janus":
         raise BackboneError(
@@ -53,9 +53,12 @@ def load_janus(
         )
     text.use_cache = False  # only generation keeps one, and says so
     options = loading_options(precision, device, where)
+    if "quantization_config" in options:
+        options["quantization_config"].llm_int8_skip_modules = ["lm_head", *(f"model.{part}" for part in _WHOLE)]
     model = load_model(
         JanusForConditionalGeneration, source, settings, where=where, error=BackboneError, **options
     )
+    keep_differentiable(model)
     processor = load_part(JanusProcessor, source, where=where, error=BackboneError)
     return Janus(model, Chat(processor, where), processor)
 
@@ -90,9 +93,10 @@ class Janus:
         return codes.reshape(len(images), -1)
 
     def identity(self, part: str) -> str:
-        """The hash of the vision tower or the VQ-VAE, its precision, and the settings that pictures are read by."""
+        """The hash of the vision tower or the VQ-VAE, its precision, and the settings to read pictures by."""
         frozen = {"see": self.model.model.vision_model, "targets": self.model.model.vqmodel}[part]
-        return f"janus {part} {fingerprint(frozen)} {self.model.dtype} {self.processor.image_processor.to_json_string()}"
+        reading = self.processor.image_processor.to_json_string()
+        return f"janus {part} {fingerprint(frozen)} {self.model.dtype} {reading}"
 
     def understanding_loss(self, seen: Tensor, questions: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Mean cross-entropy of the answers' tokens, the one that ends them included, a scalar.

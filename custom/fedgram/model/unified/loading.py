@@ -40,6 +40,15 @@ def load_unified(
     Raises:
         BackboneError: it cannot be loaded, or is of no kind that is known here.
     """
+    return _KINDS[kind_of(config, folders)](config, folders, precision, device)
+
+
+def kind_of(config: BackboneConfig, folders: Mapping[str, str]) -> str:
+    """The type of the unified model that a job names.
+
+    Raises:
+        BackboneError: it cannot be found, or is of no kind that is known here.
+    """
     kind = checkpoint_settings(config, folders)[1].model_type
     if kind not in _KINDS:
         raise BackboneError(
@@ -47,4 +56,4 @@ def load_unified(
             where=f"backbone {config.name!r}",
             expected=f"a unified model: {', '.join(_KINDS)}",
         )
-    return _KINDS[kind](config, folders, precision, device)
+    return kind

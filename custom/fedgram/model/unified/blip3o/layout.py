@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,22 @@ class Layout:
             except (OSError, SafetensorError) as problem:
                 raise BackboneError(f"cannot be read ({problem})", where=self.folder / file) from problem
         return found
+
+    def numbers(self, prefix: str) -> int:
+        """Count the numbers in a part's tensors, from the headers of the files.
+
+        Raises:
+            BackboneError: a file is missing or damaged.
+        """
+        count, wanted = 0, [name for name in self.files if name.startswith(prefix)]
+        for file in {self.files[name] for name in wanted}:
+            try:
+                with safe_open(self.folder / file, framework="pt") as tensors:
+                    names = [name for name in wanted if self.files[name] == file]
+                    count += sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+            except (OSError, SafetensorError) as problem:
+                raise BackboneError(f"cannot be read ({problem})", where=self.folder / file) from problem
+        return count
 
 
 def open_layout(folder: Path) -> Layout:

@@ -32,7 +32,8 @@ from fedgram.model.unified.blip3o.sequences import (
     text_piece,
 )
 
-PIXELS = 448  # side of a picture as BLIP3o's training reads it: 16 × 16 tokens
+PIXELS = 448  # side of a picture as BLIP3o's training reads it
+TOKENS = 16 * 16  # of such a picture
 DROPPED = 0.1  # share of prompts that training drops, for guidance
 ANSWER_TOKENS = 32
 CLIP_WEIGHTS = "jiuhai/eva_clip_vision_tower"  # where BLIP3o's authors publish EVA-CLIP by itself
