@@ -71,6 +71,11 @@ bench-leakage: $(READY) ## what a server learns of a site's samples in every mod
 	$(BIN)/python -m research.leakage
 	$(BIN)/python -m research.leakage.page
 
+bench-privacy: $(READY) ## what differential privacy costs on two federations, its audit, and the tables of both: an hour on one core
+	$(BIN)/python -m research.privacy
+	$(BIN)/python -m research.privacy.audit
+	$(BIN)/python -m research.privacy.page
+
 anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 	$(BIN)/python anchors/build_carnivora.py
 	$(BIN)/python anchors/deal_few.py
@@ -80,4 +85,4 @@ anchors: $(READY) ## rebuild the demo's anchor sets and data from their sources
 clean: ## remove .venv and results
 	rm -rf $(VENV) results
 
-.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-gpu bench-worth bench-page bench-attacks bench-leakage anchors clean
+.PHONY: help install demo fedumm lint test docs test-slow federation test-federation bench bench-gpu bench-worth bench-page bench-attacks bench-leakage bench-privacy anchors clean

@@ -22,7 +22,7 @@ import torch
 from fedgram.config.job import JobConfig
 from fedgram.config.privacy import PrivacyConfig
 from fedgram.config.strict import from_dict, to_dict
-from fedgram.core.privacy import clip_factors
+from fedgram.core.privacy import part_factors
 from fedgram.model.per_group import group_gradients
 from fedgram.records import GlobalState, LabelledTokens, Tokens
 from fedgram.sites.single import SingleSite, open_single
@@ -144,8 +144,8 @@ def with_groups(site: SingleSite, canaries: LabelledTokens, there: Tensor) -> Si
     train = LabelledTokens(
         tokens=canaries.tokens[rows],
         targets=canaries.targets[rows],
-        concepts=[canaries.concepts[i] for i in rows.tolist()],
-        groups=[canaries.groups[i] for i in rows.tolist()],
+        concepts=tuple(canaries.concepts[int(i)] for i in rows),
+        groups=tuple(canaries.groups[int(i)] for i in rows),
     )
     bound = None if site.guarantee is None else replace(site.guarantee, groups=len(rows))
     return replace(site, data={**site.data, "train": train, "fit": train}, guarantee=bound)
@@ -206,8 +206,8 @@ def _each(site: SingleSite, anchors: Tensor | None, consensus: Tensor, clip: flo
     groups = private.rows_by_group(site)
     with group_gradients(site.model, [1] * len(groups)) as found:
         private.group_losses(site, groups, anchors, consensus).sum().backward()
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in found.values()]).norm(dim=0)
-    return {k: g * clip_factors(norms, clip).view(-1, *[1] * (g.ndim - 1)) for k, g in found.items()}
+    factors = part_factors(found, clip)
+    return {k: g * factors[k].to(g).view(-1, *[1] * (g.ndim - 1)) for k, g in found.items()}
 
 
 def _names(count: int) -> list[str]:
@@ -217,7 +217,7 @@ def _names(count: int) -> list[str]:
 def audits() -> Iterator[Audit]:
     """Each promise kept and broken, with three seeds."""
     for seed, epsilon, noise in product(range(3), (1.0, 3.0), (1, 0)):
-        yield Audit(epsilon, noise, 400, seed)
+        yield Audit(epsilon, noise, 200, seed)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ EPSILONS: Mapping[str, float] = {"ε = 8": 8.0, "ε = 3": 3.0, "ε = 1": 1.0}
 HOME, OPEN = "home", "ε = ∞"
 LINES = (HOME, OPEN, *EPSILONS)
 DELTA = 1e-4  # the sites have at most 399 groups
-BUDGET: Mapping[str, object] = {"rounds": 12, "local_steps": 4, "geometry_every": 4}
+BUDGET: Mapping[str, object] = {"rounds": 12, "local_steps": 2, "geometry_every": 4}
 _LAYERS = 1  # of a pre-trained base
 _SITES = 4
 

@@ -28,11 +28,15 @@ def test_box_muller_is_standard_normal():
     torch.testing.assert_close(half, torch.tensor([0.0, 1.0], dtype=torch.float64))  # radius 1, a quarter turn
 
 
-def test_a_group_is_shortened_over_all_parameters_together():
-    gradients = {"a": torch.tensor([[3.0, 0.0], [0.3, 0.0]]), "b": torch.tensor([[[4.0]], [[0.4]]])}
+def test_a_group_is_shortened_part_by_part():
+    gradients = {"p.a": torch.tensor([[3.0, 0.0], [0.3, 0.0]]), "p.b": torch.tensor([[[4.0]], [[0.4]]])}
     total = privacy.clipped_sum(gradients, 1.0)  # norms 5 and ½: factors 1/5 and 1
-    torch.testing.assert_close(total["a"], torch.tensor([0.9, 0.0]))
-    torch.testing.assert_close(total["b"], torch.tensor([[1.2]]))
+    torch.testing.assert_close(total["p.a"], torch.tensor([0.9, 0.0]))
+    torch.testing.assert_close(total["p.b"], torch.tensor([[1.2]]))
+    more = {**gradients, "q": torch.tensor([[100.0], [0.1]])}
+    total = privacy.clipped_sum(more, 2**0.5)  # each of two parts to 1
+    torch.testing.assert_close(total["p.a"], torch.tensor([0.9, 0.0]))
+    torch.testing.assert_close(total["q"], torch.tensor([1.1]))
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan, 3e38])

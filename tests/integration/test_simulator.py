@@ -14,6 +14,7 @@ import pytest
 import simulator
 import torch
 from fedgram.cli.main import app
+from fedgram.config.privacy import PrivacyConfig
 from fedgram.errors import CheckpointError
 from fedgram.sites.secret import with_secret
 from fedgram.sites.settled import read_directory
@@ -135,6 +136,31 @@ def test_a_missing_result_is_one_clear_error(tmp_path: Path):
         answer = CliRunner().invoke(app, command)
         assert answer.exit_code == 1
         assert isinstance(answer.exception, SystemExit)
+
+
+@pytest.mark.slow
+def test_a_private_site_gives_the_same_with_flare_and_without(toy: Toy, tmp_path: Path):
+    """Its noise follows from a secret that it has drawn, which the plain run is told; the accounts agree."""
+    promised = PrivacyConfig(epsilon=8.0, delta=1e-3)
+    run = toy.with_job(training={"rounds": 2, "local_steps": 2}, aggregation={"min_sites": 1}, baseline=False)
+    run = replace(run, sites={"blue": replace(run.sites["blue"], secret=None, privacy=promised)})
+    simulator.prepare(run, tmp_path)
+    results = simulator.run(run, tmp_path, clients=1)
+    told = {"blue": with_secret(run.sites["blue"], tmp_path / "sites" / "blue")}
+    outcome = plain(replace(run, sites=told), tmp_path / "plain")
+    assert_same_model(results, outcome)
+    booked = [
+        list(next(iter(json.loads((folder / "blue/privacy.json").read_text())["jobs"].values()))["rounds"])
+        for folder in (tmp_path / "sites", tmp_path / "plain")
+    ]
+    assert booked[0] == booked[1]
+    assert len(booked[0]) == 2
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["privacy"] == {"blue": {"epsilon": 8.0, "delta": 1e-3}}
+    assert metrics["test"] == {"blue": {}}
+    sent = (tmp_path / "workspace/blue/fedgram/blue/sent.jsonl").read_text()
+    assert '"samples": 1' in sent
+    assert "accuracy" not in sent
 
 
 @pytest.mark.slow

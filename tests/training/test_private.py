@@ -61,9 +61,11 @@ def one_by_one(site: SingleSite, groups: Sequence[torch.Tensor], anchors: Any, c
         site.optimizer.zero_grad()
         private.group_losses(site, [rows], anchors, consensus).sum().backward()
         gradient = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained(site.model).items()}
-        norm = sum(g.square().sum() for g in gradient.values()) ** 0.5
-        for name, g in gradient.items():
-            total[name] += g * min(1.0, clip / float(norm))
+        for part in ("transformer", "adapter", "head"):
+            own = {n: g for n, g in gradient.items() if n.startswith(part)}
+            norm = sum(g.square().sum() for g in own.values()) ** 0.5
+            for name, g in own.items():
+                total[name] += g * min(1.0, clip / 3**0.5 / float(norm))
     site.optimizer.zero_grad()
     return total
 

@@ -19,7 +19,8 @@ class PrivacyConfig:
     Attributes:
         epsilon: ε of one job: its noise is the least that keeps to it. The smaller, the more is hidden.
         delta: δ of one job: below 1 / training groups, as a bound that is void for one patient is none.
-        clip: the length C to which the gradient of a group is shortened; noise has σ C in every coordinate.
+        clip: the length C to which the gradient of a group is shortened, its three parts (B and m, W, head) alike;
+            noise has σ C in every coordinate.
         budget: ε over all jobs, kept on disk with the site's state: once it would be passed, no job has a reply.
             That of one job when absent.
         unit: whose presence is hidden: a group of the site's table (``columns.group``), with all its samples.

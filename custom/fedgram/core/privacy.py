@@ -42,15 +42,36 @@ def clip_factors(norms: Tensor, clip: float) -> Tensor:
     return torch.where(norms.isfinite(), factors, 0.0)
 
 
+def part_factors(gradients: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:
+    """The factors of groups by name, (K,) each: every part of P is shortened by itself, to C / √P.
+
+    So all of it together is at most C long, and none drowns the others: the gradient of W_m is some twenty times
+    that of B (per-layer clipping, McMahan et al. 2018, section 3.1).
+
+    Args:
+        gradients: (K, …) by ``<part>.<name>``.
+        clip: C.
+    """
+    norms: dict[str, list[Tensor]] = {}
+    for name, g in gradients.items():
+        norms.setdefault(name.partition(".")[0], []).append(
+            torch.linalg.vector_norm(g.flatten(1), dim=1, dtype=torch.float64)
+        )
+    whole = {part: torch.stack(own).norm(dim=0) for part, own in norms.items()}
+    factors = {part: clip_factors(norm, clip / len(whole) ** 0.5) for part, norm in whole.items()}
+    return {name: factors[name.partition(".")[0]] for name in gradients}
+
+
 def clipped_sum(gradients: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:
-    """The sum over groups of their clipped gradients: (K, …) → (…), by name.
+    """The sum over groups of their clipped gradients: (K, …) → (…), by name; see :func:`part_factors`.
 
     Law: the norm of each term over all names together is at most C, up to rounding.
     """
-    norms = [torch.linalg.vector_norm(g.flatten(1), dim=1, dtype=torch.float64) for g in gradients.values()]
-    factors = clip_factors(torch.stack(norms).norm(dim=0), clip)
-    kept = factors.nonzero()[:, 0]  # 0 · inf is no 0
-    return {k: torch.tensordot(factors[kept].to(g), g[kept], dims=1) for k, g in gradients.items()}
+    found = {}
+    for name, factors in part_factors(gradients, clip).items():
+        kept = factors.nonzero()[:, 0]  # 0 · inf is no 0
+        found[name] = torch.tensordot(factors[kept].to(gradients[name]), gradients[name][kept], dims=1)
+    return found
 
 
 def noised_mean(total: Tensor, normal: Tensor, multiplier: float, clip: float, expected: float) -> Tensor:
