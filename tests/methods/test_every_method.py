@@ -49,7 +49,7 @@ def cut(record: RoundRecord) -> None:
 
 @pytest.mark.parametrize("run", ALL_BUT_QUICK_SLOW, indirect=True)
 def test_a_run_survives_a_power_cut_and_its_results_can_be_used_again(run: Toy, tmp_path: Path):
-    run = run.with_job(training={"local_steps": 2})
+    run = run.with_job(training={"rounds": 2, "local_steps": 2}, baseline=False)
     whole = run_federation(run.sessions(tmp_path / "whole"), run.job, tmp_path / "whole-state")
     with pytest.raises(PowerCut):
         run_federation(run.sessions(tmp_path / "fedgram"), run.job, tmp_path / "state", cut)

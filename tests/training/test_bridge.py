@@ -48,7 +48,7 @@ def run(toy: Toy, folder: Path) -> Outcome:
 @pytest.fixture(scope="module")
 def finished(bridge: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("bridge")
-    return folder, run(bridge, folder)
+    return folder, run(bridge.with_job(baseline=False), folder)
 
 
 def without_bridge(toy: Toy) -> Toy:
@@ -65,10 +65,10 @@ def with_settings(toy: Toy, **settings: object) -> Toy:
 
 
 @pytest.mark.slow
-def test_pairs_become_retrievable(bridge: Toy, finished: tuple[Path, Outcome], tmp_path: Path):
+def test_pairs_become_retrievable(bridge: Toy, tmp_path: Path):
     """Test pairs, which no training saw: found by far more than chance, than weight 0, and than their concept."""
-    outcome = finished[1]
-    silent = run(with_settings(bridge, weight=0.0).with_job(baseline=False), tmp_path)
+    outcome = run(bridge, tmp_path / "bridge")
+    silent = run(with_settings(bridge, weight=0.0).with_job(baseline=False), tmp_path / "silent")
     recall = {name: evaluations["red"].metrics["pair_recall"] for name, evaluations in runs(outcome, silent)}
     assert recall["weight 0"] < 0.15
     assert recall["together"] > 0.5

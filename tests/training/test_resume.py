@@ -42,6 +42,11 @@ def same(a: Outcome, b: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
+def toy(toy: Toy) -> Toy:
+    return toy.with_job(training={"local_steps": 2}, baseline=False)
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     return run_federation(toy.sessions(folder), toy.job, folder / "server"), folder
