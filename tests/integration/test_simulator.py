@@ -142,12 +142,13 @@ def test_a_missing_result_is_one_clear_error(tmp_path: Path):
 def test_a_private_site_gives_the_same_with_flare_and_without(toy: Toy, tmp_path: Path):
     """Its noise follows from a secret that it has drawn, which the plain run is told; the accounts agree."""
     promised = PrivacyConfig(epsilon=8.0, delta=1e-3)
-    run = toy.with_job(training={"rounds": 2, "local_steps": 2}, aggregation={"min_sites": 1}, baseline=False)
-    run = replace(run, sites={"blue": replace(run.sites["blue"], secret=None, privacy=promised)})
+    run = toy.with_job(training={"rounds": 2, "local_steps": 2}, baseline=False)
+    blue = replace(run.sites["blue"], secret=None, privacy=promised)
+    run = replace(run, sites={"red": run.sites["red"], "blue": blue})
     simulator.prepare(run, tmp_path)
-    results = simulator.run(run, tmp_path, clients=1)
-    told = {"blue": with_secret(run.sites["blue"], tmp_path / "sites" / "blue")}
-    outcome = plain(replace(run, sites=told), tmp_path / "plain")
+    results = simulator.run(run, tmp_path, clients=2)
+    told = {"blue": with_secret(blue, tmp_path / "sites" / "blue")}
+    outcome = plain(replace(run, sites={**run.sites, **told}), tmp_path / "plain")
     assert_same_model(results, outcome)
     booked = [
         list(next(iter(json.loads((folder / "blue/privacy.json").read_text())["jobs"].values()))["rounds"])
@@ -157,7 +158,7 @@ def test_a_private_site_gives_the_same_with_flare_and_without(toy: Toy, tmp_path
     assert len(booked[0]) == 2
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["privacy"] == {"blue": {"epsilon": 8.0, "delta": 1e-3}}
-    assert metrics["test"] == {"blue": {}}
+    assert metrics["test"]["blue"] == {}
     sent = (tmp_path / "workspace/blue/fedgram/blue/sent.jsonl").read_text()
     assert '"samples": 1' in sent
     assert "accuracy" not in sent

@@ -17,7 +17,8 @@ from fedgram.records import GlobalState, SiteUpdate
 from fedgram.results import report
 from fedgram.sites import guarantee as promised
 from fedgram.sites.budget import FILE, MARK
-from fedgram.sites.single import SingleSite
+from fedgram.sites.opening import reopen_site
+from fedgram.sites.single import SingleSite, own_samples
 from fedgram.training import private, rounds
 from fedgram.training.geometry import represent_anchors
 from fedgram.training.loop import run_federation
@@ -70,10 +71,13 @@ def one_by_one(site: SingleSite, groups: Sequence[torch.Tensor], anchors: Any, c
     return total
 
 
-@pytest.mark.parametrize("dora", [True, False])
-@pytest.mark.parametrize("clip", [0.05, 100.0])
-def test_the_gradient_is_that_of_the_slow_loop_over_groups(one: Toy, dora: bool, clip: float):
+@pytest.mark.parametrize(
+    ("dora", "clip", "twice"), [(True, 0.05, False), (False, 100.0, False), (True, 100.0, True)]
+)
+def test_the_gradient_is_that_of_the_slow_loop_over_groups(one: Toy, dora: bool, clip: float, twice: bool):
+    """Also where layers are computed twice instead of kept in memory."""
     run = one.with_job(adapter={"dora": dora, "magnitude": "private"})
+    run = replace(run, sites={**run.sites, "red": replace(run.sites["red"], gradient_checkpointing=twice)})
     site, state = run.open("red"), start_of(run)
     with torch.no_grad():  # B = 0 would hide a mistake
         for parameter in trained(site.model).values():
@@ -192,6 +196,9 @@ def test_only_the_contract_of_a_private_site_leaves(one: Toy, tmp_path: Path):
     cards = {part: (tmp_path / "red" / part / "adapter/README.md").read_text() for part in ("result", "alone")}
     assert "(8, 0.001)-differential privacy of each group: clip 1, noise 0.8 × clip" in cards["result"]
     assert "no differential privacy was applied" in cards["alone"]
+    again = reopen_site(tmp_path / "red" / "result")
+    assert again.task == sessions["red"].site.task
+    assert len(own_samples(again, "test")) == len(sessions["red"].site.data["test"])
     report.write(tmp_path / "report", outcome, run.job)
     text = (tmp_path / "report/report.txt").read_text().replace("\n", " ")
     assert text.startswith("red: differentially private, (8, 0.001) for each of its groups in this job")

@@ -52,6 +52,8 @@ class Progress:
     def introduced(self, reply: SiteIntroduction) -> None:
         """Say that a site is ready."""
         samples = f"{reply.samples} training samples, " if reply.samples else ""
+        if reply.privacy:
+            samples = f"differentially private (ε {reply.privacy['epsilon']:g}), "
         self._line(f"{reply.site} ready: {samples}{len(reply.slots)} anchors")
 
     def started(self, state: ServerState) -> None:

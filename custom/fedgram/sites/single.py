@@ -282,4 +282,6 @@ def own_samples(site: SingleSite, split: str) -> LabelledTokens:
     """The samples of a split of the concepts that a site trains on, read from its data."""
     wanted = site.config.concepts
     samples = [s for s in site.samples(split) if not wanted or s.concept in wanted]
+    if site.config.privacy is not None:
+        samples = [*answerable(site.task, samples)]
     return labelled(site.channel(0), samples, site.task)
