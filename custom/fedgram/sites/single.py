@@ -214,7 +214,9 @@ class SingleSite:
             counts={split: len(data) for split, data in self.data.items() if split != "fit"},
             classes=getattr(self.task, "classes", ()),
             metrics=metrics,
-            guarantee="" if bound is None else f"B, m, W and the head: {bound}.",
+            guarantee=""
+            if bound is None
+            else f"B, m, W and the head: {bound}. Not covered: home, where a part of it is kept.",
         )
 
     def token_prints(self) -> list[str]:
