@@ -144,9 +144,9 @@ def test_a_private_site_gives_the_same_with_flare_and_without(toy: Toy, tmp_path
     promised = PrivacyConfig(epsilon=8.0, delta=1e-3)
     run = toy.with_job(training={"rounds": 2, "local_steps": 2}, baseline=False)
     blue = replace(run.sites["blue"], secret=None, privacy=promised)
-    run = replace(run, sites={"red": run.sites["red"], "blue": blue})
+    run = replace(run, sites={**run.sites, "blue": blue})
     simulator.prepare(run, tmp_path)
-    results = simulator.run(run, tmp_path, clients=2)
+    results = simulator.run(run, tmp_path, clients=3)
     told = {"blue": with_secret(blue, tmp_path / "sites" / "blue")}
     outcome = plain(replace(run, sites={**run.sites, **told}), tmp_path / "plain")
     assert_same_model(results, outcome)
