@@ -232,8 +232,8 @@ def open_single(name: str, config: SiteConfig, job: JobConfig) -> SingleSite:
     """
     here, modality = resolve(config), modalities.load(config.modality)
     private = config.privacy is not None
-    chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
     parts = split_samples(name, read_samples(here, modality), config.concepts, apart=private)
+    chosen = find_anchors(name, here.anchors, job.anchors, modality.name)
     task = make_task(config, parts["train"], chosen.concepts(modality.name))
     if private:
         parts = {split: [*answerable(task, samples)] for split, samples in parts.items()}
