@@ -60,7 +60,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": None}, "saved by another version of fedgram\n  expected: format 5"),
+        ({"format": None}, "saved by another version of fedgram\n  expected: format 6"),
         ({"format": 2}, "saved by another version of fedgram"),
         ({"job": None}, "saved by a job with other settings"),
         ({"job": "0" * 64}, "saved by a job with other settings"),
