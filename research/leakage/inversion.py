@@ -1,9 +1,9 @@
 """Words that are in a text site's ΔB, over the demo's own base: two layers of MiniLM.
 
-From a closed list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and
-names their words. Where it has only other texts, an open list, it names the tokens whose A x the row space of ΔB
-has, by the check of DAGER (Petrov et al. 2024) for updates of which Adam has left signs; the same words in other
-texts are all that can be found then. As many words are named as the batch has.
+From a list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and names their
+words. Without a list it names tokens, those whose A x the row space of ΔB has, by the check of DAGER (Petrov et al.
+2024) for updates of which Adam has left signs. The tokens are those of all texts, or of other texts alone, where the
+same words stand in other sentences. As many words are named as the batch has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from research.leakage.match import TRAINING, Case, by_steps, cases
 from research.leakage.measures import Finding, compared
 from research.leakage.sites import SITES, Setup, begin, in_batches, secret_of, some, stand_in, texts
 
-AT_SITE, LISTED, DRAWS = 24, 48, 12  # texts of each site, in the closed list; cases
+AT_SITE, LISTED, DRAWS = 24, 48, 12  # texts of each site, in the list; cases
 KNOWS = ("start", "guess")
 _SIZES, _GUESSES = (1, 4), 20  # batches; draws of random texts or words, for chance
 _FIRST = ("query", "key", "value")  # layers whose input depends on one token alone
@@ -41,9 +41,10 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
         tried = [*cases(victims, begin(victims).state, seed, DRAWS)]
         for view in ("own", "sum"):
             listed = [gallery.listed(closed(case.seen[view])[0], case) for case in tried]
-            spanned = [gallery.spanned(case.seen[view], case) for case in tried]
-            found[view, f"batch of {size}: words, closed list"] = compared(listed)
-            found[view, f"batch of {size}: words, open list"] = compared(spanned)
+            found[view, f"batch of {size}: words of listed texts"] = compared(listed)
+            for name, tokens in (("all", gallery.there), ("other", gallery.away)):
+                spanned = [gallery.spanned(case.seen[view], tokens, case) for case in tried]
+                found[view, f"batch of {size}: words, tokens of {name} texts"] = compared(spanned)
     return found
 
 
@@ -59,9 +60,9 @@ class _Gallery:
         found = sketches(attacker.model, data.tokens)
         self._layers = [name for name in sorted(found) if "layer.0." in name and name.endswith(_FIRST)]
         self._found = {name: found[name] for name in self._layers}
-        self._there = data.tokens.mask[:, : found[self._layers[0]].shape[1]]
-        self._away = self._there & (torch.arange(len(data)) >= AT_SITE)[:, None]
-        self._words = _words(attacker, self._there.shape[1])
+        self.there = data.tokens.mask[:, : found[self._layers[0]].shape[1]]
+        self.away = self.there & (torch.arange(len(data)) >= AT_SITE)[:, None]
+        self._words = _words(attacker, self.there.shape[1])
 
     def listed(self, scores: Tensor, case: Case) -> tuple[float, float]:
         """F1 of the words of the texts with the highest scores, and of as many random texts of the list."""
@@ -70,17 +71,21 @@ class _Gallery:
         truth = self._bag(case.rows.tolist())
         return f1(self._bag(best), truth), sum(f1(self._bag(draw), truth) for draw in draws) / _GUESSES
 
-    def spanned(self, delta: Any, case: Case) -> tuple[float, float]:
-        """F1 of the tokens of other texts that are in ΔB most, and of as many random ones."""
-        truth, words = self._bag(case.rows.tolist()), self._words[self._away]
-        order = strangeness(delta, self._found, self._layers)[self._away].argsort()
+    def spanned(self, delta: Any, tokens: Tensor, case: Case) -> tuple[float, float]:
+        """F1 of the tokens that are in ΔB most, and of as many random ones.
+
+        Args:
+            tokens: that may be named, (N, L).
+        """
+        truth, words = self._bag(case.rows.tolist()), self._words[tokens]
+        order = strangeness(delta, self._found, self._layers)[tokens].argsort()
         number = truth.total()
         draws = [some(len(words), number, ("word", case.number, k)) for k in range(_GUESSES)]
         blind = sum(f1(Counter(words[draw].tolist()), truth) for draw in draws) / _GUESSES
         return f1(Counter(words[order[:number]].tolist()), truth), blind
 
     def _bag(self, rows: list[int]) -> Counter[int]:
-        return Counter(self._words[rows][self._there[rows]].tolist())
+        return Counter(self._words[rows][self.there[rows]].tolist())
 
 
 def f1(named: Counter[int], truth: Counter[int]) -> float:
