@@ -1,9 +1,9 @@
 """Words that are in a text site's ΔB, over the demo's own base: two layers of MiniLM.
 
-From a list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and names their
-words. Without a list it names tokens, those whose A x the row space of ΔB has, by the check of DAGER (Petrov et al.
-2024) for updates of which Adam has left signs. The tokens are those of all texts, or of other texts alone, where the
-same words stand in other sentences. As many words are named as the batch has.
+From a list of texts, the site's among them, the attacker takes those whose own step is most like ΔB, and names
+their words. Without a list it names tokens, those whose A x the row space of ΔB has, by the check of DAGER (Petrov
+et al. 2024) for updates of which Adam has left signs. The tokens are those of all texts, or of other texts alone,
+where the same words stand in other sentences. As many words are named as the batch has.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from fedgram.training import private
 from toy import Toy
 from transformers import BertConfig, BertModel
 
-from research.leakage import inversion, membership, proportions
+from research.leakage import inversion, match, membership, proportions
 from research.leakage.gradients import correlation, sample_gradients, sketches, strangeness
 from research.leakage.measures import Finding, auc, averaged, found_at, hits
 from research.leakage.noise import reply, rows_of
@@ -232,3 +233,15 @@ def test_above_chance_is_beyond_the_interval_over_seeds():
     assert (cell.above, cell.seeds, cell.cases) == (True, 3, 30)
     released = cells([row | rows[0] | {"measure": "released adapter: AUC", "view": "sum"}])
     assert {*released["match", "released adapter: AUC", "start"]} == {"plain", "masked"}
+
+
+@pytest.mark.slow
+def test_a_row_of_the_table_comes_out_again(tmp_path: Path):
+    """One sample in one step is found where the site's start is known, and the scores are those of the table."""
+    found = match.attack("start", 0.0, 0, tmp_path)
+    rows = [
+        r for r in read(RESULTS / "leakage.csv") if (r["attack"], r["knows"], r["seed"]) == ("match", "start", 0)
+    ]
+    kept = {(r["view"], r["measure"]): r["score"] for r in rows if r["epsilon"] == 0}
+    assert {key: finding.score for key, finding in found.items()} == pytest.approx(kept, abs=1e-6)
+    assert found["own", "batch of 1: the sample"].score == 1.0
