@@ -218,10 +218,15 @@ def test_what_the_page_concludes_is_in_the_rows():
     assert found[*sample, "start"]["plain"].score > 0.9
     assert not any(found[*sample, knows]["plain"].above for knows in ("guess", "fitted"))
     assert 0.5 < found[*sample, "start"]["masked"].score < 0.9
+    blind = found["proportions", "G: R² of the shares", "guess"]
+    assert blind["plain"].score > 0.5 > 0.2 > blind["masked"].score
+    assert not found["proportions", "ΔB: R² of the shares", "guess"]["plain"].above
     for what in ("G", "ΔB"):
         shares = found["proportions", f"{what}: R² of the shares", "start"]
         assert shares["plain"].score > 0.7 > 0.2 > shares["masked"].score
     assert all(cell.above for cell in found["held-out anchors", "concept", "256 samples"].values())
+    unknown = {asked: by["masked"] for asked, by in found.items() if asked[2] == "guess" and "masked" in by}
+    assert {asked[1] for asked, cell in unknown.items() if cell.above} <= {"G: R² of the shares"}
 
 
 def test_above_chance_is_beyond_the_interval_over_seeds():
