@@ -22,7 +22,7 @@ from fedgram.errors import BackboneError
 from fedgram.model import lora
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.unified.base import UnifiedModel
-from fedgram.model.unified.blip3o import Blip3o, load_blip3o
+from fedgram.model.unified.blip3o import Blip3o, decoder, load_blip3o
 from fedgram.model.unified.blip3o import model as blip3o_model
 from fedgram.model.unified.blip3o.clip import eva_clip
 from fedgram.model.unified.blip3o.head import HEAD_TARGETS
@@ -76,6 +76,12 @@ def seen(model: Blip3o) -> Tensor:
 @pytest.fixture(scope="module")
 def tensors(folder: Path) -> dict[str, Tensor]:
     return {k: v for file in folder.glob("*.safetensors") for k, v in load_file(file).items()}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder takes four steps, where what it paints is not compared with another's."""
+    monkeypatch.setattr(decoder, "_STEPS", 4)
 
 
 @pytest.fixture
@@ -136,6 +142,7 @@ def test_a_tower_cut_short(folder, seen):
     assert cut.understanding_loss(seen, QUESTIONS, ANSWERS).isfinite()
 
 
+@pytest.mark.usefixtures("quick")
 def test_bf16(folder, seen):
     half = load(folder, precision="bf16")
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
@@ -387,6 +394,7 @@ def test_sampled_features_are_those_of_the_published_loop(model, tensors):
     assert torch.allclose(torch.cat([features, nothing]), x, atol=1e-3)
 
 
+@pytest.mark.usefixtures("quick")
 def test_pictures(model):
     first, again, other = (model.generate(PROMPTS, generator(seed)) for seed in (1, 1, 2))
     assert [image.size for image in first] == [(16, 16), (16, 16)]
@@ -395,6 +403,7 @@ def test_pictures(model):
     assert not np.array_equal(arrays[0][0], arrays[2][0])
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_decoder_reads_the_features(model):
     """Other features under the same noise paint another picture; those of an empty prompt steer it too."""
     decode = model._decoder()
@@ -452,6 +461,7 @@ def test_a_decoder_of_ones_own(folder):
 # training
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("dora", [False, True])
 def test_adapters_learn_both_tasks(folder, seen, dora):
     """One step lowers both losses of its own batch, and twenty lower them by much."""
