@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,8 +53,16 @@ def messages(sharing: Toy, toy: Toy, tmp_path: Path) -> dict[str, FLModel]:
 def test_the_readme_lists_the_contract():
     text = (ROOT / "README.md").read_text()
     section = text.split("## What leaves a site\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", section, re.MULTILINE)[1:]
-    assert rows == [(part.what, part.shape, part.when) for part in outbound.LEAVES]
+    head, *rows = (line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| "))
+    assert head == ["what", "shape", "when", *outbound.MODES]
+    assert rows == [[part.what, part.shape, part.when, *part.modes] for part in outbound.LEAVES]
+
+
+def test_a_masked_sum_sends_nothing_by_itself_that_is_said_to_be_in_a_sum(messages: dict[str, FLModel]):
+    summed = [part for part in outbound.LEAVES if part.modes[1].startswith(("in a sum", "refused"))]
+    fields = tuple(field for part in summed for field in part.fields if "slots" not in field)  # which, not what
+    for phase in messages.keys() - {"introduction", "update", "evaluation"}:
+        assert [name for name in names(messages[phase]) if name.startswith(fields)] == [], phase
 
 
 def test_every_field_that_is_sent_is_in_the_contract(messages: dict[str, FLModel]):

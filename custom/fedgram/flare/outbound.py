@@ -26,6 +26,7 @@ class Part:
         why: what the server does with it.
         fields: its names in the messages (:mod:`fedgram.flare.wire`); one that ends in ``/`` is a prefix.
         share: what the site's own file must share, one of these, for it to leave; nothing is asked for when empty.
+        modes: what becomes of it in each of :data:`MODES`; it is sent as it is when absent.
     """
 
     what: str
@@ -34,7 +35,12 @@ class Part:
     why: str
     fields: tuple[str, ...] = ()
     share: tuple[Share, ...] = ()
+    modes: tuple[str, str, str, str] = ("sent", "sent", "sent", "sent")
 
+
+MODES = ("plain", "masked", "DP", "masked + DP")
+_SUMMED = ("sent", "in a sum", "noised", "noised, in a sum")
+_UNDER_MASKS = ("no", "sent", "no", "sent")
 
 DELTA = Part(
     what="ΔB",
@@ -42,6 +48,7 @@ DELTA = Part(
     when="every round",
     why="what the site learnt: the server adds the weighted mean over the sites to B",
     fields=("delta_B/",),
+    modes=_SUMMED,
 )
 MAGNITUDE = Part(
     what="m",
@@ -49,6 +56,7 @@ MAGNITUDE = Part(
     when="round 0 (the base's) and every round, only with `magnitude: mean`",
     why="averaged over the sites",
     fields=("m/",),
+    modes=("sent", "in a sum; the base's sent", "noised", "noised, in a sum; the base's sent"),
 )
 GRAM = Part(
     what="G, cosines over public anchors, and which anchors they are",
@@ -56,6 +64,7 @@ GRAM = Part(
     when="round 0 and every round; at the end also over held-out anchors",
     why="averaged to the consensus Ḡ; at the end it measures the alignment",
     fields=("gram", "slots", "heldout_slots"),
+    modes=("sent", "in a sum, never at the end", "sent, of noised weights", "in a sum, never at the end"),
 )
 NUMBERS = Part(
     what="weight, number of training samples, restarts of the training process, the metrics that the job names",
@@ -63,6 +72,7 @@ NUMBERS = Part(
     when="every round; the number of samples in round 0, test metrics at the end",
     why="the site's share of the mean, and the report",
     fields=("weight", "samples", "restarts", "metrics"),
+    modes=("sent", "weight in a sum, restarts", "1 for weight and samples, restarts, cka", "restarts"),
 )
 SHARED = Part(
     what="change of the adapter W and of the head",
@@ -71,6 +81,7 @@ SHARED = Part(
     why="averaged over the sites of one kind: of one modality and tokenizer, of one task and its classes",
     fields=("shared/",),
     share=("adapter", "head"),
+    modes=("sent", "refused", "noised", "refused"),
 )
 CONCEPTS = Part(
     what="mean anchor coordinates of each of the site's concepts with at least 10 samples, "
@@ -80,6 +91,7 @@ CONCEPTS = Part(
     why="merged to a directory that every site is given, by which it names concepts that it has no labels of",
     fields=("prototypes/", "token_gram"),
     share=("concepts",),
+    modes=("sent", "refused", "refused", "refused"),
 )
 IDENTITY = Part(
     what="layer shapes, modality, hash of the base weights, package version, anchor hash, round; with `share` "
@@ -119,6 +131,7 @@ EXTRA = Part(
     when="every round, only where the site's own file allows such a method",
     why="a baseline to compare with",
     fields=("extra/",),
+    modes=("sent", "refused", "of noised weights, or refused", "refused"),
 )
 SUMS = Part(
     what="ΔB, m, G and weight under masks, in their place; each says nothing without the others'",
@@ -126,6 +139,7 @@ SUMS = Part(
     when="every round of a masked job, G alone in round 0",
     why="the server takes the masks off the sum over the sites",
     fields=("sums/",),
+    modes=_UNDER_MASKS,
 )
 SECRETS = Part(
     what="public keys, signed, and shares of the secrets of the masks, encrypted for other sites",
@@ -136,6 +150,7 @@ SECRETS = Part(
         *("card", "signature", "certificate", "context", "mark"),
         *("shares", "prints", "seed_print", "seeds", "keys"),
     ),
+    modes=_UNDER_MASKS,
 )
 LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, CONCEPTS, NUMBERS, SUMS, SECRETS, IDENTITY, ERROR, FLARE)
 
