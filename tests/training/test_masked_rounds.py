@@ -99,6 +99,19 @@ def test_a_round_that_falls_apart_leaves_the_model_and_the_next_goes_on(federati
     assert list(after.records[1].metrics) == list(NAMES)
 
 
+def test_a_job_that_is_aborted_in_mid_sum_ends(federation: Toy, first):
+    """Its round is none that fell apart: it is done when the job goes on."""
+    sessions, state = first
+
+    def ask(phase, calls, receive, refuse):
+        if phase == "confirm":
+            raise RoundFailed("aborted")
+        asking(sessions, state.state)(phase, calls, receive, refuse)
+
+    with pytest.raises(RoundFailed, match="aborted"):
+        masked_round(state, federation.job, sessions, ask)
+
+
 def test_a_round_of_two_sites_does_not_begin(federation: Toy, first):
     sessions, state = first
     with pytest.raises(RoundFailed, match="2 sites gave keys"):

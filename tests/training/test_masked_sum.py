@@ -143,7 +143,7 @@ def test_more_than_a_third_are_too_many(tmp_path: Path, phase: str, said: str):
     current = a_sum(round=4)
     with pytest.raises(RoundFailed, match=rf"round 4: {said}.*\n  expected: at least 4"):
         current.gather(SIX, sites.ask)
-    assert current.has_begun
+    assert current.fell_apart
     sites.gone = {}
     assert_sum(a_sum(round=5).gather(SIX, sites.ask), SIX, 5)  # the next round goes on
 
@@ -152,7 +152,7 @@ def test_a_sum_over_two_sites_does_not_begin(tmp_path: Path):
     current = a_sum()
     with pytest.raises(RoundFailed, match=r"2 sites gave keys\n  expected: at least 3"):
         current.gather(SIX[:2], six(tmp_path).ask)
-    assert not current.has_begun
+    assert not current.fell_apart
 
 
 Asked = tuple[Sites, Path]

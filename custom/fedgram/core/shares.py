@@ -16,7 +16,7 @@ _BLOCK = 16
 
 
 def threshold(sites: int) -> int:
-    """The shares t that give a secret: ⌈2n/3⌉ and at least 3, so that a third of n ≥ 5 sites may drop out."""
+    """The shares t that give a secret: ⌈2n/3⌉ and at least 3, so that a third of n ≥ 4 sites may drop out."""
     return max(LEAST, -(-2 * sites // 3))
 
 

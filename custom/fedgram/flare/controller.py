@@ -131,13 +131,13 @@ class GramController(ModelController):
 
         def greet() -> None:  # newcomers, who take part in the next round and hold nobody up but to its deadline
             if newcomers:
-                seconds = job.aggregation.deadline_seconds
-                hello = wire.encode_task(job)
+                hello, seconds = wire.encode_task(job), job.aggregation.deadline_seconds
                 self._send(wire.INTRODUCE, hello, newcomers, seconds, introduced, progress.rejected)
 
         if job.aggregation.masked:
             ask = self._asking(job, progress, state.state, greet)
             after = masked_round(state, job, sites, ask, self._authority())
+            progress.noted(after.notes[len(state.notes) :])
             return _taken_in(admit(after, replies.values(), job), progress)
         current = Round(state, job, sites)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fedgram.config.job import JobConfig
@@ -64,7 +64,11 @@ class Progress:
             self._per_round = sum(record.seconds for record in state.records) / len(state.records)
         if self._first:
             self._line(f"resumed after round {self._first}/{self._rounds}")
-        for note in state.notes:
+        self.noted(state.notes)
+
+    def noted(self, notes: Iterable[str]) -> None:
+        """Say what was noted of the run itself."""
+        for note in notes:
             self._line(note)
 
     def replied(self, update: SiteUpdate) -> None:

@@ -69,6 +69,7 @@ class MaskedSum:
         self._shares: dict[str, SiteShares] = {}
         self._revealed: dict[str, RevealedShares] = {}
         self._total = {label: torch.zeros(shape, dtype=torch.int64) for label, shape in shapes.items()}
+        self.fell_apart = False  # after it had begun, with keys of enough sites
         self.bytes: dict[str, int] = {}
         self.restarts: dict[str, int] = {}
         self.rejected: dict[str, str] = {}
@@ -77,11 +78,6 @@ class MaskedSum:
     def slots(self) -> Slots:
         """The anchors of all that gave keys, by site."""
         return {site: card.slots for site, card in self._cards.items()}
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether enough sites gave keys for a sum."""
-        return len(self._cards) >= self._least
 
     @property
     def sharers(self) -> tuple[str, ...]:
@@ -264,5 +260,6 @@ class MaskedSum:
             self._fail(f"{count} {what}", f"at least {least}")
 
     def _fail(self, problem: str, expected: str | None = None) -> None:
+        self.fell_apart = len(self._cards) >= self._least
         reasons = "; ".join(self.rejected.values()) or "see why the sites did not answer"
         raise RoundFailed(problem, where=self._where, expected=expected, remedy=reasons)

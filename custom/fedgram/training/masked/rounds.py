@@ -54,7 +54,7 @@ def masked_round(
     try:
         total = current.gather(asked, ask)
     except RoundFailed as error:
-        if not current.has_begun:
+        if not current.fell_apart:  # it did not begin, or the job was aborted
             raise
         record = _record(current, (), asked, number, 0.0, time.perf_counter() - started)
         note = f"{error.where}: {error.problem}; the model stays as it was"
