@@ -47,6 +47,7 @@ from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.fed.utils.site_config import SITE_CONFIG_EXCLUDED_TOP_LEVEL_KEYS
 from nvflare.security.security import COMMAND_CATEGORIES, CommandCategory
 from paired_data import bridged
+from rich.console import Console
 from toy import ROOT, Toy, few_positions, write_site_file
 from typer.testing import CliRunner
 
@@ -183,10 +184,22 @@ def test_the_command(red: Path, job: Path):
     assert done.exit_code == 0, done.output
     output = " ".join(done.output.split())
     assert "failure: 0, warning: 0, skipped: 0" in output
-    assert "what will leave red" in output
+    assert "what will leave red, mode: plain" in output
     assert "12 layers, 1664 numbers:" in output  # 2 blocks × rank 4 × (4 × 32 + 48 + 32) rows
     assert re.search(r"in all [\d.]+ kB of tensors a round", output)
     assert "never leaves: samples, their names, labels and tokens" in output
+
+
+def test_the_doctor_says_what_becomes_of_what_leaves_in_the_mode_that_a_site_demands(red: Path):
+    config = find_site_config(red / "local", "red")
+    write_site_file(red / "local" / "fedgram.toml", replace(config, require=("masked",)))
+    visit, console = doctor.visit(red, None), Console(record=True, width=300)
+    list(doctor.examine(visit))
+    show.print_outbound(visit, console)
+    shown = console.export_text()
+    assert "mode: masked" in shown
+    assert "│ ΔB (in a sum) " in shown
+    assert "shares of the secrets of the masks" in shown
 
 
 def test_the_doctor_counts_what_a_site_shares(red: Path, job: Path):

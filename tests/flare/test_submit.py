@@ -108,6 +108,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 def test_a_job_is_followed_to_its_report(command):
     server = Server(COMPLETED)
     shown = command(server)
+    assert shown.startswith("mode plain + robust: the server gets every site's numbers")
+    assert "\n  sent: ΔB\n" in shown
     assert "round 1/2  done" in shown
     assert "hosp-text: no" in shown
     assert "server: OK" not in shown

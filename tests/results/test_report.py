@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.records import GlobalState, ModelSpec, RoundRecord, SiteEvaluation
@@ -173,6 +174,21 @@ def test_saved_state_that_was_damaged_is_in_the_report(tmp_path: Path):
     report.write(tmp_path, Outcome(server=dataclasses.replace(state(), notes=(note,)), together={}, alone={}), JOB)
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"] == [note]
     assert note in (tmp_path / "report.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rules", "mode"),
+    [
+        ({}, "plain + robust"),
+        ({"clip": 0.0}, "plain"),
+        ({"clip": 0.0, "rule": "median"}, "plain + robust"),
+        ({"clip": 0.0, "max_share": 1.0, "masked": True}, "masked"),
+    ],
+)
+def test_the_mode_of_the_job_is_the_first_line(tmp_path: Path, rules: dict, mode: str):
+    job = dataclasses.replace(JOB, aggregation=dataclasses.replace(JOB.aggregation, **rules), metrics=())
+    report.write(tmp_path, Outcome(server=state(), together={}, alone={}), job)
+    assert (tmp_path / "report.txt").read_text().startswith(f"Mode: {mode}: the server gets")
 
 
 def test_a_share_cap_that_makes_all_weigh_alike_is_said():

@@ -155,10 +155,21 @@ SECRETS = Part(
 LEAVES = (DELTA, MAGNITUDE, SHARED, GRAM, CONCEPTS, NUMBERS, SUMS, SECRETS, IDENTITY, ERROR, FLARE)
 
 
+def place(*, masked: bool, private: bool) -> int:
+    """The place in :data:`MODES` of a site with or without ``[privacy]`` in a job that is masked or not."""
+    return masked + 2 * private
+
+
 def leaves(methods: Sequence[str], share: Sequence[Share]) -> tuple[Part, ...]:
     """The contract at a site whose own file allows these methods, and shares these parts."""
     parts = tuple(part for part in LEAVES if not part.share or set(part.share) & set(share))
     return (*parts, EXTRA) if set(methods) - {"geo"} else parts
+
+
+def listed(place: int) -> list[str]:
+    """A line for each part that leaves every site in a mode; what only some share is left out."""
+    parts = [part for part in LEAVES if not part.share and part.modes[place] != "no"]
+    return [f"{part.modes[place]}: {part.what}" for part in parts]
 
 
 STAYS = (

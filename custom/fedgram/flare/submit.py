@@ -33,9 +33,11 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from rich.console import Console
 
-from fedgram.config.jobfolder import SERVER, client_names, read_server
+from fedgram.config.jobfolder import SERVER, client_names, read_server, settings_in
+from fedgram.config.mode import MEANING, mode_of
 from fedgram.errors import ConfigError, RoundFailed
 from fedgram.files import write_text
+from fedgram.flare.outbound import listed, place
 from fedgram.flare.progress import ABORTED, ENDED, MARK
 
 T = TypeVar("T")
@@ -182,7 +184,9 @@ def _attempts(
     Raises:
         ConfigError: one that is to begin again still runs.
     """
-    sites = client_names(job)
+    sites, mode = client_names(job), mode_of(settings_in(read_server(job)))
+    say(f"mode {mode}: {MEANING[mode]}; of each site without [privacy] leaves")
+    say("\n".join(f"  {line}" for line in listed(place(masked=mode == "masked", private=False))))
     content = canonical_job_content_hash(str(job)).removeprefix("sha256:")
     number, former = _latest(hub, content)
     running = former is not None and not _has_ended(hub, former)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedgram import __version__
 from fedgram.config.job import AggregationConfig, JobConfig
+from fedgram.config.mode import MEANING, mode_of
 from fedgram.config.strict import to_dict
 from fedgram.files import write_tensors, write_text
 from fedgram.methods.fedit import factors_of
@@ -34,9 +35,6 @@ _LEGEND = (
     "mixture that the site keeps. gain: of kept over home, of together where nothing is kept (positive is "
     "better), ± its standard error over groups. Floors, without training of a model: frozen LR (ridge for "
     "numbers) and k-NN on frozen tokens, own anchors (nearest class mean of its anchors alone). n: test samples."
-)
-_MASKED = (
-    "Masked: the server was given sums over the sites alone. Every site keeps its own numbers, with its result."
 )
 
 
@@ -136,8 +134,9 @@ def print_report(facts: dict[str, Any], console: Console) -> None:
 
 
 def modes(facts: dict[str, Any]) -> list[str]:
-    """Say which sites promise differential privacy, and what is not known of them for it."""
-    return [
+    """Say in which mode a job ran, which sites promise differential privacy, and what that hides."""
+    mode = mode_of(facts["job"])
+    return [f"Mode: {mode}: {MEANING[mode]}"] + [
         f"{site}: differentially private, ({own['epsilon']:g}, {own['delta']:g}) for each of its groups in this "
         "job; it sends no counts and no metrics but CKA, and as home's geometry that before training"
         for site, own in sorted(facts.get("privacy", {}).items())  # fedgram 0.2 had none
@@ -154,7 +153,7 @@ def verdicts(facts: dict[str, Any]) -> list[str]:
     """Say the mean gain over home, with its interval, of sites judged by one metric: of all, and by modality."""
     modalities = facts.get("modalities", {})  # fedgram 0.2 had none
     found = {site: site_results(facts, site) for site in _sites(facts)}
-    lines = [_MASKED] if facts.get("job", {}).get("aggregation", {}).get("masked") else []
+    lines = []
     for label in dict.fromkeys(result.label for result in found.values()):
         sites = {site: result for site, result in found.items() if result.label == label}
         kinds = sorted({modalities.get(site, "") for site in sites})

@@ -47,7 +47,9 @@ def print_outbound(visit: Visit, console: Console) -> None:
     """Print the contract of what leaves a site, with this site's and this job's numbers where they are known."""
     extent = extent_of(visit)
     amounts = outbound.amounts(extent) if extent else {}
-    table = Table("what", "shape", "when", "here", title=f"what will leave {visit.kit.name}", show_lines=True)
+    place = _place(visit)
+    title = f"what will leave {visit.kit.name}, mode: {outbound.MODES[place]}"
+    table = Table("what", "shape", "when", "here", title=title, show_lines=True)
     from fedgram.methods import find  # the checks at a site have loaded it
 
     methods, share = (visit.config.methods, visit.config.share) if visit.config else ((), ())
@@ -56,12 +58,22 @@ def print_outbound(visit: Visit, console: Console) -> None:
         if part in amounts:
             size = amounts[part].bytes
             here = amounts[part].text + (f": {decimal(size)}" if size else "")
-        table.add_row(escape(part.what), part.shape, part.when, escape(here))
+        if (mode := part.modes[place]) != "no":
+            what = part.what if mode == "sent" else f"{part.what} ({mode})"
+            table.add_row(escape(what), part.shape, part.when, escape(here))
     console.print(table)
     if extent is not None and extent.shapes is not None:
         total = decimal(outbound.round_bytes(extent))
         console.print(f"in all {total} of tensors a round; FLARE adds about 225 bytes to each tensor")
     console.print("never leaves: " + "; ".join(outbound.STAYS))
+
+
+def _place(visit: Visit) -> int:
+    """The mode of the job that is looked at; of those that the site's own file asks for, where there is none."""
+    own = visit.config
+    asked = own is not None and "masked" in own.require
+    masked = visit.job.settings.aggregation.masked if visit.job else asked
+    return outbound.place(masked=masked, private=own is not None and own.privacy is not None)
 
 
 def extent_of(visit: Visit) -> outbound.Extent | None:
