@@ -67,7 +67,7 @@ def test_of_one_site_the_server_has_nothing_but_bytes(federation: Toy, finished_
     assert '"accuracy"' in (folder / "red" / "result" / "site.json").read_text()  # the site itself knows
     report.write(tmp_path / "report", outcome, federation.job)
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "the server was given sums over the sites alone" in page
+    assert "the server gets sums over the sites alone" in page
 
 
 def started(federation: Toy, folder: Path) -> tuple[dict, ServerState]:

@@ -26,7 +26,7 @@ from fedgram.results.figure import short_names
 from fedgram.results.gallery import first_of_each, questions
 from fedgram.results.owntest import KEPT, OwnTest, WithInterval
 from fedgram.results.page import Page
-from fedgram.results.report import number, tables, verdicts
+from fedgram.results.report import modes, number, tables, verdicts
 from fedgram.sites.settled import HOME, TOGETHER
 
 _EXAMPLES, _ANSWERS = 6, 3
@@ -72,7 +72,7 @@ def _write_page(results: Path, measured: Measured, across: Sequence[Table]) -> N
     bars, tested = Figure(figsize=(9, 4.2), layout="constrained"), measured.together.tested
     _bars(bars.subplots(), {part.site.name: kind(part) for part in tested}, measured)
     figures = [bars] if across else []
-    shown = Page(run, verdicts(run), tables(run), across, measured.own, figures, questions(tested))
+    shown = Page(run, [*modes(run), *verdicts(run)], tables(run), across, measured.own, figures, questions(tested))
     page.write(results / "report.html", shown)
 
 

@@ -82,7 +82,7 @@ def write(folder: Path, outcome: Outcome, job: JobConfig) -> None:
     print_report(facts, Console(file=text, width=120))
     write_text(folder / "report.txt", text.getvalue())
     figure.draw(facts, folder / "report.png")
-    page.write(folder / "report.html", page.Page(facts, verdicts(facts), tables(facts)))
+    page.write(folder / "report.html", page.Page(facts, [*modes(facts), *verdicts(facts)], tables(facts)))
 
 
 def _facts(state: ServerState, job: JobConfig) -> dict[str, Any]:
