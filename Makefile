@@ -56,6 +56,7 @@ bench: $(READY) ## time and memory of a GeoDoRA step against stock PEFT
 
 bench-gpu: $(READY) ## tokens per second and memory on a GPU of 80 GB against stock PEFT, 1B and 7B
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu_unified.py
 
 bench-worth: $(READY) ## together against home in every regime, and the pages of it: most of a day
 	$(MAKE) -C research worth
