@@ -19,6 +19,7 @@ from fedgram.data.prompts import Prompt
 from fedgram.data.vqa import read_vqa
 from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
+from fedgram.methods.base import Settings, merged
 from fedgram.sites.opening import open_site
 from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look
@@ -67,23 +68,25 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     """
     started = time.perf_counter()
     job, sites = open_sites(trial, folder)
-    costs = _federate(sites, job, started) if trial.rounds else {}
-    items, prompts = _test(folder, trial.seed)
+    costs = federate(sites, job, started) if trial.rounds else {}
+    items, prompts = drawn_test(folder, trial.seed)
     own = trial.method == "local" or trial.dora or trial.method == "fedsa"
     judged = [*sites.values()][: _JUDGED if own else 1]
     data = look(items, judged[0].model.unified)
-    scores = [_judge(site, data, prompts) for site in judged]
+    scores = [judge(site, data, prompts) for site in judged]
     return {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
 
 
-def open_sites(trial: Trial, folder: Path) -> tuple[JobConfig, dict[str, UnifiedSite]]:
-    """The job of a trial, and its sites over their shares of the data."""
-    job = _job(trial)
+def open_sites(
+    trial: Trial, folder: Path, changes: Settings | None = None
+) -> tuple[JobConfig, dict[str, UnifiedSite]]:
+    """The job of a trial, some settings changed, and its sites over their shares of the data."""
+    job = _job(trial, changes or {})
     configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
     return job, {name: _open(name, config, job) for name, config in configs.items()}
 
 
-def _federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
+def federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
         outcome = run_federation(sessions, job, Path(temporary, "server"))
@@ -99,13 +102,13 @@ def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
     return replace(site, data={**site.data, "validation": nothing, "test": nothing})
 
 
-def _judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
+def judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
     """A site's soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
     tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
     return tested.evaluate("test")
 
 
-def _job(trial: Trial) -> JobConfig:
+def _job(trial: Trial, changes: Settings) -> JobConfig:
     plain = settings("fedumm")
     rounds = max(1, trial.rounds)
     steps = max(1, STEPS // (trial.clients * rounds))
@@ -113,7 +116,7 @@ def _job(trial: Trial) -> JobConfig:
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
     plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
     plain["aggregation"] |= {"min_sites": 1}
-    return from_dict(JobConfig, plain, "fedumm study")
+    return from_dict(JobConfig, merged(plain, changes), "fedumm study")
 
 
 def _config(folder: Path, share: Path) -> SiteConfig:
@@ -146,7 +149,7 @@ def _shares(trial: Trial, folder: Path) -> Mapping[str, Path]:
     return {path.name: path for path in sorted(target.iterdir()) if path.is_dir()}
 
 
-def _test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
+def drawn_test(folder: Path, seed: int) -> tuple[Items, list[Prompt]]:
     """The test: scenes and prompts of another seed, alike for every run of this one."""
     drawn = _drawn(folder, _PUBLIC + seed, _TEST)
     items = Items(tuple(read_vqa(drawn / "vqa")), tuple(read_captions(drawn / "captions" / TABLE)))

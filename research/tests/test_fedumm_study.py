@@ -15,7 +15,7 @@ from research.scenes.words import SKILLS
 
 def test_every_line_has_the_same_compute():
     for trial in trials():
-        training = _job(trial).training
+        training = _job(trial, {}).training
         if trial.rounds:
             assert trial.clients * training.rounds * training.local_steps == STEPS, trial
             assert training.batch_size == BATCH
