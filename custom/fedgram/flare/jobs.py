@@ -79,14 +79,15 @@ _DEMOS = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 20,
+                "rounds": 28,
                 "local_steps": 20,
                 "batch_size": 16,
                 "learning_rate": 2e-3,
+                "decay": True,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
             },
-            "aggregation": {"weights": "samples"},
+            "aggregation": {"weights": "samples", "server_momentum": 0.6},
         },
     ),
     "fedumm-mixed": _Demo(
