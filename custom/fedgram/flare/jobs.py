@@ -79,15 +79,14 @@ _DEMOS = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 28,
+                "rounds": 20,
                 "local_steps": 20,
                 "batch_size": 16,
                 "learning_rate": 2e-3,
-                "decay": True,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
             },
-            "aggregation": {"weights": "samples", "server_momentum": 0.6},
+            "aggregation": {"weights": "samples"},
         },
     ),
     "fedumm-mixed": _Demo(
