@@ -25,7 +25,12 @@ def test_the_model_is_that_of_the_plain_loop_and_every_site_keeps_its_account(
 ):
     run = four(toy, masked=masked, training={"rounds": 2, "local_steps": 2}, baseline=False)
     promised = PrivacyConfig(epsilon=8.0, delta=1e-3)
-    run = replace(run, sites={name: replace(own, privacy=promised) for name, own in run.sites.items()})
+    run = replace(
+        run,
+        sites={
+            name: replace(own, privacy=promised, secret=4 * str(own.secret)) for name, own in run.sites.items()
+        },
+    )
     with running(run, tmp_path, FOUR) as federation:
         results = results_of(federation, federation.submit(tmp_path / "job"), tmp_path)
     assert_same_model(results, plain(run, tmp_path / "plain"))

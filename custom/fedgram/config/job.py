@@ -132,7 +132,6 @@ class TrainingConfig:
         batch_size: samples in one step.
         learning_rate: AdamW's learning rate for B and m.
         local_learning_rate: AdamW's learning rate for the site's own adapter and head.
-        decay: whether both learning rates fall linearly over the second half of the rounds, to 2 / T in the last.
         weight_decay: AdamW's weight decay for the site's own adapter and head.
         geometry_weight: the weight λ of the geometry loss, eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
@@ -152,7 +151,6 @@ class TrainingConfig:
     batch_size: int = 32
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
-    decay: bool = False
     weight_decay: float = 0.01
     geometry_weight: float = 1.0
     geometry_every: int = 1

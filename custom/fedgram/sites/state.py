@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedgram.config.job import JobConfig, TrainingConfig
+from fedgram.config.job import JobConfig
 from fedgram.model import lora
 from fedgram.model.site_model import LocalModel
 from fedgram.records import below
@@ -27,15 +27,6 @@ def make_optimizer(model: LocalModel, job: JobConfig) -> torch.optim.Optimizer:
             {"params": local, "lr": settings.local_learning_rate, "weight_decay": settings.weight_decay},
         ]
     )
-
-
-def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, round: int) -> None:
-    """Set the learning rates of a round, counted from 1: as in the job, or falling where it says ``decay``."""
-    left = 2.0 * (settings.rounds - round + 1) / settings.rounds
-    factor = min(1.0, left) if settings.decay else 1.0
-    rates = (settings.learning_rate, settings.local_learning_rate)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = factor * rate
 
 
 def snapshot(model: LocalModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

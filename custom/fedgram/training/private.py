@@ -26,7 +26,7 @@ from fedgram.sites.draws import Draws, private_draws
 from fedgram.sites.guarantee import Guarantee
 from fedgram.sites.secret import private_generator
 from fedgram.sites.single import Batch, SingleSite
-from fedgram.sites.state import set_rates, snapshot
+from fedgram.sites.state import snapshot
 from fedgram.training.codec import pack
 from fedgram.training.geometry import (
     anchor_alignment,
@@ -68,7 +68,6 @@ def train_privately(site: Site, state: GlobalState, charge: Callable[[str], None
     first, rows, public = state.round * settings.local_steps, rows_by_group(site), _public_rows(site, state.round)
     share = 1.0 / (1.0 + _labelled(site) / guarantee.groups)
     found: list[float] = []
-    set_rates(site.optimizer, settings, state.round + 1)
     for step in range(first, first + settings.local_steps):
         anchors = None
         if step % settings.geometry_every == 0 and settings.geometry_weight + settings.concept_weight > 0:

@@ -6,7 +6,6 @@ from collections import defaultdict
 
 from fedgram.records import GlobalState
 from fedgram.sites.base import Site
-from fedgram.sites.state import set_rates
 from fedgram.training.geometry import anchor_alignment, concept_loss, represent_anchors
 
 
@@ -23,7 +22,6 @@ def train(site: Site, round: int, steps: int, state: GlobalState | None = None) 
     every, consensus = settings.geometry_every, None if state is None else state.consensus
     sums: dict[str, float] = defaultdict(float)
     aligned = 0
-    set_rates(site.optimizer, settings, round)
     for step, batch in enumerate(site.batches(round, steps), start=(round - 1) * steps):
         task = site.task_loss(batch)
         loss = task.loss
