@@ -13,7 +13,6 @@ from test_simulator import assert_same_model, plain
 from toy import Toy
 
 from federation.federation import running
-from federation.test_failures import results_of
 from federation.test_masked import FOUR
 
 pytestmark = pytest.mark.federation
@@ -32,7 +31,9 @@ def test_the_model_is_that_of_the_plain_loop_and_every_site_keeps_its_account(
         },
     )
     with running(run, tmp_path, FOUR) as federation:
-        results = results_of(federation, federation.submit(tmp_path / "job"), tmp_path)
+        job = federation.submit(tmp_path / "job")
+        assert federation.wait(job, 900) == "FINISHED:COMPLETED", federation.output(federation.server)[-3000:]
+        results = federation.download(job, tmp_path / "download") / "fedgram"
     assert_same_model(results, plain(run, tmp_path / "plain"))
     facts = json.loads((results / "metrics.json").read_text())
     assert facts["privacy"] == {name: {"epsilon": 8.0, "delta": 1e-3} for name in NAMES}
