@@ -42,8 +42,7 @@ from fedgram.sites.device import choose_device
 from fedgram.sites.opening import open_site
 from fedgram.training import rounds
 from fedgram.training.server import agree
-from transformers import JanusConfig, JanusForConditionalGeneration, JanusProcessor
-from transformers.generation import GenerationConfig
+from transformers import GenerationConfig, JanusConfig, JanusForConditionalGeneration, JanusProcessor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -107,9 +106,10 @@ def write_random(folder: Path, shapes: dict[str, dict[str, Any]], device: str) -
     """Write a checkpoint of random weights in bf16; returns how many there are."""
     torch.manual_seed(0)
     config, source = settings(shapes), locate("janus-shapes")
+    vision: Any = config.vision_config
     processor: Any = JanusProcessor.from_pretrained(source)
-    processor.num_image_tokens = config.vision_config.num_image_tokens
-    side = config.vision_config.image_size
+    processor.num_image_tokens = vision.num_image_tokens
+    side = vision.image_size
     processor.image_processor.size = {"height": side, "width": side}
     with quiet_loading(), torch.device(device):
         model = JanusForConditionalGeneration(config).bfloat16()
@@ -185,7 +185,8 @@ def measure(shapes: dict[str, dict[str, Any]], device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         parameters = write_random(root / "janus", shapes, device)
-        side = settings(shapes).vision_config.image_size
+        vision: Any = settings(shapes).vision_config
+        side = vision.image_size
         write_scene_questions(root / "vqa", "train2014", PICTURES, 0, World(), pixels=side)
         write_scene_captions(root / "captions", PICTURES, 1, World(), pixels=side)
         found = [row(root, precision, again, device) for precision, again in product(PRECISIONS, (False, True))]
