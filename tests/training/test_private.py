@@ -201,7 +201,8 @@ def test_only_the_contract_of_a_private_site_leaves(one: Toy, tmp_path: Path):
     assert len(own_samples(again, "test")) == len(sessions["red"].site.data["test"])
     report.write(tmp_path / "report", outcome, run.job)
     text = (tmp_path / "report/report.txt").read_text().replace("\n", " ")
-    assert text.startswith("red: differentially private, (8, 0.001) for each of its groups in this job")
+    assert text.startswith("Mode: plain + robust: ")
+    assert "red: differentially private, (8, 0.001) for each of its groups in this job" in text
     shared = (tmp_path / "report/adapter/README.md").read_text()
     assert "1 of 3 sites promise differential privacy of each of their groups, at most (8, 0.001)" in shared
 
