@@ -1,17 +1,22 @@
-"""Trials run in processes of their own: a few at once, none begun after a while, each result kept at once."""
+"""Trials run in processes of their own: a few at once, none begun after a while, each result kept at once.
+
+A study is a grid of trials and a table; :func:`carry_out` runs what has no row yet.
+"""
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from research.rows import Row
+from research.rows import Row, done
 
 Trial = TypeVar("Trial")
 
@@ -60,3 +65,40 @@ def run_all(
                 failed.append(trial)
                 console.print(f"{trial}: {type(error).__name__}: {error}", style="red", markup=False)
             progress.advance(task)
+
+
+def carry_out(
+    title: str,
+    trials: Iterable[Trial],
+    work: Callable[[Trial], Row],
+    keep: Callable[[Trial, Row], None],
+    prepare: Callable[[], None],
+    *,
+    kind: type[Trial],
+    table: Path,
+    minutes: float,
+    workers: int = 1,
+) -> None:
+    """Carry out the trials that have no row in a table; the other arguments are those of :func:`run_all`.
+
+    Args:
+        kind: the dataclass of a trial.
+
+    Raises:
+        SystemExit: one has failed.
+    """
+    there = done(table, kind)
+    missing = [trial for trial in dict.fromkeys(trials) if trial not in there]
+    if failed := run_all(title, missing, work, keep, prepare, workers=workers, minutes=minutes):
+        raise SystemExit(f"{len(failed)} trials failed")
+
+
+def arguments(prog: str, description: str | None, *, folder: str, table: Path) -> argparse.Namespace:
+    """The command line of a study: ``folder`` (absolute), ``results`` and ``minutes``."""
+    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
+    parser.add_argument("--folder", type=Path, default=Path(folder), help="the federations' files")
+    parser.add_argument("--results", type=Path, default=table, help="the table")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no trial begins")
+    args = parser.parse_args()
+    args.folder = args.folder.resolve()
+    return args

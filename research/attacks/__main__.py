@@ -7,16 +7,14 @@ Every finished trial is a row at once. A trial that is there is not repeated: de
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 from research.attacks.attacks import LIES
 from research.attacks.trial import ABSENT, HONEST, ORDER, RULES, Trial, run
-from research.pool import run_all
-from research.rows import RESULTS, append, done
+from research.pool import arguments, carry_out
+from research.rows import RESULTS, append
 from research.worth.trial import one_core
 
 SEEDS = range(3)
@@ -49,18 +47,9 @@ def trials() -> Iterator[Trial]:
 
 def main() -> None:
     """Carry out what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m research.attacks", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("results/attacks"), help="the federations' files")
-    parser.add_argument("--results", type=Path, default=TABLE, help="the table")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no trial begins")
-    args = parser.parse_args()
-    there = done(args.results, Trial)
-    missing = [trial for trial in dict.fromkeys(trials()) if trial not in there]
-    keep = partial(append, args.results, order=ORDER)
-    work = partial(run, folder=args.folder.resolve())
-    failed = run_all("attacks", missing, work, keep, one_core, workers=1, minutes=args.minutes)
-    if failed:
-        raise SystemExit(f"{len(failed)} trials failed")
+    args = arguments("research.attacks", __doc__, folder="results/attacks", table=TABLE)
+    work, kept = partial(run, folder=args.folder), partial(append, args.results, order=ORDER)
+    carry_out("attacks", trials(), work, kept, one_core, kind=Trial, table=args.results, minutes=args.minutes)
 
 
 if __name__ == "__main__":

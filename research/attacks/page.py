@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
@@ -15,13 +14,13 @@ import matplotlib.pyplot as plt
 from research.attacks.__main__ import TABLE, trials
 from research.attacks.attacks import LIES
 from research.attacks.trial import ABSENT, HONEST, RULES
+from research.blocks import filled
 from research.rows import Rows, read
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "attacks.md"
 FIGURE = PAGE.parent / "figures" / "attacks.png"
 TOLERATED = {"accuracy": 0.02, "r@1": 0.03}
 _MEASURES = ("accuracy", "r@1", "cka")
-_BLOCK = re.compile(r"(<!-- attacks: table -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Cell = tuple[str, int, int, str, str]  # federation, sites, liars, attack, rule
 
@@ -116,9 +115,8 @@ def main(rows: Iterable[dict[str, object]] | None = None) -> None:
     """Write both."""
     found: Rows = read(TABLE) if rows is None else [*rows]
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(
-        _BLOCK.sub(lambda m: m[1] + standing(found) + "\n" + table(found) + m[2], text), encoding="utf-8"
-    )
+    written = filled(text, "attacks: table", standing(found) + "\n" + table(found))
+    PAGE.write_text(written, encoding="utf-8")
     draw(found, FIGURE)
 
 

@@ -16,8 +16,8 @@ from math import inf
 from pathlib import Path
 
 from research.fedumm.trial import Trial, quiet, run
-from research.pool import run_all
-from research.rows import RESULTS, append, done
+from research.pool import carry_out
+from research.rows import RESULTS, append
 
 FOLDER = Path("~/.cache/fedgram/fedumm-study").expanduser()
 SEEDS = range(3)
@@ -48,11 +48,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.results / "fedumm.csv"
-    there = done(path, Trial)
-    missing = [trial for trial in trials() if trial not in there]
     work, keep = partial(run, folder=options.folder), partial(append, path, order=ORDER)
-    failed = run_all("fedumm", missing, work, keep, quiet, workers=options.workers, minutes=options.minutes)
-    raise SystemExit(bool(failed))
+    carry_out(
+        "fedumm",
+        trials(),
+        work,
+        keep,
+        quiet,
+        kind=Trial,
+        table=path,
+        minutes=options.minutes,
+        workers=options.workers,
+    )
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from PIL.Image import Image
 
 from research.fedumm.__main__ import FOLDER
 from research.fedumm.trial import STEPS, Trial, drawn_test, federate, judge, open_sites, quiet
-from research.pool import run_all
+from research.pool import carry_out
 from research.pretraining.pictures import PUBLIC
-from research.rows import RESULTS, append, done
+from research.rows import RESULTS, append
 from research.scenes.demo import WORLD
 
 SEEDS = range(3)
@@ -121,10 +121,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     path = options.results / "fedumm-budgets.csv"
-    missing = [budget for budget in trials() if budget not in done(path, Budget)]
     work, keep = partial(run, folder=options.folder), partial(append, path, order=ORDER)
-    failed = run_all("budgets", missing, work, keep, quiet, workers=options.workers, minutes=options.minutes)
-    raise SystemExit(bool(failed))
+    carry_out(
+        "budgets",
+        trials(),
+        work,
+        keep,
+        quiet,
+        kind=Budget,
+        table=path,
+        minutes=options.minutes,
+        workers=options.workers,
+    )
 
 
 if __name__ == "__main__":

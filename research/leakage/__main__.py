@@ -7,14 +7,13 @@ The scores of a run are rows at once. A run that is there is not repeated: delet
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from research.leakage.trial import ATTACKS, ORDER, Run, lines, run
-from research.pool import run_all
-from research.rows import RESULTS, Row, append, done
+from research.pool import arguments, carry_out
+from research.rows import RESULTS, Row, append
 from research.worth.trial import one_core
 
 SEEDS = range(3)
@@ -50,19 +49,9 @@ def keep(trial: Run, row: Row, *, table: Path) -> None:
 
 def main() -> None:
     """Carry out what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m research.leakage", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("results/leakage"), help="the federations' files")
-    parser.add_argument("--results", type=Path, default=TABLE, help="the table")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
-    args = parser.parse_args()
-    there = done(args.results, Run)
-    missing = [trial for trial in trials() if trial not in there]
-    work = partial(run, folder=args.folder.resolve())
-    failed = run_all(
-        "leakage", missing, work, partial(keep, table=args.results), one_core, workers=1, minutes=args.minutes
-    )
-    if failed:
-        raise SystemExit(f"{len(failed)} runs failed")
+    args = arguments("research.leakage", __doc__, folder="results/leakage", table=TABLE)
+    work, kept = partial(run, folder=args.folder), partial(keep, table=args.results)
+    carry_out("leakage", trials(), work, kept, one_core, kind=Run, table=args.results, minutes=args.minutes)
 
 
 if __name__ == "__main__":

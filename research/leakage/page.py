@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from research.blocks import filled
 from research.leakage.__main__ import TABLE, trials
 from research.leakage.trial import ATTACKS, Run
 from research.rows import Rows, read
@@ -30,7 +30,6 @@ MODES: dict[tuple[float, str], str] = {
 START = "start"
 KNOWN = {START: "the site's start", "guess": "no start", "fitted": "a start fitted to G"}
 ANCHORS, RELEASED = "held-out anchors", "released adapter"
-_BLOCK = re.compile(r"(<!-- leakage: table -->\n).*?(<!-- end -->)", re.DOTALL)
 _COLOURS = ("#c0504d", "#e0a030", "#9cc3e6", "#1b6ca8", "#0b3050", "#4c9a5b")
 _WIDTH = 1.96  # standard errors, of an interval of 95 %
 
@@ -177,9 +176,8 @@ def main(rows: Iterable[dict[str, object]] | None = None) -> None:
     """Write both."""
     found: Rows = read(TABLE) if rows is None else [*rows]
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(
-        _BLOCK.sub(lambda m: m[1] + standing(found) + "\n" + table(found) + m[2], text), encoding="utf-8"
-    )
+    written = filled(text, "leakage: table", standing(found) + "\n" + table(found))
+    PAGE.write_text(written, encoding="utf-8")
     draw(found, FIGURE)
 
 

@@ -7,15 +7,13 @@ Every finished trial is a row at once. A trial that is there is not repeated: de
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-from research.pool import run_all
+from research.pool import arguments, carry_out
 from research.privacy.trial import LINES, ORDER, Trial, run
-from research.rows import RESULTS, append, done
+from research.rows import RESULTS, append
 from research.worth.trial import one_core
 
 FEDERATIONS = ("synthetic", "carnivora")
@@ -30,18 +28,9 @@ def trials() -> Iterator[Trial]:
 
 def main() -> None:
     """Carry out what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m research.privacy", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("results/privacy"), help="the federations' files")
-    parser.add_argument("--results", type=Path, default=TABLE, help="the table")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no trial begins")
-    args = parser.parse_args()
-    there = done(args.results, Trial)
-    missing = [trial for trial in trials() if trial not in there]
-    keep = partial(append, args.results, order=ORDER)
-    work = partial(run, folder=args.folder.resolve())
-    failed = run_all("privacy", missing, work, keep, one_core, workers=1, minutes=args.minutes)
-    if failed:
-        raise SystemExit(f"{len(failed)} trials failed")
+    args = arguments("research.privacy", __doc__, folder="results/privacy", table=TABLE)
+    work, kept = partial(run, folder=args.folder), partial(append, args.results, order=ORDER)
+    carry_out("privacy", trials(), work, kept, one_core, kind=Trial, table=args.results, minutes=args.minutes)
 
 
 if __name__ == "__main__":

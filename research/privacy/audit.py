@@ -32,9 +32,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from research.evidence.federations import synthetic
-from research.pool import run_all
+from research.pool import carry_out
 from research.privacy.trial import DELTA, job_of
-from research.rows import RESULTS, Row, append, done
+from research.rows import RESULTS, Row, append
 from research.worth.trial import one_core
 
 TABLE = RESULTS / "privacy-audit.csv"
@@ -227,11 +227,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=folder, help="the federation's files")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
     args = parser.parse_args()
-    there = done(TABLE, Audit)
-    missing = [audit for audit in audits() if audit not in there]
     work, keep = partial(run, folder=args.folder.resolve()), partial(append, TABLE, order=ORDER)
-    if failed := run_all("audit", missing, work, keep, one_core, workers=1, minutes=args.minutes):
-        raise SystemExit(f"{len(failed)} audits failed")
+    carry_out("audit", audits(), work, keep, one_core, kind=Audit, table=TABLE, minutes=args.minutes)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from statistics import mean, stdev
 
+from research.blocks import filled
 from research.privacy import audit
 from research.privacy.__main__ import TABLE, trials
 from research.privacy.trial import LINES
@@ -56,16 +56,10 @@ def _of(row: dict[str, float], ending: str) -> list[float]:
     return [value for name, value in row.items() if name.endswith(ending)]
 
 
-def filled(text: str, block: str, content: str) -> str:
-    """A page with one of its blocks written anew."""
-    pattern = re.compile(rf"(<!-- privacy: {block} -->\n).*?(<!-- end -->)", re.DOTALL)
-    return pattern.sub(lambda match: match[1] + content + match[2], text)
-
-
 def main() -> None:
     """Write both tables."""
-    text = filled(PAGE.read_text(encoding="utf-8"), "table", prices(read(TABLE)))
-    PAGE.write_text(filled(text, "audit", audits(read(audit.TABLE))), encoding="utf-8")
+    text = filled(PAGE.read_text(encoding="utf-8"), "privacy: table", prices(read(TABLE)))
+    PAGE.write_text(filled(text, "privacy: audit", audits(read(audit.TABLE))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import pytest
 import torch
 from fedgram.records import LabelledTokens, Tokens
 
+from research.blocks import filled
 from research.privacy import audit
 from research.privacy.__main__ import TABLE, trials
 from research.privacy.audit import Audit, Watch, lower_bound, run
-from research.privacy.page import PAGE, audits, filled, prices
+from research.privacy.page import PAGE, audits, prices
 from research.privacy.trial import LINES
 from research.rows import read
 
@@ -52,7 +53,8 @@ def test_an_audit_finds_noise_that_is_missing_and_no_fault_where_it_is_there(tmp
 
 def test_the_page_is_that_of_the_rows():
     text = PAGE.read_text(encoding="utf-8")
-    assert filled(filled(text, "table", prices(read(TABLE))), "audit", audits(read(audit.TABLE))) == text
+    written = filled(text, "privacy: table", prices(read(TABLE)))
+    assert filled(written, "privacy: audit", audits(read(audit.TABLE))) == text
 
 
 def test_no_promise_is_ever_found_broken_but_where_it_is():
