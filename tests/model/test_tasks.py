@@ -18,7 +18,7 @@ from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import PatchHead, Segmentation
 from fedgram.records import Sample, Target
 from PIL import Image
-from sklearn.metrics import f1_score, jaccard_score
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 SITE = SiteConfig(modality="text", data="", tokenizer="", anchors="")
 
@@ -89,6 +89,21 @@ def test_multilabel():
     found = task.metrics(output, targets)
     assert found == pytest.approx({"macro_f1": (1 + 0.8) / 2, "auroc": 1.0})
     assert task.loss(torch.zeros(4, 2), targets).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_auroc_is_that_of_scikit_learn(levels):
+    """With few levels of the scores most pairs are ties."""
+    draws = np.random.default_rng(levels)
+    truth, scores = draws.random((50, 3)) < 0.3, draws.integers(levels, size=(50, 3)).astype(np.float32)
+    truth[:, 1] = True  # no curve
+    expected = np.mean([roc_auc_score(truth[:, c], scores[:, c]) for c in (0, 2)])
+    assert metrics.auroc(truth, scores) == pytest.approx(expected)
+
+
+def test_auroc_needs_a_class_with_a_curve():
+    assert metrics.auroc(np.ones((4, 2), dtype=bool), np.zeros((4, 2))) is None
+    assert metrics.auroc(np.zeros((0, 2), dtype=bool), np.zeros((0, 2))) is None
 
 
 def test_a_rare_label_counts_as_much_as_its_absence():

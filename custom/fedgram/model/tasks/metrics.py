@@ -1,4 +1,4 @@
-"""The numbers that tasks report, by scikit-learn. A number that is not defined is None."""
+"""The numbers that tasks report, by scikit-learn and SciPy. A number that is not defined is None."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    mean_absolute_error,
-    r2_score,
-    roc_auc_score,
-)
+from scipy.stats import rankdata
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, mean_absolute_error, r2_score
 
 # A site is judged by the first of these that it reports.
 MAIN = ("accuracy", "dice", "mae", "macro_f1", "r2", "iou", "auroc", "vqa_accuracy", "geneval", "generation_loss")
@@ -54,14 +48,17 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Mean area under the ROC curve, each class against the rest; (N, C) truth values and scores.
 
-    A class that all samples have, or none, has no curve.
+    The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), which all classes have from one ranking. A
+    class that all samples have, or none, has no curve.
     """
-    areas = [
-        roc_auc_score(column, score)
-        for column, score in zip(truth.T, scores.T, strict=True)
-        if 0 < column.mean() < 1
-    ]
-    return float(np.mean(areas)) if areas else None
+    positive = truth.sum(axis=0)
+    negative = len(truth) - positive
+    curves = (positive > 0) & (negative > 0)
+    if not curves.any():
+        return None
+    n, m = positive[curves], negative[curves]
+    ranks = (rankdata(scores[:, curves], axis=0) * truth[:, curves]).sum(axis=0)
+    return float(np.mean((ranks - n * (n + 1) / 2) / (n * m)))
 
 
 def mae(truth: np.ndarray, predicted: np.ndarray) -> float:
