@@ -48,8 +48,8 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Mean area under the ROC curve, each class against the rest; (N, C) truth values and scores.
 
-    The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), which all classes have from one ranking. A
-    class that all samples have, or none, has no curve.
+    The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), which all classes have from one ranking.
+    A class that all samples have, or none, has no curve.
     """
     positive = truth.sum(axis=0)
     negative = len(truth) - positive
