@@ -48,7 +48,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Mean area under the ROC curve, each class against the rest; (N, C) truth values and scores.
 
-    The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), which all classes have from one ranking.
+    The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), of all classes in one ranking.
     A class that all samples have, or none, has no curve.
     """
     positive = truth.sum(axis=0)
