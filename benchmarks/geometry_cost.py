@@ -18,6 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import torch
 from fedgram.anchors import load_anchors
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         job, sites = federation(Path(temporary))
         site = open_single("hosp-image", sites["hosp-image"], job)

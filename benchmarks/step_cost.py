@@ -60,7 +60,7 @@ def adapt(base: nn.Module, method: str) -> PeftModel:
         return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=dora, seed=0)
     stock = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", lora_dropout=0.0, use_dora=dora)
     with lora.quiet_peft():
-        return get_peft_model(base, stock)  # pyright: ignore[reportArgumentType, reportReturnType]
+        return get_peft_model(base, stock)
 
 
 def step(model: nn.Module, x: torch.Tensor, direction: torch.Tensor) -> None:

@@ -122,7 +122,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def attributes(kind: type) -> dict[str, str]:
     """The descriptions in the ``Attributes:`` of a class by name."""
-    lines = inspect.getdoc(kind).partition("Attributes:\n")[2].splitlines()  # pyright: ignore
+    lines = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].splitlines()
     found: dict[str, str] = {}
     names: list[str] = []
     for line in lines:
@@ -186,7 +186,7 @@ def settings(kind: type, prefix: str = "", shown: dict[type, str] | None = None)
         else:
             name, text = f"`{field.name}`", described.get(field.name, "")
             rows.append((name, type_name(hints[field.name]), default_of(field), text))
-    first = plain(inspect.getdoc(kind).partition("\n")[0])  # pyright: ignore
+    first = plain((inspect.getdoc(kind) or "").partition("\n")[0])
     own = table(("name", "type", "default", "what it is"), rows)
     return "\n\n".join([f"{head}{first}", own, *(settings(part, f"{name}.", seen) for name, part in parts)])
 

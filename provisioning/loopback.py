@@ -81,7 +81,7 @@ class Federation:
     sites: tuple[str, ...]
     admin: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _started: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
     _session: Session | None = None
 
     @classmethod
@@ -129,11 +129,10 @@ class Federation:
             }
             with open(self.kits / f"{name}.out", "a") as output:
                 command = [str(self.kit(name) / "startup/sub_start.sh"), "--once"]
-                self._started.append(
-                    subprocess.Popen(
-                        command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-                    )
+                process = subprocess.Popen(
+                    command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
                 )
+                self._started.append((name, process))
         for name, offset in offsets.items():
             text = "Started relay" if name in self.relays else "Successfully registered client"
             text = "Server started" if name == self.server else text
@@ -158,8 +157,7 @@ class Federation:
 
     def _has_ended(self, name: str) -> bool:
         """Whether its parents have ended; one that is just starting has no environment to be found by yet."""
-        script = str(self.kit(name) / "startup/sub_start.sh")
-        return all(process.poll() is not None for process in self._started if script in process.args)  # pyright: ignore
+        return all(process.poll() is not None for started, process in self._started if started == name)
 
     def pids(self, name: str, role: Role | None = None) -> list[int]:
         """Process ids of a participant: its ``parent``, its ``job`` processes, or whatever these have started."""
@@ -179,7 +177,7 @@ class Federation:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for process in self._started:
+        for _, process in self._started:
             if process.pid in pids:
                 process.wait()  # a zombie would still count as alive for its children
         wait_until(lambda: not set(pids) & set(self.pids(name)), seconds, f"the end of {name}")
@@ -200,7 +198,7 @@ class Federation:
             if self.pids(name):
                 self.kill(name)
         if set(names) >= set(everybody):
-            for process in self._started:
+            for _, process in self._started:
                 process.wait()
 
     # jobs

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from research.rows import Row, done
 
-Trial = TypeVar("Trial")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Trial = TypeVar("Trial", bound="DataclassInstance")
 
 
 def run_all(

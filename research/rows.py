@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Row = dict[str, float]  # the measures of one run
 Rows = list[dict[str, Any]]
-Run = TypeVar("Run")  # a dataclass: the first columns
+Run = TypeVar("Run", bound="DataclassInstance")  # a dataclass: the first columns
 
 
 def read(path: Path) -> Rows:
     """The rows of a study, without the measures that a row does not have; none before its first run."""
     if not path.exists():
         return []
-    rows: Rows = pd.read_csv(path).to_dict("records")  # pyright: ignore[reportAssignmentType]
-    return [{name: value for name, value in row.items() if value == value} for row in rows]
+    rows = pd.read_csv(path).to_dict("records")
+    return [{str(name): value for name, value in row.items() if value == value} for row in rows]
 
 
 def done(path: Path, kind: type[Run]) -> set[Run]:
     """The runs that have a row in a table."""
-    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    names = [field.name for field in fields(kind)]
     return {kind(**{name: row[name] for name in names}) for row in read(path)}
 
 

@@ -23,7 +23,7 @@ _PUBLIC = {
     "Recipe": "flare.recipe",
     "load_unified": "results.trained",
 }
-__all__ = [*_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_PUBLIC]  # pyrefly: ignore[unresolvable-dunder-all]
 
 
 def __getattr__(name: str) -> Any:

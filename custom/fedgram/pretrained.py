@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -121,7 +121,7 @@ def _remedy(problem: BaseException | None, source: str) -> str:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Generator[None]:
     """Silence transformers' progress bar and its report of weights left out on purpose (heads, cut layers)."""
     from transformers.utils import logging
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ _RIDGE = 1e-3  # added to a correlation matrix before it is inverted
 
 
 @contextmanager
-def _watched(model: SiteModel) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+def _watched(model: SiteModel) -> Generator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Keep A x of every adapted layer, and the gradient of its output, by layer, from the pass inside."""
     low: dict[str, Tensor] = {}
     back: dict[str, Tensor] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from fedgram.model import lora
+from fedgram.model.tasks.labels import Classification
 from fedgram.records import GlobalState, SiteUpdate
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
@@ -107,11 +108,12 @@ def likelihood_ratios(scores: Tensor, members: Tensor) -> Tensor:
 def _losses(attacker: SingleSite, last: GlobalState, sent: list[list[SiteUpdate]]) -> Tensor:
     """The negative losses of the samples under the adapter that these replies would have released: (N,)."""
     model, data, anchors = attacker.model, attacker.data["train"], attacker.anchors
-    mean = [total([replies[number] for replies in sent]) for number in range(len(sent[0]))]
-    lora.set_B(model.transformer, {k: sum(m[k] for m in mean).float() / len(sent) for k in last.B})  # pyright: ignore[reportAttributeAccessIssue]
+    first, *rest = [total([replies[number] for replies in sent]) for number in range(len(sent[0]))]
+    lora.set_B(model.transformer, {k: sum((m[k] for m in rest), first[k]).float() / len(sent) for k in last.B})
     z, places = normalize(model.embed(data.tokens), dim=1), normalize(model.embed(anchors.tokens), dim=1)
     concepts = [attacker.job.anchors.concepts[slot] for slot in anchors.slots]
-    classes = [torch.tensor([c == name for c in concepts]) for name in attacker.task.classes]  # pyright: ignore[reportAttributeAccessIssue]
+    names = attacker.task.classes if isinstance(attacker.task, Classification) else ()
+    classes = [torch.tensor([c == name for c in concepts]) for name in names]
     means = normalize(torch.stack([places[rows].mean(0) for rows in classes]), dim=1)
     return -cross_entropy(z @ means.T / _TEMPERATURE, data.targets, reduction="none")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -176,16 +176,18 @@ class Watch:
 
 
 @contextmanager
-def watched(watch: Watch) -> Iterator[None]:
+def watched(watch: Watch) -> Generator[None]:
     """Show a watch every step inside."""
     clipped, noised = private.clipped_gradient, private.noised_mean
     own: dict[str, Tensor] = {}
     waiting: list[str] = []
 
-    def watched_gradient(site: SingleSite, groups: Sequence[Tensor], *rest: Any) -> dict[str, Tensor]:
+    def watched_gradient(
+        site: SingleSite, groups: Sequence[Tensor], anchors: Tensor | None, consensus: Tensor, clip: float
+    ) -> dict[str, Tensor]:
         everyone = replace(site, data={**site.data, "train": watch.canaries, "fit": watch.canaries})
-        own.update(_each(everyone, *rest))
-        total = clipped(site, groups, *rest)
+        own.update(_each(everyone, anchors, consensus, clip))
+        total = clipped(site, groups, anchors, consensus, clip)
         waiting[:] = list(total)
         return total
 

@@ -11,6 +11,7 @@ from statistics import mean
 
 from fedgram.config.job import JobConfig
 from fedgram.config.privacy import PrivacyConfig
+from fedgram.config.site import SiteConfig
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.flare.jobs import settings
 from fedgram.sites.single import SingleSite, open_single
@@ -56,8 +57,7 @@ def run(trial: Trial, folder: Path) -> Row:
     federation = build(folder / trial.federation, sites=_SITES, seed=trial.seed)
     job = job_of(federation, trial.seed)
     sites = {
-        name: open_single(name, replace(config, **promise(trial, name)), job)
-        for name, config in federation.sites.items()
+        name: open_single(name, promising(config, trial, name), job) for name, config in federation.sites.items()
     }
     if trial.line == HOME:
         for site in sites.values():
@@ -69,12 +69,13 @@ def run(trial: Trial, folder: Path) -> Row:
     return measured(sites)
 
 
-def promise(trial: Trial, site: str) -> dict[str, object]:
-    """The settings of a site file that make the trial's promise; the secret follows from the seed."""
+def promising(config: SiteConfig, trial: Trial, site: str) -> SiteConfig:
+    """A site's settings with the trial's promise; the secret follows from the seed."""
     if trial.line not in EPSILONS:
-        return {}
+        return config
     secret = sha256(f"{trial.seed}/{site}".encode()).hexdigest()
-    return {"privacy": PrivacyConfig(epsilon=EPSILONS[trial.line], delta=DELTA), "secret": secret}
+    privacy = PrivacyConfig(epsilon=EPSILONS[trial.line], delta=DELTA)
+    return replace(config, privacy=privacy, secret=secret)
 
 
 def job_of(federation: Federation, seed: int) -> JobConfig:

@@ -43,10 +43,9 @@ def write_scene_questions(
     with TemporaryDirectory() as drawn:
         questions = []
         for number in range(count):
-            asked = None
-            while asked is None:
+            scene, topic = random_scene(generator, world), topics[number % len(topics)]
+            while (asked := ask(scene, topic, generator, world)) is None:
                 scene = random_scene(generator, world)
-                asked = ask(scene, topics[number % len(topics)], generator, world)
             picture = Path(drawn) / f"{number}.png"
             draw(scene, pixels).save(picture)
             answers = (asked.answer,) * _PEOPLE

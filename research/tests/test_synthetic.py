@@ -58,7 +58,7 @@ def test_it_opens_however_broken(folder, broken):
 
 def test_an_unknown_way_to_break_it(tmp_path):
     with pytest.raises(ConfigError, match="broken"):
-        synthetic.build(tmp_path, broken="something")  # pyright: ignore
+        synthetic.build(tmp_path, broken="something")
 
 
 def test_it_is_the_same_bit_for_bit(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fedgram.config.job import JobConfig
+from fedgram.config.site import Share
 from fedgram.config.strict import from_dict, to_dict
 from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
@@ -14,7 +15,7 @@ from fedgram.sites.single import SingleSite, open_single
 from research.evidence.federations import Federation
 
 RATE = 2e-3  # of which the tried rates of B are multiples
-GROUPS = ("adapter", "head")
+GROUPS: tuple[Share, ...] = ("adapter", "head")
 _NO_LOSSES = {"geometry_weight": 0.0, "concept_weight": 0.0}
 BUDGET = {"rounds": 12, "local_steps": 2, "geometry_every": 4}
 _LONGER = {"rounds": 48}
@@ -36,7 +37,7 @@ class Line:
     title: str
     job: str | None
     changes: Mapping[str, float] | None = None
-    share: tuple[str, ...] = ()
+    share: tuple[Share, ...] = ()
     rates: tuple[int, ...] = (1, 3)
     as_tuned: str = ""
 

@@ -120,6 +120,6 @@ def test_a_site_that_refuses_to_start_does_not_end_the_job(tmp_path: Path):
 def test_no_site_s_exit_code_decides_over_the_job(tmp_path: Path):
     engine, fl_ctx = Engine(tmp_path), FLContext()
     fl_ctx.set_prop(FLContextKey.PROCESS_TYPE, "parent", private=True)
-    fl_ctx.get_engine = lambda *args, **kwargs: engine  # pyright: ignore
+    fl_ctx.get_engine = lambda *args, **kwargs: engine
     rejoin.Rejoin().handle_event(EventType.BEFORE_SEND_ADMIN_COMMAND, fl_ctx)
     assert engine.resolved == [("j", "red")]

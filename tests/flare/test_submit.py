@@ -257,7 +257,7 @@ def test_refusals_are_one_clear_error(command, tmp_path: Path):
     def refuse(*args: object, **kwargs: object) -> None:
         raise AuthorizationError("not you")
 
-    server.list_jobs = refuse  # pyright: ignore
+    server.list_jobs = refuse
     with pytest.raises(ConfigError, match="not you"):
         command(server)
     with pytest.raises(ConfigError, match="not the startup kit of an admin"):

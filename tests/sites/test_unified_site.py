@@ -386,7 +386,7 @@ def test_a_site_s_own_detector_looks_at_what_it_makes(federation: UnifiedToy, tm
     finder, clip = str(write_owl(tmp_path / "owl", 2)), str(write_clip(tmp_path / "clip"))
     changed = looking_with(federation, detector=finder, colours=clip)
     site = changed.open("one")
-    assert isinstance(site.detector, OpenVocabularyDetector)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(site.detector, OpenVocabularyDetector)
     found = site.evaluate("test")
     scenes = replace(site, detector=ExactDetector()).evaluate("test")
     assert found["geneval"] != scenes["geneval"]

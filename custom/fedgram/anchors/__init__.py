@@ -114,7 +114,7 @@ def load_anchors(folder: Path) -> AnchorSet:
     content = read_small(path, AnchorError)
     try:
         manifest = json.loads(content)
-        if manifest["format"] != 1 or manifest["format"] is True:
+        if isinstance(manifest["format"], bool) or manifest["format"] != 1:
             raise AnchorError(f"manifest format {manifest['format']!r}", where=path, expected="1")
         slots = tuple(_read_slot(slot) for slot in manifest["slots"])
         anchors = AnchorSet(folder, str(manifest["name"]), slots, sha256(content).hexdigest())

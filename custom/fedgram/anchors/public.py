@@ -17,6 +17,7 @@ from fedgram.anchors.build import csv_bytes
 from fedgram.anchors.coverage import LEAST_SLOTS, find_modality
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
 from fedgram.config.site import Reading
+from fedgram.config.targets import targets_of
 from fedgram.data.clips import Clip
 from fedgram.data.guess import Guess
 from fedgram.data.pixels import Picture
@@ -84,7 +85,7 @@ def build(files: Sequence[Public], folder: Path, declared: Sequence[str] = ()) -
 
 def _anchors(file: Public, modality: Modality) -> Iterator[tuple[Sample, NewFile]]:
     """The samples of a public file, each content once, with the files that they become."""
-    reading = Reading(columns=file.guess.columns, task=file.guess.task)  # pyright: ignore[reportArgumentType]
+    reading = Reading(columns=file.guess.columns, task=targets_of(file.guess.task))
     samples, seen = modality.read(file.path, reading), set()
     written = (
         _rows(file, len(samples)) if modality.name == "tabular" else (_bytes(modality.name, s) for s in samples)

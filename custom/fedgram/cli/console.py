@@ -5,7 +5,7 @@ Heavy imports belong inside a command: `--help` is quick."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import typer
@@ -22,7 +22,7 @@ def notes() -> Console:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors() -> Generator[None]:
     """Turn a fedgram error into a message and exit code 1, instead of a traceback."""
     try:
         yield

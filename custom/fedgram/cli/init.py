@@ -144,10 +144,11 @@ def _to_fill(plan: Plan) -> None:
     from fedgram import modalities
     from fedgram.checks import start
     from fedgram.config.site import Reading
+    from fedgram.config.targets import targets_of
 
     concepts: dict[str, list[str]] = {}
     for site in plan.sites:
-        reading = Reading(columns=site.guess.columns, task=site.guess.task)  # pyright: ignore[reportArgumentType]
+        reading = Reading(columns=site.guess.columns, task=targets_of(site.guess.task))
         samples = modalities.load(site.guess.modality).read(site.path, reading)
         concepts.setdefault(site.guess.modality, []).extend({s.concept for s in samples} - {""})
     everything = sorted({name for names in concepts.values() for name in names})

@@ -14,12 +14,15 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedgram.errors import ConfigError
 from fedgram.files import read_small
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _DEEP_NAME = re.compile(r"(?:[\w-]+\.){100}")
 _WORD, _LONGEST = 64, 200  # bits of a number, characters of a value in a message
 
@@ -80,7 +83,7 @@ def from_dict(kind: type[T], settings: Mapping[str, Any], where: str) -> T:
     for name, value in settings.items():
         _require_moderate(value, f"{where}: {name}")
     values = {name: convert(hints[name], value, f"{where}: {name}") for name, value in settings.items()}
-    fields = dataclasses.fields(kind)  # pyright: ignore
+    fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in values]
     if missing:
@@ -141,8 +144,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return None
     hint = next(option for option in options if option is not type(None))
     origin = get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
     if origin is Literal:
         if value not in get_args(hint):
             raise ConfigError(_shown(value), where=where, expected=" | ".join(map(str, get_args(hint))))

@@ -36,6 +36,7 @@ def capped_weights(weights: Mapping[str, float], max_share: float) -> dict[str, 
     ordered = sorted(weights.values(), reverse=True)
     if len(ordered) * max_share <= 1:
         return dict.fromkeys(weights, min(ordered, default=1.0))
+    ceiling = ordered[0]
     for clipped in range(len(ordered)):
         ceiling = max_share * sum(ordered[clipped:]) / (1 - max_share * clipped)
         if ordered[clipped] <= ceiling or max_share * (clipped + 1) > 1 - 1e-9:  # the second implies the first

@@ -161,7 +161,7 @@ class _AdaptedLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor):  # pyrefly: ignore[bad-override]  # torch takes any number
         weight, bias, a, b, scale, low, y = ctx.saved_tensors
         shape, dtype, s = grad.shape, ctx.dtype, ctx.s
         g = grad.reshape(-1, shape[-1])

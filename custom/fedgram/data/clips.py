@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
@@ -190,7 +190,7 @@ def _mixed(blocks: Sequence[np.ndarray], path: Path) -> tuple[float, np.ndarray]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Generator[Any]:
     """Open a file with soundfile; what libsndfile raises becomes a DataError."""
     if not path.is_file():
         raise DataError("no such file", where=path)

@@ -27,6 +27,7 @@ def find_file(folder: Path, name: str, where: str, what: str, suffixes: Sequence
     Raises:
         DataError: there is none, or more than one.
     """
+    found: list[Path] = []
     endings = ("", *suffixes, *map(str.upper, suffixes))
     for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
         exact = [path for path in (folder / f"{spelled}{suffix}" for suffix in endings) if path.is_file()]

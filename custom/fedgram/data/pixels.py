@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def open_image(picture: Picture) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: Path, what: str, expected: str) -> Iterator[Image.Image]:
+def _opened(path: Path, what: str, expected: str) -> Generator[Image.Image]:
     """Open a file with Pillow; what Pillow raises becomes a DataError."""
     try:
         Image.init()

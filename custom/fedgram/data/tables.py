@@ -57,7 +57,7 @@ def from_frame(frame: pd.DataFrame, name: Path) -> pd.DataFrame:
     Raises:
         DataError: as :func:`read_table`.
     """
-    plain = frame.astype(object).where(frame.notna(), None)
+    plain = frame.astype(object).where(frame.notna())
     return _as_frame([(str(column), [*map(_cell, cells)]) for column, cells in plain.items()], name)
 
 
@@ -126,7 +126,7 @@ def _named(columns: Columns, path: Path) -> Columns:
     """
     named: dict[str, tuple[int, list[str]]] = {}
     for number, (written, cells) in enumerate(columns, 1):
-        name = composed(str(written)).strip()
+        name = composed(written).strip()
         if not name and not any(cells):
             continue
         name = name or (f"{UNNAMED}0" if number == 1 else "")

@@ -46,8 +46,8 @@ def embedded(name: str, cache: Path) -> Path:
     if key in _SITE_DATA:
         path = _HERE / _SITE_DATA[key]
         return _unpacked(path, cache / "demo") if path.suffix == ".zip" else path
-    if key.startswith(f"{_FEW}/") and (path := _dealt(key.removeprefix(f"{_FEW}/"), cache)) is not None:
-        return path
+    if key.startswith(f"{_FEW}/") and (dealt := _dealt(key.removeprefix(f"{_FEW}/"), cache)) is not None:
+        return dealt
     federation, _, inside = key.partition("/")
     if federation == "fedumm" and (path := _unpacked(_HERE / "fedumm.zip", cache / "demo") / inside).exists():
         return path

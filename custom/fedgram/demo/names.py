@@ -33,12 +33,24 @@ def resolve(config: SiteConfig) -> SiteConfig:
     def there(name: str) -> str:
         return str(locate(name, Path(config.cache)))
 
-    bridge, unified, found = config.bridge, config.unified, {}
+    def there_if_named(name: str | None) -> str | None:
+        return None if name is None else there(name)
+
+    bridge, unified = config.bridge, config.unified
     if bridge is not None:
-        found["bridge"] = replace(bridge, data=there(bridge.data))
+        bridge = replace(bridge, data=there(bridge.data))
     if unified is not None:
-        named = {k: getattr(unified, k) for k in ("questions", "captions", "prompts")}
-        found["unified"] = replace(unified, **{k: there(v) for k, v in named.items() if v is not None})
-    if config.heldout is not None:
-        found["heldout"] = there(config.heldout)
-    return replace(config, data=there(config.data) if config.data else "", anchors=there(config.anchors), **found)
+        unified = replace(
+            unified,
+            questions=there_if_named(unified.questions),
+            captions=there_if_named(unified.captions),
+            prompts=there_if_named(unified.prompts),
+        )
+    return replace(
+        config,
+        data=there(config.data) if config.data else "",
+        anchors=there(config.anchors),
+        heldout=there_if_named(config.heldout),
+        bridge=bridge,
+        unified=unified,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from nvflare.apis.client import Client
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
@@ -54,6 +55,9 @@ class GramController(ModelController):
         job: the settings of :class:`~fedgram.config.job.JobConfig`.
         fresh: once for every value of it, what was saved of such a job is forgotten.
     """
+
+    fl_ctx: FLContext  # pyrefly: ignore[bad-override-mutable-attribute]  # FLARE sets both before it calls run
+    abort_signal: Signal  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def __init__(self, job: dict[str, Any], fresh: str = ""):
         super().__init__(persistor_id="", ignore_result_error=True)
@@ -234,13 +238,7 @@ class GramController(ModelController):
         return asking(transport, job, progress, state, greet)
 
     def _send(
-        self,
-        task: str,
-        data: FLModel,
-        sites: list[str],
-        seconds: int,
-        receive: Receive,
-        refuse: Refuse,
+        self, task: str, data: FLModel, sites: list[str], seconds: int, receive: Receive, refuse: Refuse
     ) -> None:
         """Send a task to some sites, and wait for nobody."""
 
@@ -262,7 +260,8 @@ class GramController(ModelController):
         )
 
     def _sites(self, refused: tuple[str, ...] = ()) -> list[str]:
-        connected = {client.name for client in self.fl_ctx.get_engine().get_clients()}  # pyright: ignore
+        engine: Any = self.fl_ctx.get_engine()
+        connected = {client.name for client in engine.get_clients()}
         return sorted(connected - set(refused))
 
     def _accept_train_result(

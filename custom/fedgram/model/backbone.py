@@ -83,7 +83,8 @@ def positions(model: nn.Module) -> int | None:
     found: list[int | None] = [getattr(model.config, "max_position_embeddings", None)]
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
-            unused = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
+            offset: Any = getattr(module, "offset", 0)  # of OPT's and BART's tables
+            unused = offset if module.padding_idx is None else module.padding_idx + 1
             found.append(module.num_embeddings - unused)
     return min(filter(None, found), default=None)
 

@@ -21,7 +21,7 @@ ADAPTER = "default"
 def register(config: LoraConfig) -> None:
     """Make PEFT put a `GeoLinear` on every linear layer that `config` targets, and refuse any other target."""
     inside_attention = nn.modules.linear.NonDynamicallyQuantizableLinear  # its forward is never called
-    config._register_custom_module({inside_attention: _refuse, nn.Linear: GeoLinear, nn.Module: _refuse})  # pyright: ignore[reportArgumentType]
+    config._register_custom_module({inside_attention: _refuse, nn.Linear: GeoLinear, nn.Module: _refuse})  # pyrefly: ignore[bad-assignment]
 
 
 def _refuse(target: nn.Module, *_: Any, **__: Any) -> nn.Module:
@@ -44,15 +44,15 @@ class GeoLinear(Linear):
     lora_A: Any
     lora_B: Any
     lora_magnitude_vector: Any
-    out_features: int
-    in_features: int
+    out_features: int  # pyrefly: ignore[bad-override-mutable-attribute]  # PEFT: | None, for other layers
+    in_features: int  # pyrefly: ignore[bad-override-mutable-attribute]
     norm_base: Tensor
     norm_mixing: Tensor
     m_detached = False
     untouched: Tensor | None = None  # W₀, once there is a residual
 
     @property
-    def lora_variants(self) -> dict[tuple[str, ...], type[LoraVariant]]:
+    def lora_variants(self) -> dict[tuple[()] | tuple[str], type[LoraVariant]]:
         return {(): GeoVariant, ("use_dora",): GeoVariant}
 
     def update_layer(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ class GeoVariant(LoraVariant):
     """The operations by which PEFT initialises, merges and, on a base that is not dense, runs a `GeoLinear`."""
 
     @staticmethod
-    def init(module: Any, adapter_name: str, *, config: LoraConfig, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def init(module: Any, adapter_name: str, *, config: LoraConfig, **_: Any) -> None:  # pyrefly: ignore[bad-override]
         module.frozen_peft_weight_names = {adapter_name: ("lora_A",)}
         if config.use_dora:
             # PEFT's own holder, for the names it gives to m; `fix_constants` fills it.

@@ -10,7 +10,7 @@ or A of an attached model; merging and unmerging through PEFT is supported.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,7 +33,7 @@ def geo_config(*, rank: int, alpha: float, targets: str | Sequence[str], dora: b
     """
     return LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # pyright: ignore[reportArgumentType]  # PEFT only divides it: a float is as good
+        lora_alpha=alpha,  # pyrefly: ignore[bad-argument-type]  # PEFT only divides it: a float is as good
         target_modules=targets if isinstance(targets, str) else list(targets),
         lora_dropout=0.0,
         bias="none",
@@ -73,7 +73,7 @@ def attach(
     for name, layer in adapted_layers(model).items():
         layer.fix_constants(seed, name)
         layer.A.requires_grad_(train_a)
-    return model  # pyright: ignore[reportReturnType]
+    return model
 
 
 def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.Module:
@@ -90,7 +90,7 @@ def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.M
 
 
 @contextmanager
-def quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Generator[None]:
     """Silence a warning: PEFT 0.21 still asks transformers 5 for a property that it renamed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
@@ -213,7 +213,7 @@ def set_m(model: nn.Module, m: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def detached_m(model: nn.Module) -> Iterator[None]:
+def detached_m(model: nn.Module) -> Generator[None]:
     """Make m a constant inside: a loss computed here gives B a gradient and m none.
 
     The geometry loss acts on the direction alone. What counts is where the forward ran, so the backward may come

@@ -83,4 +83,4 @@ def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
         raise CheckpointError(f"no adapter ({type(error).__name__})", where=path, remedy=remedy) from None
     read_tensors(path.with_name("adapter_model.safetensors"), remedy)
     with quiet_peft():
-        return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()  # type: ignore[operator]
+        return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()

@@ -6,7 +6,7 @@ and m of an adapted layer, W_m, and the head (Goodfellow 2015, of samples). The 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ def trained(model: LocalModel) -> dict[str, nn.Parameter]:
 
 
 @contextmanager
-def group_gradients(model: LocalModel, sizes: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+def group_gradients(model: LocalModel, sizes: Sequence[int]) -> Generator[dict[str, Tensor]]:
     """Gather, from the one forward and backward pass inside, the gradient of every parameter for each group.
 
     The samples of a group stand after one another in the batch, and no loss couples two groups. The mapping is

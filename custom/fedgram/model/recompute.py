@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -50,7 +50,7 @@ def _recomputed(forward: Callable[..., Any], adapted: Sequence[GeoLinear], *args
 
 
 @contextmanager
-def _detached_as(adapted: Sequence[GeoLinear], seen: Sequence[bool]) -> Iterator[None]:
+def _detached_as(adapted: Sequence[GeoLinear], seen: Sequence[bool]) -> Generator[None]:
     now = [module.m_detached for module in adapted]
     try:
         for module, value in zip(adapted, seen, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class SiteModel(nn.Module):
         What stands at a masked token means nothing. Tokens at the end that no sample of the batch has are not
         computed: they are 0.
         """
-        dtype = _embeddings(self.transformer).weight.dtype
+        dtype = input_embeddings(self.transformer).weight.dtype
         length = tokens.mask.shape[1]
         filled = int(tokens.mask.any(0).nonzero().max()) + 1
         embedded = self.adapters[channel](tokens.values[:, :filled])
@@ -147,7 +147,7 @@ def embedding_scale(transformer: nn.Module) -> float:
     Some models (Gemma) multiply the rows of their table by a constant before the first layer; what is given as
     ``inputs_embeds`` is not multiplied again.
     """
-    table = _embeddings(transformer)
+    table = input_embeddings(transformer)
     rows = torch.arange(min(64, table.weight.shape[0]), device=table.weight.device)
     with torch.no_grad():
         factor = table(rows).float().norm() / table.weight[rows].float().norm()
@@ -156,13 +156,16 @@ def embedding_scale(transformer: nn.Module) -> float:
 
 def width(transformer: nn.Module) -> int:
     """The width d of the transformer's token embeddings."""
-    return _embeddings(transformer).weight.shape[1]
+    return input_embeddings(transformer).weight.shape[1]
 
 
 def hidden_width(transformer: nn.Module) -> int:
     """The width of the hidden states; some models (ALBERT, small ELECTRA) project narrower embeddings to it."""
-    return transformer.config.hidden_size  # type: ignore[union-attr]
+    config: Any = transformer.config
+    return config.hidden_size
 
 
-def _embeddings(transformer: nn.Module) -> nn.Embedding:
-    return transformer.get_input_embeddings()  # type: ignore[operator]
+def input_embeddings(transformer: nn.Module) -> nn.Embedding:
+    """The transformer's own table of token embeddings."""
+    model: Any = transformer
+    return model.get_input_embeddings()

@@ -117,7 +117,7 @@ def ridge_similarities(query: FrozenSite, gallery: FrozenSite) -> np.ndarray | N
     ours, theirs = (side.anchors[[side.site.anchors.slots.index(s) for s in slots]] for side in (query, gallery))
     target = StandardScaler().fit(theirs)
     ridge = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS)).fit(ours, target.transform(theirs))
-    return _cosines(ridge.predict(query.test), np.asarray(target.transform(gallery.test)))
+    return _cosines(np.asarray(ridge.predict(query.test)), np.asarray(target.transform(gallery.test)))
 
 
 def own_anchors(query: FrozenSite, teacher: str, concept: str, known: Collection[str]) -> TransferFloors:

@@ -91,7 +91,7 @@ def _own_table(own: Sequence[OwnTest]) -> Table:
 
 def _between(found: WithInterval | None) -> str:
     if found is None or found.interval is None:
-        return number(found and found.value)
+        return number(None if found is None else found.value)
     return f"{found.value:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
 
 

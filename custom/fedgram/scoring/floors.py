@@ -109,4 +109,4 @@ def _metric(task: Task) -> str:
 
 def _score(task: Task, model: Pipeline, x: np.ndarray, y: np.ndarray) -> float:
     measure = metrics.mae if isinstance(task, Regression) else metrics.accuracy
-    return measure(y, model.predict(x))
+    return measure(y, np.asarray(model.predict(x)))

@@ -59,7 +59,8 @@ def open_channel(
         DataError: see :meth:`~fedgram.modalities.base.Modality.tokenizer`.
         ConfigError: the site's device is not there.
     """
-    encoder = modality.tokenizer(tokenizer, *([fit_on] if statistics is None else [(), statistics]))
+    tokenizer_of: Callable[..., Tokenizer] = modality.tokenizer  # some take statistics, see the protocol
+    encoder = tokenizer_of(tokenizer, fit_on) if statistics is None else tokenizer_of(tokenizer, (), statistics)
     if isinstance(encoder, MovableTokenizer):
         encoder.to(choose_device(config.device))
     return Channel(modality, encoder, window, Path(config.cache))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def trained_state(site: Site) -> dict[str, Tensor]:
 
 
 @contextmanager
-def lent(site: Site, tensors: Mapping[str, Tensor], where: Path) -> Iterator[None]:
+def lent(site: Site, tensors: Mapping[str, Tensor], where: Path) -> Generator[None]:
     """Lend a site what another model of the same shape has learnt, and give it its own back.
 
     Raises:

@@ -38,8 +38,8 @@ def names_of(kind: type, within: str = "") -> Names:
     """The names of a kind of record, each after the name of the record that it is ``within``."""
     tensors, facts = [], []
     for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            inner = names_of(hint, f"{within}{name}/")  # pyright: ignore[reportArgumentType]
+        if isinstance(hint, type) and is_dataclass(hint):
+            inner = names_of(hint, f"{within}{name}/")
             tensors += inner.tensors
             facts += inner.facts
         elif _holds_tensors(hint):
@@ -82,7 +82,8 @@ def unpack(kind: type[R], tensors: Mapping[str, Any], facts: Mapping[str, Any], 
     for given, listed in zip((tensors, facts), names_of(kind), strict=True):
         if not isinstance(given, Mapping):
             raise error(f"{type(given).__name__} for the parts", expected="a mapping by name")
-        unknown = [str(name)[:64] for name in given if not is_listed(name, listed)]
+        names: Iterable[object] = given  # from the wire, so perhaps no strings
+        unknown = [str(name)[:64] for name in names if not is_listed(name, listed)]
         if unknown:
             raise error(f"unknown parts {unknown[:3]}", expected=", ".join(listed) or "none")
     return _build(kind, tensors, facts, error)
@@ -91,11 +92,11 @@ def unpack(kind: type[R], tensors: Mapping[str, Any], facts: Mapping[str, Any], 
 def _build(
     kind: type[R], tensors: Mapping[str, Any], facts: Mapping[str, Any], error: ErrorOf, within: str = ""
 ) -> R:
-    values = {}
+    values: dict[str, Any] = {}
     for field, hint in get_type_hints(kind).items():
         name = f"{within}{field}"
-        if is_dataclass(hint):
-            values[field] = _build(hint, tensors, facts, error, f"{name}/")  # pyright: ignore[reportArgumentType]
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[field] = _build(hint, tensors, facts, error, f"{name}/")
         elif _holds_tensors(hint):
             found = below(f"{name}/", tensors)
             values[field] = {key: _tensor(f"{name}/{key}", value, error) for key, value in found.items()}

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def _read_round(folder: Path, round: int) -> tuple[dict[str, Tensor], dict[str, 
 
 
 @contextmanager
-def locked(folder: Path, how: int) -> Iterator[bool]:
+def locked(folder: Path, how: int) -> Generator[bool]:
     """Hold the lock of a folder, and say whether it could be had: some file systems have none."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "ab") as file:

@@ -87,7 +87,8 @@ def read_things(folder: Path) -> tuple[Thing, ...]:
 @lru_cache(maxsize=4)
 def _read(folder: Path) -> tuple[Thing, ...]:
     with tarfile.open(folder / "things.tar") as archive:
-        files = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}  # pyright: ignore[reportOptionalMemberAccess]
+        members = ((m.name, archive.extractfile(m)) for m in archive.getmembers())
+        files = {name: file.read() for name, file in members if file is not None}
     things, seen = [], set[bytes]()
     for row in json.loads(files["things.json"]):
         pictures = {vendor: files[f"{vendor}/{row['code']}.png"] for vendor in VENDORS}

@@ -77,7 +77,7 @@ def fit_copula(rows: pd.DataFrame, where: str) -> Copula:
 
 
 def _fit_column(
-    cells: pd.Series, missing: NDArray[np.bool_]
+    cells: Sequence[str], missing: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], Callable[[float], str]]:
     """Normal scores of a column, (n,), 0 where missing, and its quantile function."""
     scores, present = np.zeros(len(cells)), [cell for cell, blank in zip(cells, missing, strict=True) if not blank]

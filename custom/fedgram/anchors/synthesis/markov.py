@@ -34,7 +34,7 @@ class Chain:
         """Draw a sequence: its first context as frequent as in the data, then base by base."""
         generator = np.random.default_rng(seed)
         totals = self.counts.sum(1)
-        context = int(generator.choice(len(totals), p=totals / totals.sum()))
+        context = generator.choice(len(totals), p=totals / totals.sum())
         bases = [context // 4**i % 4 for i in reversed(range(self.order))]
         smooth = self.counts + _SMOOTHING
         cumulative = (smooth / smooth.sum(1, keepdims=True)).cumsum(1)

@@ -87,7 +87,7 @@ def diffusion_pipeline(name: str, prompts: Prompts, steps: int) -> Generator:
         AnchorError: diffusers is not installed, or no such pipeline.
     """
     try:
-        from diffusers.pipelines.pipeline_utils import DiffusionPipeline  # pyright: ignore[reportMissingImports]
+        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     except ImportError:
         raise AnchorError(
             "diffusers is not installed", where="anchors synthesise", remedy="pip install 'fedgram[diffusion]'"

@@ -32,7 +32,8 @@ def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.Da
         return rows, _named(anchors)
     table = read_table(public)
     concepts = require_column(table, "concept", public, "concept")
-    columns = list(dict.fromkeys(c for found in rows.values() for c in found.columns)) or list(_features(table))
+    of_anchors = dict.fromkeys(c for found in rows.values() for c in found.columns)
+    columns = [*(of_anchors or _features(table).columns)]
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise AnchorError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
@@ -41,8 +42,8 @@ def suspicions(reading: Reading, parts: Mapping[str, Sequence[Sample]]) -> Itera
         )
 
 
-def _is_ct(path: object) -> bool:
-    return read_dicom(path, pixels=False).get("Modality") == "CT"  # type: ignore[arg-type]
+def _is_ct(path: Path) -> bool:
+    return read_dicom(path, pixels=False).get("Modality") == "CT"
 
 
 def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:

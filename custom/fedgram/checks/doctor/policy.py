@@ -115,7 +115,7 @@ def _holders(permissions: dict[str, Any], right: _Right) -> list[str]:
         rule = [rules.get(name, "none") for name in right.names] if isinstance(rules, dict) else [rules]
         conditions = [c for part in rule for c in (part if isinstance(part, list) else [part])]
         if not all(str(condition).lower() in right.harmless for condition in conditions):
-            holders.append(str(role))
+            holders.append(role)
     return holders
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -43,7 +43,7 @@ class Pulse:
         threading.Thread(target=self._run, daemon=True).start()
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> Generator[None]:
         """Beat from now until the block ends."""
         with self._lock:
             self._since = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,7 +92,7 @@ class Frames:
         self.lock = threading.Lock()
 
     @contextmanager
-    def task(self, limit: int) -> Iterator[None]:
+    def task(self, limit: int) -> Generator[None]:
         """Allow so many bytes of tensors from each site while a task stands; afterwards no transfer goes on."""
         with self.lock:
             self._limit = limit

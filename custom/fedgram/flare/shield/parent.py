@@ -57,7 +57,7 @@ class ServerGate(FLComponent):
     def _screen(self, message: Message) -> Message | None:
         """Look at a message, whose sender FLARE has verified, and return one to have FLARE drop it."""
         site = sender(message.headers)
-        if site in (None, AUTH_CLIENT_NAME_FOR_SJ) or "@" in str(site):
+        if site in (None, AUTH_CLIENT_NAME_FOR_SJ) or "@" in site:
             return None  # the server's own processes, and administrators, whom FLARE knows by their address
         message.remove_header(MessageHeaderKey.CONN_URL)  # FLARE connects to whatever address is given there
         channel, topic = message.get_header(MessageHeaderKey.CHANNEL), message.get_header(MessageHeaderKey.TOPIC)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class Task(Protocol):
     A task is a frozen dataclass, whose fields are what it knows from the training samples. One of another package
     has ``reads``: the task whose targets it learns from, ``"regression"`` for numbers. It needs all methods below.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # what makes it a dataclass
 
     @classmethod
     def fit(cls, train: Sequence[Sample], balanced: bool) -> Task:
@@ -103,7 +105,7 @@ def require_classes(count: int, least: int) -> None:
 class PooledHead(nn.Linear):
     """A linear map of z, the mean over the tokens: (N, L, d), (N, L) → (N, out)."""
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         return super().forward(masked_mean(hidden, mask))
 
 

@@ -42,7 +42,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
         truth, predicted = truth[:, occurs], predicted[:, occurs]
     if truth.size == 0:
         return None
-    return float(f1_score(truth, predicted, average="macro", zero_division=0))  # pyright: ignore[reportArgumentType]
+    return float(f1_score(truth, predicted, average="macro", zero_division=0))
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:

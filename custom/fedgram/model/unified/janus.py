@@ -19,6 +19,7 @@ from fedgram.config.site import Precision
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import checkpoint_settings, fingerprint
 from fedgram.model.placement import keep_differentiable, loading_options
+from fedgram.model.site_model import input_embeddings
 from fedgram.model.unified.janus_chat import Chat, Ids
 from fedgram.pretrained import load_model, load_part
 
@@ -186,7 +187,7 @@ class Janus:
         return pixels.to(self._device, self.model.dtype)
 
     def _embed(self, values: Tensor) -> Tensor:
-        return self.tower.get_input_embeddings()(values)  # type: ignore[operator]
+        return input_embeddings(self.tower)(values)
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         return self.model.prepare_embeddings_for_image_generation(codes)

@@ -26,7 +26,7 @@ GRAM, WEIGHT = "G", "weight"  # labels of values, beside those of B and m
 
 def shapes_of(job: JobConfig, state: GlobalState | None = None) -> dict[str, tuple[int, ...]]:
     """The shapes of the values by label: G alone before the first round, then all that an update has."""
-    gram = {GRAM: (job.anchors.slots, job.anchors.slots)}
+    gram: dict[str, tuple[int, ...]] = {GRAM: (job.anchors.slots, job.anchors.slots)}
     if state is None:
         return gram
     deltas = {f"{B}{name}": tuple(b.shape) for name, b in state.B.items()}

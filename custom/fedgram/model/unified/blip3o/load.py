@@ -16,6 +16,7 @@ from fedgram.config.job import BackboneConfig
 from fedgram.config.site import Precision
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import load_backbone
+from fedgram.model.site_model import input_embeddings
 from fedgram.model.unified.blip3o.clip import EvaClip, eva_clip
 from fedgram.model.unified.blip3o.decoder import Decoder, diffusion_decoder
 from fedgram.model.unified.blip3o.head import PictureHead, picture_head
@@ -57,7 +58,7 @@ def load_blip3o(
     folder = Path(folders[config.name])
     found, where = open_layout(folder), f"BLIP3o in {folder}"
     tower = load_backbone(config, folders, precision, device)
-    table: Tensor = tower.get_input_embeddings().weight  # type: ignore[operator]
+    table = input_embeddings(tower).weight
     to: dict[str, Any] = {
         "dtype": torch.float32 if precision == "fp32" else torch.bfloat16,
         "device": table.device,

@@ -15,6 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import fingerprint
+from fedgram.model.site_model import input_embeddings
 from fedgram.model.unified.blip3o.clip import EvaClip
 from fedgram.model.unified.blip3o.decoder import Decoder
 from fedgram.model.unified.blip3o.flow import draw_noise, draw_times, guided, integrate, matching_loss
@@ -185,7 +186,8 @@ class Blip3o(nn.Module):
 
     def _picture_starts(self, text: str) -> list[Piece]:
         ids = torch.cat([self._ids(text), torch.tensor([self._picture], device=self._device)])
-        return [self._text(ids), text_piece(self.head.queries.to(self._dtype))]  # type: ignore[union-attr]
+        queries: Any = self.head.queries
+        return [self._text(ids), text_piece(queries.to(self._dtype))]
 
     def _ids(self, text: str) -> Tensor:
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -225,14 +227,14 @@ class Blip3o(nn.Module):
         return self.head(x, times, states)
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return self.tower.get_input_embeddings()(ids)  # type: ignore[operator]
+        return input_embeddings(self.tower)(ids)
 
     def _logits(self, states: Tensor) -> Tensor:
         return self._answers(states.to(self._answers.weight.dtype)).float()
 
     @property
     def _table(self) -> Tensor:
-        return self.tower.get_input_embeddings().weight  # type: ignore[operator]
+        return input_embeddings(self.tower).weight
 
     @property
     def _device(self) -> torch.device:
