@@ -29,10 +29,10 @@ demo: $(READY) ## train jobs/few-labels over six sites with `nvflare simulator`,
 fedumm: $(READY) ## train jobs/fedumm: four sites with a model that answers questions and makes pictures
 	$(BIN)/fedgram demo $(FEDUMM) --job fedumm
 
-lint: $(READY) ## ruff and basedpyright
+lint: $(READY) ## ruff and pyrefly
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/basedpyright
+	$(BIN)/pyrefly check --summary=none
 
 test: $(READY) ## lint and types beside the tests: what CI runs
 	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & \
