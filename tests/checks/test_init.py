@@ -114,6 +114,8 @@ def test_words_of_the_command_line(folder: Path):
     assert "two or more, each with a name of its own" in init("own-measures.csv", *PUBLIC, code=1)
     assert "no such file or folder" in init("nowhere.csv", OWN[1], code=1)
     assert "no site" in init(code=1)
+    assert "unknown task 'regresion'" in init(*OWN, "--task", "regresion", "--out", "misspelt", code=1)
+    assert not (folder / "misspelt").exists()
     assert "no tokenizer for modality 'my:M'" in init("a:my:M:own-measures.csv", OWN[1], code=1)
     few = pd.read_csv("public-measures.csv").iloc[:2]
     few.to_csv("few.csv", index=False)

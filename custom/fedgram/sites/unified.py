@@ -223,7 +223,8 @@ def open_unified(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
 
     def seen(folder: str, pin: AnchorPin) -> AnchorTokens:
         anchors = find_anchors(name, folder, pin, IMAGE.name)
-        pictures = in_batches(model.unified.see, anchors.contents(IMAGE))  # pyrefly: ignore[bad-argument-type]  # frozen
+        contents = anchors.contents(IMAGE)  # pyrefly: ignore[bad-argument-type]  # nobody sets its methods
+        pictures = in_batches(model.unified.see, contents)
         slots = anchors.covered(IMAGE.name)
         return AnchorTokens(slots=slots, tokens=as_tokens(pictures), sha256=anchors.manifest_sha256)
 
