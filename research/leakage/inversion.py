@@ -29,16 +29,12 @@ _FIRST = ("query", "key", "value")  # layers whose input depends on one token al
 
 def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[str, str], Finding]:
     """The findings by view and measure: F1 of the named words against those of the batch."""
-    site = texts(Setup(knows == "start", epsilon, TRAINING, seed), folder)
-    order = torch.randperm(len(site.data["train"]), generator=torch.Generator().manual_seed(seed))
-    parts = order[: SITES * AT_SITE].chunk(SITES)
+    site, order = scene(knows, epsilon, seed, folder)
     closed = by_steps(stand_in(site, order[:LISTED], secret_of("attacker", seed), "site-0"))
-    gallery = _Gallery(stand_in(site, order, secret_of("attacker", seed), "site-0"))
+    gallery = Gallery(stand_in(site, order, secret_of("attacker", seed), "site-0"))
     found = {}
     for size in _SIZES:
-        here = in_batches(site, size)
-        victims = [stand_in(here, p, secret_of("victim", seed, k), f"site-{k}") for k, p in enumerate(parts)]
-        tried = [*cases(victims, begin(victims).state, seed, DRAWS)]
+        tried = steps(in_batches(site, size), order, seed)
         for view in ("own", "sum"):
             listed = [gallery.listed(closed(case.seen[view])[0], case) for case in tried]
             found[view, f"batch of {size}: words of listed texts"] = compared(listed)
@@ -48,11 +44,28 @@ def attack(knows: str, epsilon: float, seed: int, folder: Path) -> dict[tuple[st
     return found
 
 
-class _Gallery:
+def scene(knows: str, epsilon: float, seed: int, folder: Path) -> tuple[SingleSite, Tensor]:
+    """A text site, and an order of its texts: the first :data:`AT_SITE` are those of the site that is attacked."""
+    site = texts(Setup(knows == "start", epsilon, TRAINING, seed), folder)
+    return site, torch.randperm(len(site.data["train"]), generator=torch.Generator().manual_seed(seed))
+
+
+def steps(site: SingleSite, order: Tensor, seed: int) -> list[Case]:
+    """Steps of the site that is attacked, beside three others with texts of their own."""
+    parts = order[: SITES * AT_SITE].chunk(SITES)
+    victims = [stand_in(site, p, secret_of("victim", seed, k), f"site-{k}") for k, p in enumerate(parts)]
+    return [*cases(victims, begin(victims).state, seed, DRAWS)]
+
+
+class Gallery:
     """The words of all texts, and their tokens as the attacker's own pipeline takes them in.
 
     Args:
         attacker: with every text, the first :data:`AT_SITE` of which are the victim's.
+
+    Attributes:
+        there: which tokens there are, (N, L) bool.
+        away: which of them are of others' texts.
     """
 
     def __init__(self, attacker: SingleSite):
@@ -68,8 +81,8 @@ class _Gallery:
         """F1 of the words of the texts with the highest scores, and of as many random texts of the list."""
         draws = [some(len(scores), len(case.rows), ("text", case.number, k)) for k in range(_GUESSES)]
         best = scores.topk(len(case.rows)).indices.tolist()
-        truth = self._bag(case.rows.tolist())
-        return f1(self._bag(best), truth), sum(f1(self._bag(draw), truth) for draw in draws) / _GUESSES
+        truth = self.bag(case.rows.tolist())
+        return f1(self.bag(best), truth), sum(f1(self.bag(draw), truth) for draw in draws) / _GUESSES
 
     def spanned(self, delta: Any, tokens: Tensor, case: Case) -> tuple[float, float]:
         """F1 of the tokens that are in ΔB most, and of as many random ones.
@@ -77,14 +90,23 @@ class _Gallery:
         Args:
             tokens: that may be named, (N, L).
         """
-        truth, words = self._bag(case.rows.tolist()), self._words[tokens]
         order = strangeness(delta, self._found, self._layers)[tokens].argsort()
-        number = truth.total()
-        draws = [some(len(words), number, ("word", case.number, k)) for k in range(_GUESSES)]
-        blind = sum(f1(Counter(words[draw].tolist()), truth) for draw in draws) / _GUESSES
-        return f1(Counter(words[order[:number]].tolist()), truth), blind
+        return self.scored(order[: self.bag(case.rows.tolist()).total()], tokens, case)
 
-    def _bag(self, rows: list[int]) -> Counter[int]:
+    def scored(self, named: Tensor, tokens: Tensor, case: Case) -> tuple[float, float]:
+        """F1 of the words of some tokens, and of as many random ones.
+
+        Args:
+            named: numbers among the tokens that may be named.
+            tokens: these, (N, L).
+        """
+        truth, words = self.bag(case.rows.tolist()), self._words[tokens]
+        draws = [some(len(words), len(named), ("word", case.number, k)) for k in range(_GUESSES)]
+        blind = sum(f1(Counter(words[draw].tolist()), truth) for draw in draws) / _GUESSES
+        return f1(Counter(words[named].tolist()), truth), blind
+
+    def bag(self, rows: list[int]) -> Counter[int]:
+        """The words of some texts, each as often as it is there."""
         return Counter(self._words[rows][self.there[rows]].tolist())
 
 

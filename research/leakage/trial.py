@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from research.leakage import heldout, inversion, match, membership, proportions
+from research.leakage import heldout, inversion, match, membership, optimised, proportions
 from research.leakage.measures import Finding
 from research.rows import Row
 
@@ -48,6 +48,7 @@ class Line(Run):
 ATTACKS: Mapping[str, tuple[Attack, tuple[str, ...]]] = {  # with what the attacker may know, the most first
     "match": (match.attack, match.KNOWS),
     "inversion": (inversion.attack, inversion.KNOWS),
+    "optimisation": (optimised.attack, optimised.KNOWS),
     "membership": (membership.attack, membership.KNOWS),
     "held-out anchors": (heldout.attack, heldout.KNOWS),
     "proportions": (proportions.attack, proportions.KNOWS),

@@ -22,7 +22,7 @@ from fedgram.training import private
 from toy import Toy
 from transformers import BertConfig, BertModel
 
-from research.leakage import inversion, match, membership, proportions
+from research.leakage import inversion, match, membership, optimised, proportions
 from research.leakage.gradients import correlation, sample_gradients, sketches, strangeness
 from research.leakage.measures import Finding, auc, averaged, found_at, hits
 from research.leakage.noise import reply, rows_of
@@ -77,6 +77,29 @@ def test_the_one_sample_of_a_step_is_found_from_the_row_space_alone(model: SiteM
     for row in (3, 11, 20):
         strange = strangeness(update_of(model, row, 1), found, sorted(found)).sum(1)
         assert strange.argmin() == row
+
+
+def test_gradients_that_can_be_differentiated_are_those_of_the_site(model: SiteModel):
+    """Of samples of a class, and of half one, half another."""
+    scale = next(iter(lora.adapted_layers(model.transformer).values())).scaling[lora.ADAPTER]
+    slow = [sample_gradients(model, TASK, samples(), torch.full((N,), label)) for label in (0, 1)]
+    for logits, expected in (([50.0, 0.0, 0.0], slow[0]), ([50.0, 50.0, 0.0], (slow[0] + slow[1]) / 2)):
+        found = optimised.step_gradients(model, samples(), torch.tensor(logits).expand(N, 3))
+        whole = torch.cat([scale * found[name].flatten(1) for name in sorted(found)], dim=1)
+        torch.testing.assert_close(whole, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_optimisation_finds_the_tokens_of_a_step_and_none_in_noise(model: SiteModel, told: bool):
+    seen = [update_of(model, row, row % 3) for row in (3, 11, 20, 26)]
+    if not told:
+        seen = [{name: torch.randn(delta.shape).sign() for name, delta in update.items()} for update in seen]
+    adapter: Any = model.adapters[0]
+    known = ((samples().values - adapter.mean) * adapter.inverse_std).flatten(0, 1)
+    made = optimised.invented(model, seen, [LENGTH] * 4, seed=0)
+    nearest = [torch.cosine_similarity(own[:, None], known, dim=2).argmax(1) // LENGTH for own in made]
+    right = sum((near == row).sum().item() for near, row in zip(nearest, (3, 11, 20, 26), strict=True))
+    assert right >= 6 if told else right <= 2  # of 12; a guess is right once in 30
 
 
 def test_in_noise_no_sample_is_found(model: SiteModel):
