@@ -42,8 +42,8 @@ def wait_for_round(federation: Federation, number: int) -> None:
     federation.wait_for_output(federation.server, f"round {number}/{ROUNDS}  done", seconds=180)
 
 
-def results_of(federation: Federation, job: str, folder: Path) -> Path:
-    assert federation.wait(job) == "FINISHED:COMPLETED", federation.output(federation.server)[-3000:]
+def results_of(federation: Federation, job: str, folder: Path, seconds: float = 300) -> Path:
+    assert federation.wait(job, seconds) == "FINISHED:COMPLETED", federation.output(federation.server)[-3000:]
     return federation.download(job, folder / "download") / "fedgram"
 
 
@@ -150,7 +150,7 @@ def submitting(federation: Federation, folder: Path, *options: str) -> Iterator[
 
 def fetched(process: subprocess.Popen[str], folder: Path) -> tuple[str, Path]:
     """What the command has printed, and the results that it has fetched."""
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     (results,) = (path.parent for path in folder.glob("fetched/*/workspace/fedgram/report.txt"))
     return output, results

@@ -11,7 +11,7 @@ from masked_toy import NAMES, four
 from test_simulator import assert_same_model, plain
 from toy import Toy
 
-from federation.federation import HONEST, provision, running
+from federation.federation import HONEST, running
 from federation.gated import CLOSED
 from federation.test_failures import fetched, patience, records, results_of, submitting
 
@@ -54,8 +54,7 @@ def test_processes_of_two_sites_are_killed_in_every_phase(toy: Toy, tmp_path: Pa
     with running(run, tmp_path, executors) as federation:
         patience(tmp_path, 300)
         job = federation.submit(tmp_path / "job")
-        assert federation.wait(job, 1200) == "FINISHED:COMPLETED", federation.output(federation.server)[-3000:]
-        results = federation.download(job, tmp_path / "download") / "fedgram"
+        results = results_of(federation, job, tmp_path, seconds=1200)
         assert len([*federation.kit("red").glob("fell-*")]) == 5
     assert counted(results) == [set(NAMES)] * 5
     assert_same_model(results, plain(run, tmp_path / "plain"))
@@ -64,16 +63,15 @@ def test_processes_of_two_sites_are_killed_in_every_phase(toy: Toy, tmp_path: Pa
 def test_the_server_s_job_is_killed_while_masked_values_come_and_goes_on(toy: Toy, tmp_path: Path):
     run = four(toy, **FIVE)
     executors = {**FOUR, "green": ("gated.GatedExecutor", "green")}
-    with running(run, tmp_path, executors) as federation, submitting(federation, tmp_path) as command:
+    with running(run, tmp_path, executors) as federation:
         gate = federation.kit("green") / CLOSED
-        federation.wait_for_output(federation.server, "round 2/5  done", seconds=400)
-        gate.touch()
-        offset = len(federation.output(federation.server))
-        federation.wait_for_output(federation.server, "/5  blue             masked", offset=offset)
-        federation.kill(federation.server, "job")
-        gate.unlink()
-        output, results = fetched(command, tmp_path)
-        assert "resumed after round" in output
+        gate.write_text("3")
+        with submitting(federation, tmp_path) as command:
+            federation.wait_for_output(federation.server, "round 3/5  blue             masked", seconds=400)
+            federation.kill(federation.server, "job")
+            gate.unlink()
+            output, results = fetched(command, tmp_path)
+        assert "resumed after round 2" in output
     assert_same_model(results, plain(run, tmp_path / "plain"))
 
 
@@ -81,25 +79,15 @@ def test_a_site_that_is_gone_in_mid_sum_is_taken_out_of_it(toy: Toy, tmp_path: P
     """Blue's masks are taken off with the shares of its key; the next sums are over three."""
     run = four(toy, **FIVE)
     executors = {**FOUR, "green": ("gated.GatedExecutor", "green"), "blue": ("gated.GatedExecutor", "blue")}
-    federation = provision(run, tmp_path, executors)
-    gates = [federation.kit(name) / CLOSED for name in ("green", "blue")]
-    try:
-        federation.start()
+    with running(run, tmp_path, executors) as federation:
+        gates = [federation.kit(name) / CLOSED for name in ("green", "blue")]
+        for gate in gates:
+            gate.write_text("2")
         patience(tmp_path, 1)
         job = federation.submit(tmp_path / "job")
-        federation.wait_for_output(federation.server, "round 1/5  done", seconds=400)
-        for gate in gates:
-            gate.touch()
-        offset = len(federation.output(federation.server))
-        federation.wait_for_output(federation.server, "/5  red              masked", offset=offset)
+        federation.wait_for_output(federation.server, "round 2/5  red              masked", seconds=400)
         federation.kill("blue")
         gates[0].unlink()
-        results = results_of(federation, job, tmp_path)
-    finally:
-        federation.stop()
-    found = counted(results)
-    rest = {"green", "red", "violet"}
-    assert found[0] == set(NAMES)
-    assert found[-1] == rest
-    assert all(names in (set(NAMES), rest) for names in found)
+        results = results_of(federation, job, tmp_path, seconds=900)
+    assert counted(results) == [set(NAMES), *([{"green", "red", "violet"}] * 4)]
     assert not json.loads((results / "metrics.json").read_text())["notes"]
