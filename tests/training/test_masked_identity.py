@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from fedgram.errors import ConfigError, MaskRefused, RoundFailed
 from fedgram.training.masked.identity import Authority, Certified, Unsigned, find_authority, find_identity
-from fedgram.training.masked.messages import CONFIRM, KEYS, REVEAL, SHARES, SumCall
-from test_masked_sum import SIX, Sites, a_sum, assert_sum, member
+from fedgram.training.masked.messages import CONFIRM, KEYS, MASKED, REVEAL, SHARES, SumCall
+from test_masked_sum import SIX, Sites, a_sum, assert_sum, member, value_of
 
 FOUR = SIX[:4]
 FILES = ("rootCA.pem", "client.crt", "client.key")
@@ -99,6 +99,25 @@ def test_what_others_have_signed_about_masks_and_sum_is_looked_at(kits: dict[str
         ant.confirm(replace(calls[CONFIRM], marks={**calls[CONFIRM].marks, "bee": calls[CONFIRM].marks["cat"]}))
     with pytest.raises(MaskRefused, match="an unsigned key"):
         ant.reveal(replace(calls[REVEAL], confirmed=dict.fromkeys(FOUR, "")))
+
+
+def test_a_server_that_tells_sites_apart_about_sharers_or_survivors_is_found_out(
+    kits: dict[str, Path], tmp_path: Path
+):
+    """What one signs of another list than the others' counts nowhere."""
+    sites = sites_of(kits, tmp_path)
+    calls, three = calls_to(sites, "ant"), FOUR[:3]
+    fresh = sites_of(kits, tmp_path / "elsewhere").members
+    call = replace(calls[MASKED], sharers=three)
+    mark = fresh["bee"].mask(call, value_of("bee")).mark
+    with pytest.raises(MaskRefused, match="bee: keys that it has not signed"):
+        sites.members["ant"].confirm(replace(calls[CONFIRM], marks={**calls[CONFIRM].marks, "bee": mark}))
+    for name in ("ant", "cat"):
+        fresh[name].mask(calls[MASKED], value_of(name))
+    left = replace(calls[CONFIRM], marks={name: calls[CONFIRM].marks[name] for name in three})
+    signed = {name: fresh[name].confirm(left).signature for name in ("ant", "cat")}
+    with pytest.raises(MaskRefused, match="bee: keys that it has not signed"):
+        fresh["ant"].reveal(replace(left, confirmed={**calls[REVEAL].confirmed, **signed}))
 
 
 def test_a_site_without_certificate_is_left_out_by_the_server_which_sees_to_it_that_the_others_go_on(

@@ -16,7 +16,7 @@ from fedgram.sites.opening import require_mode
 from fedgram.training import contracts
 from fedgram.training.loop import asking, run_federation
 from fedgram.training.masked.rounds import first_consensus, masked_round
-from fedgram.training.masked.values import masked_values, update_values
+from fedgram.training.masked.values import gram_value, masked_values, update_values
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState, agree
 from masked_toy import NAMES, RULES, four
@@ -169,6 +169,39 @@ def test_what_the_server_cannot_see_the_site_checks(federation: Toy, first, chan
     heavy = replace(an_update(first[1]), weight=1e4)
     with pytest.raises(UpdateRejected, match="weight 10000"):
         update_values(heavy, *arguments)
+
+
+def test_magnitudes_far_from_the_base_are_not_masked(federation: Toy, first):
+    update, pairs = an_update(first[1]), torch.ones(12, 12, dtype=torch.bool)
+    next(iter(update.m.values()))[0] = 90.0
+    with pytest.raises(UpdateRejected, match=r"m of .* to 90"):
+        update_values(update, first[1].state, federation.job, first[1].magnitudes, pairs, 4)
+
+
+def test_of_a_pair_of_anchors_that_is_not_summed_nothing_is_sent():
+    """And the consensus says that it does not know, where a mean over no site would be 0."""
+    pairs = torch.tensor([[True, True, False], [True, True, False], [False, False, False]])
+    gram = torch.tensor([[1.0, 0.5, 0.25], [0.5, 1.0, 0.25], [0.25, 0.25, 1.0]])
+    assert gram_value(gram, (0, 1, 2), pairs).bool().equal(pairs)
+    assert gram_value(gram[:2, :2], (1, 2), pairs).nonzero().tolist() == [[1, 1]]
+
+
+def test_the_consensus_of_a_pair_that_two_sites_have_is_unknown(toy: Toy, tmp_path: Path):
+    """Green has red's data but for a concept, as blue has: two of four are left for its pairs."""
+    run = four(toy, **SHORT)
+    run = replace(run, sites={**run.sites, "green": run.sites["blue"]})
+    _, state = started(run, tmp_path)
+    oak = [slot for slot, name in enumerate(run.job.anchors.concepts) if name == missing_at_blue(run)]
+    consensus = state.state.consensus
+    assert consensus[oak].isnan().all()
+    rest = [slot for slot in range(len(consensus)) if slot not in oak]
+    assert consensus[rest][:, rest].isfinite().all()
+
+
+def missing_at_blue(run: Toy) -> str:
+    there = set(run.open("blue").anchors.slots)
+    (name,) = {concept for slot, concept in enumerate(run.job.anchors.concepts) if slot not in there}
+    return name
 
 
 def test_a_value_without_room_is_refused(federation: Toy, first):

@@ -16,7 +16,7 @@ from fedgram.config.job import AggregationConfig, AnchorPin, JobConfig
 from fedgram.errors import FedgramError, MaskRefused, RoundFailed, UpdateRejected
 from fedgram.training.masked.gathering import MaskedSum
 from fedgram.training.masked.identity import Unsigned
-from fedgram.training.masked.member import Member
+from fedgram.training.masked.member import Member, pair_seed
 from fedgram.training.masked.memory import Memory
 from fedgram.training.masked.messages import (
     CONFIRM,
@@ -218,6 +218,45 @@ def test_another_sum_has_other_keys_and_masks(tmp_path: Path, other: dict[str, A
     assert (hidden.sums["G"] != once_more.sums["G"]).all()
 
 
+def public_part(one: Member, call: SumCall) -> tuple[str, ...]:
+    """Whatever of a site's secrets its first two answers show: keys, and the print of its seed."""
+    card = json.loads(one.keys(call).card)
+    return card["mask_key"], card["cipher_key"], one.shares(call).seed_print
+
+
+def test_keys_and_seed_are_of_the_site_s_secret_and_of_the_job(asked: Asked, tmp_path: Path):
+    """Else whoever knows the job knows the masks, and two jobs have the same."""
+    call, ant = asked[0].calls[SHARES]["ant"], member("ant", tmp_path)
+
+    def of(one: Member) -> tuple[str, ...]:
+        return public_part(one, replace(call, cards={**call.cards, "ant": one.keys(call).card}))
+
+    stranger = replace(ant, secret="a guess")
+    assert of(ant) == public_part(ant, call)
+    assert not {*of(ant)} & {*of(stranger)}
+    other = json.loads(replace(ant, job="0" * 64).keys(call).card)
+    assert {other["mask_key"], other["cipher_key"]}.isdisjoint(of(ant))
+
+
+def test_a_sum_among_others_has_other_masks_under_the_same_keys(asked: Asked, tmp_path: Path):
+    """A server that ends a sum and asks for it anew, without the fox."""
+    call, ant, bee = asked[0].calls[SHARES]["ant"], member("ant", tmp_path), member("bee", tmp_path)
+    five = without(call, "fox")
+    assert ant.keys(call) == ant.keys(five)
+    assert ant.shares(call).seed_print != ant.shares(five).seed_print
+    private = ant._private("mask", call)
+    card = json.loads(bee.keys(call).card)["mask_key"]
+    assert pair_seed(private, card, call, "ant", "bee") != pair_seed(private, card, five, "ant", "bee")
+
+
+def test_what_is_signed_says_between_whom_masks_are_and_whom_the_sum_is_over():
+    call = SumCall(run="r", round=1, state="", sharers=SIX, marks=marks(*SIX))
+    fewer = replace(call, sharers=SIX[:5])
+    assert call.mask_text != fewer.mask_text
+    assert len({call.sum_text, fewer.sum_text, replace(call, marks=marks(*SIX[:5])).sum_text}) == 3
+    assert replace(call, cards={"ant": "a card"}).sum_text != call.sum_text
+
+
 # --- what a server may try
 
 
@@ -321,6 +360,14 @@ def test_shares_are_given_for_what_was_confirmed_alone(calls: dict[str, SumCall]
         ant.reveal(replace(call, confirmed=marks(*SIX[:3])))
     with pytest.raises(MaskRefused, match="a sum in which this site has masked nothing"):
         fresh.confirm(replace(call, confirmed={}))
+
+
+def test_a_share_that_comes_back_to_who_has_sent_it_is_none(asked: Asked, calls: dict[str, SumCall], ant: Member):
+    """A server could else learn both of the ant's secrets, one of them as the bee's."""
+    sent = next(reply for phase, reply in asked[0].sent if (phase, reply.site) == (SHARES, "ant"))
+    call = calls[REVEAL]
+    found = ant.reveal(replace(call, shares={**call.shares, "bee": sent.shares["bee"]}))
+    assert sorted(found.seeds) == [name for name in SIX if name != "bee"]
 
 
 def test_of_no_site_both_the_seed_and_the_key_are_given(tmp_path: Path):
