@@ -17,6 +17,7 @@ import torch
 from fedgram.checks import doctor
 from fedgram.checks.doctor import connection, kit, policy, room, server, show, site
 from fedgram.checks.doctor.visit import Finding
+from fedgram.cli.console import console
 from fedgram.cli.main import app
 from fedgram.config.privacy import PrivacyConfig
 from fedgram.config.site import find_site_config
@@ -214,7 +215,10 @@ def test_the_doctor_counts_what_a_site_shares(red: Path, job: Path):
     assert amount.bytes == 2 * 676
 
 
-def test_the_command_fails_when_a_check_does_and_makes_all_others(red: Path, job: Path):
+def test_the_command_fails_when_a_check_does_and_makes_all_others(
+    red: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "width", 300)  # where a line breaks depends on how long the path of the kit is
     (red / "local" / "fedgram.toml").unlink()
     (red / "startup" / "client.key").chmod(0o644)
     done = CliRunner().invoke(app, ["doctor", str(red), "--job", str(job)])
