@@ -180,7 +180,20 @@ def test_leaving_one_out_is_that_of_a_slow_loop():
         weights = torch.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ y[rest])
         wrong += (y[k] - torch.cat([centred[k], torch.ones(1)]) @ weights).square().sum()
         blind += (y[k] - y[rest].mean(0)).square().sum()
-    assert proportions.explained(x, y, 0.1) == pytest.approx(1 - float(wrong / blind))
+    assert proportions.explained(x, y, 0.1).item() == pytest.approx(1 - float(wrong / blind))
+    several = proportions.explained(x, torch.stack([y, y.flip(0)]), 0.1)
+    torch.testing.assert_close(several[1], proportions.explained(x, y.flip(0), 0.1))
+
+
+def test_what_explains_nothing_is_seldom_above_chance(monkeypatch: pytest.MonkeyPatch):
+    """One or two of 60 regressions on noise, at 2.5 % each."""
+    monkeypatch.setattr(proportions, "_SHUFFLED", 200)
+    generator, above = torch.Generator().manual_seed(9), 0
+    for _ in range(60):
+        shares = torch.distributions.Dirichlet(torch.ones(4)).sample((24,))
+        found = proportions.against_chance(torch.randn(24, 60, generator=generator), shares, generator)
+        above += found.score > found.chance + 1.96 * found.error
+    assert above <= 6
 
 
 def test_a_run_is_several_lines_of_the_table():

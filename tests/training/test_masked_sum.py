@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from fedgram.config.job import AggregationConfig, AnchorPin, JobConfig
+from fedgram.core.masks import derived
 from fedgram.errors import FedgramError, MaskRefused, RoundFailed, UpdateRejected
 from fedgram.training.masked.gathering import MaskedSum
 from fedgram.training.masked.identity import Unsigned
@@ -236,6 +237,17 @@ def test_keys_and_seed_are_of_the_site_s_secret_and_of_the_job(asked: Asked, tmp
     assert not {*of(ant)} & {*of(stranger)}
     other = json.loads(replace(ant, job="0" * 64).keys(call).card)
     assert {other["mask_key"], other["cipher_key"]}.isdisjoint(of(ant))
+
+
+def test_the_seed_is_of_the_secret_also_under_one_key(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Member, "_private", lambda self, what, call: derived(b"one key", what))
+    call, ant = asked[0].calls[SHARES]["ant"], member("ant", tmp_path)
+    call = replace(call, cards={**call.cards, "ant": ant.keys(call).card})
+    stranger = replace(ant, secret="a guess")
+    assert ant.keys(call) == stranger.keys(call)
+    assert ant.shares(call).seed_print != stranger.shares(call).seed_print
 
 
 def test_a_sum_among_others_has_other_masks_under_the_same_keys(asked: Asked, tmp_path: Path):
