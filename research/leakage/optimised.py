@@ -102,14 +102,14 @@ def step_gradients(model: SiteModel, tokens: Tokens, classes: Tensor) -> dict[st
 
 def _cosines(gradients: Mapping[str, Tensor], goal: Mapping[str, Tensor]) -> Tensor:
     """The cosine of each sample's smoothed signs with what was seen of it, over all layers: (N,)."""
-    product, ours, theirs = 0.0, 0.0, 0.0
+    product = ours = theirs = torch.zeros(())
     for name, wanted in goal.items():
         g = gradients[name]
         scale = g.square().mean((1, 2), keepdim=True) + 1e-30
         signs = g / (g.square() + scale).sqrt()  # one well below the layer's usual size has none yet
         product = product + (signs * wanted).sum((1, 2))
         ours, theirs = ours + signs.square().sum((1, 2)), theirs + wanted.square().sum((1, 2))
-    return product / (ours * theirs).sqrt()  # pyright: ignore[reportAttributeAccessIssue]
+    return product / (ours * theirs).sqrt()
 
 
 def _standard(model: SiteModel, values: Tensor) -> Tensor:
