@@ -18,7 +18,6 @@ on the CPU too, where time says little and memory, which is the process's, nothi
 
 from __future__ import annotations
 
-import argparse
 import copy
 import gc
 import json
@@ -27,7 +26,6 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +42,6 @@ from fedgram.model.tasks.labels import Classification
 from fedgram.pretrained import quiet_loading
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Tokens
 from fedgram.sites.base import derive_generator
-from fedgram.sites.device import choose_device
 from fedgram.sites.single import SingleSite
 from fedgram.sites.state import make_optimizer
 from fedgram.training import step
@@ -56,6 +53,7 @@ from transformers import AutoModel, LlamaConfig
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.card import arguments, facts  # noqa: E402
 from benchmarks.step_cost import RANK, adapt, forget_peak, interleaved, peak, ratio  # noqa: E402
 
 METHODS = ("peft_lora", "peft_dora", "geo_lora", "geo_dora")
@@ -234,9 +232,7 @@ def rows_of(size: Size, device: str) -> list[dict[str, Any]]:
 
 def report(rows: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """All rows with the card and the packages that they were measured with."""
-    name = torch.cuda.get_device_name() if device == "cuda" else "none, CPU"
-    packages = {package: version(package) for package in ("torch", "transformers", "peft")}
-    return {"card": name, "packages": packages, "rank": RANK, "goal": GOAL, "rows": list(rows)}
+    return {**facts(device), "rank": RANK, "goal": GOAL, "rows": list(rows)}
 
 
 def table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
@@ -266,14 +262,7 @@ def missed(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Measure, print a table, write JSON after every model."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--miniature", action="store_true", help="models of width 64, also without a GPU")
-    parser.add_argument("--out", type=Path, default=ROOT / "results/gpu.json")
-    options = parser.parse_args()
-    device = choose_device("auto").type
-    if device == "cpu" and not options.miniature:
-        parser.error("there is no GPU here; --miniature tries everything on the CPU")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options, device = arguments(__doc__, ROOT / "results/gpu.json")
     rows: list[dict[str, Any]] = []
     for size in MINIATURE if options.miniature else CARD:
         rows += rows_of(size, device)

@@ -12,13 +12,11 @@ too.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +36,6 @@ from fedgram.config.unified import UnifiedConfig
 from fedgram.demo.names import locate as locate_demo
 from fedgram.pretrained import locate, quiet_loading
 from fedgram.sites.base import Site
-from fedgram.sites.device import choose_device
 from fedgram.sites.opening import open_site
 from fedgram.training import rounds
 from fedgram.training.server import agree
@@ -47,6 +44,7 @@ from transformers import GenerationConfig, JanusConfig, JanusForConditionalGener
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.card import arguments, facts  # noqa: E402
 from benchmarks.step_cost import RANK, forget_peak, peak  # noqa: E402
 from research.scenes.data import write_scene_captions, write_scene_questions  # noqa: E402
 from research.scenes.scenes import World  # noqa: E402
@@ -190,22 +188,13 @@ def measure(shapes: dict[str, dict[str, Any]], device: str) -> dict[str, Any]:
         write_scene_questions(root / "vqa", "train2014", PICTURES, 0, World(), pixels=side)
         write_scene_captions(root / "captions", PICTURES, 1, World(), pixels=side)
         found = [row(root, precision, again, device) for precision, again in product(PRECISIONS, (False, True))]
-    name = torch.cuda.get_device_name() if device == "cuda" else "none, CPU"
-    packages = {package: version(package) for package in ("torch", "transformers", "peft")}
-    return {"card": name, "packages": packages, "parameters": parameters, "rank": RANK, "rows": found}
+    return {**facts(device), "parameters": parameters, "rank": RANK, "rows": found}
 
 
 def main() -> None:
     """Measure, print the rows, write JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--miniature", action="store_true", help="a Janus of width 64, also without a GPU")
-    parser.add_argument("--out", type=Path, default=ROOT / "results/gpu-unified.json")
-    options = parser.parse_args()
-    device = choose_device("auto").type
-    if device == "cpu" and not options.miniature:
-        parser.error("there is no GPU here; --miniature tries everything on the CPU")
+    options, device = arguments(__doc__, ROOT / "results/gpu-unified.json")
     found = json.dumps(measure(MINIATURE if options.miniature else PRO_1B, device), indent=1)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(found)
     print(found, options.out, sep="\n")
 
