@@ -19,6 +19,7 @@ from fedgram.model.tasks import make_task
 from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.records import Sample
+from fedgram.sites import single
 from fedgram.sites.guarantee import answerable, public_samples
 from toy import Toy
 
@@ -70,6 +71,24 @@ def test_an_encoder_is_fitted_to_the_anchors(toy: Toy):
     found = public_samples(anchors, modality)
     assert len(found) == len(anchors.covered("red"))
     assert {s.concept for s in found} == set(anchors.concepts("red"))
+
+
+@pytest.mark.parametrize("bound", [BOUND, None])
+def test_the_encoder_of_a_private_site_is_fitted_to_anchors_alone(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, bound: PrivacyConfig | None
+):
+    class Seen(Exception):
+        pass
+
+    def opened(modality: Any, name: str, window: Any, fit_on: list[Sample], here: SiteConfig) -> Any:
+        raise Seen({s.id for s in fit_on})
+
+    monkeypatch.setattr(single, "open_channel", opened)
+    monkeypatch.setattr(single, "guarantee_of", lambda *_: None)
+    with pytest.raises(Seen) as caught:
+        single.open_single("red", replace(toy.sites["red"], privacy=bound), toy.job)
+    slots = {str(slot) for slot in load_anchors(Path(toy.sites["red"].anchors)).covered("red")}
+    assert (caught.value.args[0] == slots) == (bound is not None)
 
 
 def test_tables_are_standardised_by_the_anchors():

@@ -406,7 +406,7 @@ def test_a_pair_of_anchors_that_two_sites_are_left_for_ends_the_sum(tmp_path: Pa
     sites = Sites(made)
     a_sum().gather(SIX, sites.ask)
     call = sites.calls[CONFIRM]["ant"]
-    with pytest.raises(RoundFailed, match="a pair of anchors that fewer than three sites are left for"):
+    with pytest.raises(RoundFailed, match="round 2: a pair of anchors that fewer than three sites are left for"):
         a_sum(round=2).gather(SIX, Sites(made, gone={"cat": MASKED}).ask)
     found = a_sum(round=3).gather(SIX, Sites(made, gone={"dog": MASKED}).ask)
     assert_sum(found, [name for name in SIX if name != "dog"], 3)
