@@ -97,7 +97,9 @@ def run(trial: Trial, folder: Path) -> Row:
         row |= _questions("frozen ", spaces.place(sites, token_means), slots, regime)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
+            sessions = {  # the regression is a floor here, so ``kept`` is of models alone
+                name: SiteSession(site, Path(temporary, name), regression=False) for name, site in sites.items()
+            }
             outcome = run_federation(sessions, job, Path(temporary, "server"))
         row = _scores(outcome.together)
         if outcome.alone:

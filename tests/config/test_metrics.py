@@ -12,7 +12,7 @@ from fedgram.model.tasks.segmentation import Segmentation
 from research.scenes.words import SKILLS
 
 OF_TRAINING = {"loss", "task_loss", "cka", "seconds", "bridge_loss", "pair_recall"}
-OF_WHAT_IS_KEPT = {"kept_home", "kept_together", "kept_directory", "gain", "gain_se"}
+OF_WHAT_IS_KEPT = {"kept_home", "kept_together", "kept_directory", "kept_frozen", "gain", "gain_se"}
 OF_FLOORS = {"frozen_lr", "frozen_knn", "own_anchors", "test_samples", "test_groups"}
 OF_UNIFIED = {"understanding_loss", "generation_loss", "vqa_accuracy", "geneval"}
 

@@ -93,7 +93,7 @@ def test_what_a_user_finds(honest):
     for site in ("red", "green", "blue"):
         kept = {path.name for path in (folder / "sites" / site / "result").iterdir()}
         model = {"adapter", "local.safetensors", "site.json", "statistics.json"}
-        assert kept - {"home"} == {*model, "kept.json", "directory.safetensors"}
+        assert kept - {"home", "frozen.safetensors"} == {*model, "kept.json", "directory.safetensors"}
         assert {path.name for path in (folder / "sites" / site / "alone").iterdir()} == model
         plain = folder / "plain" / site / "result" / "kept.json"
         assert (folder / "sites" / site / "result" / "kept.json").read_bytes() == plain.read_bytes()

@@ -252,7 +252,7 @@ def test_the_result_answers_as_the_site_did(federation: UnifiedToy, ran: Ran, tm
 def test_it_keeps_the_federations_model_whatever_home_is_worth(federation: UnifiedToy, ran: Ran):
     outcome = ran.outcome
     assert set(outcome.alone) == set(federation.sites)
-    kept = {"kept_home": 0.0, "kept_together": 1.0, "kept_directory": 0.0}
+    kept = {"kept_home": 0.0, "kept_together": 1.0, "kept_directory": 0.0, "kept_frozen": 0.0}
     for name in ("one", "two", "answers", "makes"):
         assert outcome.kept[name].metrics == {**outcome.together[name].metrics, **kept}
     told = json.loads((ran.folder / "sites" / "one" / "result" / "kept.json").read_text())

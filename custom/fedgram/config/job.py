@@ -26,7 +26,7 @@ METRICS = (
     *("loss", "task_loss", "cka", "seconds"),
     *("accuracy", "macro_f1", "auroc", "mae", "r2", "dice", "iou"),
     *("bridge_loss", "pair_recall"),
-    *("kept_home", "kept_together", "kept_directory", "gain", "gain_se"),
+    *("kept_home", "kept_together", "kept_directory", "kept_frozen", "gain", "gain_se"),
     *("frozen_lr", "frozen_knn", "own_anchors", "test_samples", "test_groups"),
     *("understanding_loss", "generation_loss", "vqa_accuracy", "geneval"),
     *(

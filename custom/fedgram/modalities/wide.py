@@ -29,10 +29,11 @@ class WideTokens:
 
     A column of numbers is standardised (:class:`~fedgram.modalities.columns.ColumnScale`), and missing is 0; each
     of the 16 most frequent categories of a column is a column of 0 and 1; all are centred. Of these D columns,
-    V: (D, K) are the first K principal directions of the training rows, with standard deviations σ. The token of a
-    row z is Rᵀ V diag(1/σ) Vᵀ z / √K: whitened where the data vary, silent elsewhere, and back in terms of columns
-    (ZCA), of which R: (D, d_m) gives each a Gaussian code by its name alone. So nothing depends on signs or the
-    order of directions, and two tables with the same columns speak of the same tokens, as far as they vary alike.
+    V: (D, K) are the first K principal directions of the training rows. The token of a row z is Rᵀ V Vᵀ z / √D:
+    the row as far as the data vary, in terms of columns, of which R: (D, d_m) gives each a Gaussian code by its
+    name alone. So nothing depends on signs or the order of directions, and two tables with the same columns speak
+    of the same tokens, as far as they vary alike. What varies most is heard most: divided by their standard
+    deviations, all directions would be as loud as the noise.
 
     K is a tenth of the training rows, from 8 to 128. Cost grows linearly with D.
 
@@ -48,8 +49,8 @@ class WideTokens:
         self._centre = _decoded(self.statistics["centre"])
         self._directions = _decoded(self.statistics["directions"]).reshape(len(self._centre), -1)
         self._code = self._coded()
-        self.identity = f"wide:1:{self.width}:{sha256(json.dumps(self.statistics).encode()).hexdigest()}"
-        self.family = f"wide:1:{self.width}:{self._table.columns}"
+        self.identity = f"wide:2:{self.width}:{sha256(json.dumps(self.statistics).encode()).hexdigest()}"
+        self.family = f"wide:2:{self.width}:{self._table.columns}"
 
     def __call__(self, contents: Sequence[Row]) -> Tokens:
         centred = self._table.standardise(contents) - self._centre
@@ -59,13 +60,12 @@ class WideTokens:
         return Tokens(torch.from_numpy(values.astype(np.float32))[:, None], torch.ones(len(contents), 1).bool())
 
     def _coded(self) -> np.ndarray:
-        """Vᵀ R / √K, (K, d_m); V are the directions, of length 1."""
-        unit = self._directions / np.linalg.norm(self._directions, axis=0)
-        names, code = self._table.names(), np.zeros((unit.shape[1], self.width))
+        """Vᵀ R / √D, (K, d_m)."""
+        names, code = self._table.names(), np.zeros((self._directions.shape[1], self.width))
         for start in range(0, len(names), _CHUNK):
             chunk = [gaussian(name, (self.width,)) for name in names[start : start + _CHUNK]]
-            code += unit[start : start + _CHUNK].T @ torch.stack(chunk).double().numpy()
-        return code / unit.shape[1] ** 0.5
+            code += self._directions[start : start + _CHUNK].T @ torch.stack(chunk).double().numpy()
+        return code / len(names) ** 0.5
 
 
 class _Table:
@@ -119,7 +119,7 @@ def numbers_of(rows: Sequence[Row], columns: Sequence[str], which: Sequence[int]
 
 
 def _fit(rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything that the tokenizer takes of training rows, as JSON: scales, categories, mean, V diag(1/σ)."""
+    """Everything that the tokenizer takes of training rows, as JSON: scales, categories, mean, V."""
     if not rows:
         raise DataError("no training rows to fit on", where="tokenizer 'wide'")
     columns = rows[0].columns
@@ -140,12 +140,12 @@ def _fit(rows: Sequence[Row]) -> dict[str, Any]:
         "scales": scales,
         "categories": categories,
         "centre": _encoded(centre),
-        "directions": _encoded(whitening(standard - centre, count)),
+        "directions": _encoded(principal(standard - centre, count)),
     }
 
 
-def whitening(centred: np.ndarray, count: int) -> np.ndarray:
-    """Find V diag(1/σ), (D, K), of centred rows (N, D): their first principal directions, at most ``count``.
+def principal(centred: np.ndarray, count: int) -> np.ndarray:
+    """Find V, (D, K), of centred rows (N, D): their first principal directions, at most ``count``, of length 1.
 
     They come from the Gram matrix of the rows, (N, N), however many columns there are.
 
@@ -158,7 +158,7 @@ def whitening(centred: np.ndarray, count: int) -> np.ndarray:
     if not there.any():
         raise DataError("all training rows are alike", where="tokenizer 'wide'", remedy="look at the columns")
     squares, left = squares[there], left[:, there]
-    return centred.T @ left * (len(centred) ** 0.5 / squares)
+    return centred.T @ (left / squares**0.5)
 
 
 def _encoded(values: np.ndarray) -> str:

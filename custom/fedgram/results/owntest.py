@@ -18,7 +18,7 @@ from fedgram.model.tasks.base import mixed
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import LabelledTokens
 from fedgram.sites.kept import lent, read_facts, read_trained
-from fedgram.sites.settled import DIRECTORY, HOME, TOGETHER, read_settled
+from fedgram.sites.settled import DIRECTORY, FROZEN, HOME, TOGETHER, read_settled
 from fedgram.sites.single import SingleSite, own_samples
 from fedgram.training.directory import answerable, logits
 
@@ -77,15 +77,17 @@ def own_test(site: SingleSite, result: Path) -> OwnTest | None:
 
 
 def _answers(site: SingleSite, result: Path, data: LabelledTokens) -> list[tuple[str, Tensor]]:
-    kept, _, directory = read_settled(result, read_facts(result)[0])
+    settled = read_settled(result, read_facts(result)[0])
     alone, found = result.parent / "alone", {TOGETHER: site.outputs(data.tokens)}
     if (alone / "site.json").is_file():
         with lent(site, read_trained(alone), alone):
             found = {HOME: site.outputs(data.tokens), **found}
-    if directory is not None and answerable(site, directory):
-        found[DIRECTORY] = logits(site, directory, data.tokens)
-    if all(name in found for name, weight in kept.weights.items() if weight > 0):
-        found[KEPT] = mixed(site.task, found, kept.weights)
+    if settled.directory is not None and answerable(site, settled.directory):
+        found[DIRECTORY] = logits(site, settled.directory, data.tokens)
+    if settled.frozen is not None:
+        found[FROZEN] = settled.frozen(data.tokens)
+    if all(name in found for name, weight in settled.kept.weights.items() if weight > 0):
+        found[KEPT] = mixed(site.task, found, settled.kept.weights)
     return [*found.items()]
 
 

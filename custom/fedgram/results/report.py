@@ -32,9 +32,10 @@ from fedgram.training.server import ServerState
 
 _LEGEND = (
     "home: trained alone, with its own anchors as labelled samples. together: the federation's model. kept: the "
-    "mixture that the site keeps. gain: of kept over home, of together where nothing is kept (positive is "
-    "better), ± its standard error over groups. Floors, without training of a model: frozen LR (ridge for "
-    "numbers) and k-NN on frozen tokens, own anchors (nearest class mean of its anchors alone). n: test samples."
+    "mixture that the site keeps of both and of a frozen LR. gain: of kept over home, of together where nothing "
+    "is kept (positive is better), ± its standard error over groups. Floors, without training of a model: frozen "
+    "LR (ridge for numbers) and k-NN on frozen tokens, own anchors (nearest class mean of its anchors alone). n: "
+    "test samples."
 )
 
 

@@ -23,7 +23,7 @@ class SiteResults:
         metric: its name.
         home: of the site that trained alone.
         together: of the federation's model at the site.
-        kept: of what the site keeps: home, together, or a mixture.
+        kept: of what the site keeps: home, together, a regression on frozen tokens, or a mixture.
         gain: of what is kept over home, of together where nothing was kept; positive is better.
         gain_se: the standard error of the gain over groups of test samples.
         floors: by the names of :data:`FLOORS`, as far as they are defined.

@@ -18,9 +18,10 @@ from fedgram.records import Sample, Tokens
 from fedgram.results import crossmodal
 from fedgram.results.asked import read_asked
 from fedgram.results.crossmodal import Embedded, Match
+from fedgram.scoring.frozen_linear import FrozenLinear
 from fedgram.sites.kept import lent, read_facts
 from fedgram.sites.opening import reopen_site, reopen_unified
-from fedgram.sites.settled import DIRECTORY, HOME, TOGETHER, Kept, read_settled
+from fedgram.sites.settled import DIRECTORY, FROZEN, HOME, TOGETHER, Kept, read_settled
 from fedgram.sites.single import SingleSite
 from fedgram.training.directory import answerable, logits
 
@@ -42,12 +43,14 @@ class Trained:
         kept: the mixture that predicts.
         home: all that trained alone, where the mixture has a part of it.
         directory: of the concepts that sites have shared; None where none has.
+        frozen: the regression on frozen tokens, where the mixture has a part of it.
     """
 
     site: SingleSite
     kept: Kept = field(default_factory=lambda: Kept.alone(TOGETHER, "together: nothing else is known"))
     home: Mapping[str, Tensor] = field(default_factory=dict)
     directory: Directory | None = None
+    frozen: FrozenLinear | None = None
 
     def embed(self, contents: Any, *, channel: int = 0) -> Tensor:
         """Represent contents as z, (N, d), float32, comparable within this site only: see :meth:`coordinates`."""
@@ -58,7 +61,7 @@ class Trained:
         return self.gallery(contents, channel=channel).coordinates(self.site.anchors.slots)
 
     def predict(self, contents: Any) -> list[Prediction]:
-        """The answer to each content of what the site keeps: its own model, the federation's, or their mixture."""
+        """The answer to each content of what the site keeps: its own model, the federation's, or a mixture."""
         site, tokens = self.site, self._tokens(contents)
         answers = {}
         if self.kept.weights[TOGETHER] > 0:
@@ -68,6 +71,8 @@ class Trained:
                 answers[HOME] = site.outputs(tokens)
         if self.directory is not None and self.kept.weights[DIRECTORY] > 0:
             answers[DIRECTORY] = logits(site, self.directory, tokens)
+        if self.frozen is not None:
+            answers[FROZEN] = self.frozen(tokens)
         return site.task.predictions(mixed(site.task, answers, self.kept.weights))
 
     def gallery(self, contents: Any, ids: Sequence[str] | None = None, *, channel: int = 0) -> Embedded:
@@ -141,13 +146,16 @@ def load(folder: str | Path, site: str | None = None) -> Trained:
     """
     result = find_result(Path(folder).expanduser(), site)
     opened = reopen_site(result)
-    kept, home, directory = read_settled(result, read_facts(result)[0])
-    if home:
-        with lent(opened, home, result / HOME):
+    found = read_settled(result, read_facts(result)[0])
+    if found.home:
+        with lent(opened, found.home, result / HOME):
             pass  # it fits
-    if kept.weights[DIRECTORY] > 0 and not answerable(opened, directory):
+    if found.kept.weights[DIRECTORY] > 0 and not answerable(opened, found.directory):
         raise CheckpointError("a directory without the site's classes", where=result, remedy="run the job again")
-    return Trained(opened, kept, home, directory)
+    shape = getattr(opened.model.head, "out_features", 0), opened.channel(0).tokenizer.width
+    if found.frozen is not None and found.frozen.weight.shape != shape:
+        raise CheckpointError("a regression on other tokens", where=result, remedy="run the job again")
+    return Trained(opened, found.kept, found.home, found.directory, found.frozen)
 
 
 def load_unified(folder: str | Path, site: str | None = None) -> UnifiedModel:

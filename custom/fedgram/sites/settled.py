@@ -1,7 +1,8 @@
 """The mixture that a site keeps after a run, in files beside its model.
 
-``kept.json`` says how much of it is home, the federation's model, and the directory of concepts; ``home/`` has
-what home learnt, where it has a part, and ``directory.safetensors`` the directory, where sites share concepts.
+``kept.json`` says how much of it is home, the federation's model, the directory of concepts, and the regression
+on frozen tokens; ``home/`` has what home learnt, where it has a part, ``directory.safetensors`` the directory,
+where sites share concepts, and ``frozen.safetensors`` the regression, where it has a part.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from fedgram.config.strict import from_dict
 from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError, ConfigError
 from fedgram.files import read_tensors, write_atomically, write_tensors, write_text
+from fedgram.scoring.frozen_linear import FrozenLinear
 from fedgram.sites.kept import LOCAL, read_trained
 from fedgram.sites.state import FORMAT
 
-HOME, TOGETHER, DIRECTORY = "home", "together", "directory"
-COMPONENTS = (HOME, TOGETHER, DIRECTORY)
-_FILE, _SITE, _DIRECTORY = "kept.json", "site.json", "directory.safetensors"
+HOME, TOGETHER, DIRECTORY, FROZEN = "home", "together", "directory", "frozen"
+COMPONENTS = (HOME, TOGETHER, DIRECTORY, FROZEN)
+_FILE, _SITE, _DIRECTORY, _FROZEN = "kept.json", "site.json", "directory.safetensors", "frozen.safetensors"
 _REMEDY = "restore it from a backup, or run the job again"
 
 
@@ -39,7 +41,7 @@ class Kept:
     Attributes:
         weights: of each component; they sum to 1.
         losses: validation loss of each component and of ``kept``, the mean over groups, where it is finite.
-        standard_error: of the improvement of ``kept`` over home, over groups; None where nothing was compared.
+        standard_error: of the improvement of ``kept`` over home, over groups; None where home is kept.
         groups: the number of validation groups that were asked.
         concepts: the number of prototypes in the directory.
         why: a sentence.
@@ -58,14 +60,37 @@ class Kept:
         return cls(weights={c: float(c == component) for c in COMPONENTS}, groups=groups, why=why)
 
 
-def write_settled(result: Path, kept: Kept, home: Path | None, directory: Directory | None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a site keeps, with all that has a part in it beside the federation's model.
+
+    Attributes:
+        home: all that trained alone; empty where it has no part.
+        directory: of concepts; None where no site has shared any.
+        frozen: the regression on frozen tokens; None where it has no part.
+    """
+
+    kept: Kept
+    home: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    directory: Directory | None = None
+    frozen: FrozenLinear | None = None
+
+
+def write_settled(
+    result: Path, kept: Kept, home: Path | None, directory: Directory | None, frozen: FrozenLinear | None
+) -> None:
     """Write beside a site's model what it keeps; ``site.json`` then says that it is there.
 
     Args:
         result: folder of the federation's model at the site.
         home: folder of the model that was trained alone.
+        frozen: the regression on frozen tokens, where there is one.
     """
     write_directory(result, directory)
+    if frozen is not None and kept.weights[FROZEN] > 0:
+        write_tensors(result / _FROZEN, {"weight": frozen.weight, "bias": frozen.bias})
+    else:
+        (result / _FROZEN).unlink(missing_ok=True)
     kept = dataclasses.replace(kept, concepts=len(directory.prototypes) if directory else 0)
     if home is not None and kept.weights[HOME] > 0:
         write_atomically(result / HOME / LOCAL, partial(shutil.copyfile, home / LOCAL))
@@ -105,8 +130,16 @@ def read_directory(folder: Path) -> Directory:
         ) from None
 
 
-def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str, Tensor], Directory | None]:
-    """Read what a site keeps, what home learnt where it has a part, and the directory of concepts.
+def _read_frozen(folder: Path) -> FrozenLinear:
+    tensors, _ = read_tensors(folder / _FROZEN, _REMEDY)
+    try:
+        return FrozenLinear(tensors["weight"], tensors["bias"])
+    except KeyError as error:
+        raise CheckpointError(f"damaged (no {error})", where=folder / _FROZEN, remedy=_REMEDY) from None
+
+
+def read_settled(result: Path, facts: Mapping[str, Any]) -> Settled:
+    """Read what a site keeps, and the parts of it.
 
     Args:
         facts: of ``site.json``; a run that was cut before its last task left the federation's model alone.
@@ -115,7 +148,7 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
         CheckpointError: a part of it is missing, damaged or of another version.
     """
     if not facts.get("settled"):
-        return Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"), {}, None
+        return Settled(kept=Kept.alone(TOGETHER, "together: the run ended before its sites chose what to keep"))
     path = result / _FILE
     error = partial(CheckpointError, where=path, remedy=_REMEDY)
     try:
@@ -139,4 +172,9 @@ def read_settled(result: Path, facts: Mapping[str, Any]) -> tuple[Kept, dict[str
     directory = read_directory(result) if kept.concepts else None
     if directory is not None and len(directory.prototypes) != kept.concepts:
         raise error(f"{len(directory.prototypes)} prototypes", expected=f"{kept.concepts}, as in the run")
-    return kept, read_trained(result / HOME) if weights[HOME] > 0 else {}, directory
+    return Settled(
+        kept=kept,
+        home=read_trained(result / HOME) if weights[HOME] > 0 else {},
+        directory=directory,
+        frozen=_read_frozen(result) if weights[FROZEN] > 0 else None,
+    )

@@ -216,7 +216,7 @@ class SingleSite:
             metrics=metrics,
             guarantee=""
             if bound is None
-            else f"B, m, W and the head: {bound}. Not covered: home, where a part of it is kept.",
+            else f"B, m, W and the head: {bound}. Not covered: what is kept besides, of home or of frozen tokens.",
         )
 
     def token_prints(self) -> list[str]:

@@ -18,7 +18,7 @@ class Outcome:
         server: the last server state.
         together: evaluation of the global model by site.
         alone: evaluation after training alone by site; empty without a baseline.
-        kept: evaluation by site of what it keeps: home, the global model, or a mixture.
+        kept: evaluation by site of what it keeps: home, the global model, another component, or a mixture.
         directory: of the concepts that sites share; None where none does.
     """
 

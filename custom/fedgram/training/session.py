@@ -56,10 +56,11 @@ class SiteSession:
         site: the opened site.
         folder: the site's own state and results.
         identity: by which it signs in a masked job; unsigned when absent.
+        regression: whether the regression on frozen tokens may be a part of what the site keeps.
     """
 
-    def __init__(self, site: Site, folder: Path, identity: Identity | None = None):
-        self.site, self._folder = site, folder
+    def __init__(self, site: Site, folder: Path, identity: Identity | None = None, *, regression: bool = True):
+        self.site, self._folder, self._regression = site, folder, regression
         self._member = Member(
             name=site.name,
             secret=site.config.secret or "",
@@ -155,7 +156,7 @@ class SiteSession:
         return rounds.withheld(self.site, evaluation)
 
     def settle(self, run: str, state: GlobalState, directory: Directory | None = None) -> SiteEvaluation:
-        """Choose between home, the global model and the directory, and complete the site's ``result`` by that.
+        """Choose what the site keeps, and complete its ``result`` by that.
 
         Models are read from the run's folder, whichever process has written them; one that is not there is made
         first.
@@ -171,7 +172,7 @@ class SiteSession:
             self.evaluate(run, state)
         self._position = None
         home = folder / "alone" if self.site.job.baseline else None
-        evaluation = settle(self.site, folder / "result", home, directory)
+        evaluation = settle(self.site, folder / "result", home, directory, regression=self._regression)
         self._publish("result", lambda new: shutil.copytree(folder / "result", new))
         return rounds.withheld(self.site, evaluation)
 

@@ -1,4 +1,7 @@
-"""The last task of a run: a site keeps what its own validation groups prefer, in favour of home."""
+"""The last task of a run: a site keeps what its own validation groups prefer, in favour of what it has by itself.
+
+By itself a site has home, and the regression on its frozen tokens, which needs no training of its model.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from fedgram.model.tasks import Task
 from fedgram.model.tasks.base import mixed
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import LabelledTokens, SiteEvaluation
+from fedgram.scoring.frozen_linear import FrozenLinear, fit_frozen_linear
 from fedgram.sites.base import Site
 from fedgram.sites.kept import lent, read_trained, restore_kept
-from fedgram.sites.settled import COMPONENTS, DIRECTORY, HOME, TOGETHER, Kept, write_settled
+from fedgram.sites.settled import COMPONENTS, DIRECTORY, FROZEN, HOME, TOGETHER, Kept, write_settled
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
 from fedgram.training.directory import answerable, logits
@@ -27,7 +31,14 @@ _STEPS = 4  # weights of a mixture are multiples of 1/4: validation groups are f
 Answers = Mapping[str, Tensor]  # the head's output for some samples, by component
 
 
-def settle(site: Site, result: Path, home: Path | None, directory: Directory | None = None) -> SiteEvaluation:
+def settle(
+    site: Site,
+    result: Path,
+    home: Path | None,
+    directory: Directory | None = None,
+    *,
+    regression: bool = True,
+) -> SiteEvaluation:
     """Choose what a site keeps, write it beside the federation's model, and evaluate it.
 
     The federation's model is in place afterwards: it represents anchors and samples, whatever predicts. A site
@@ -38,10 +49,12 @@ def settle(site: Site, result: Path, home: Path | None, directory: Directory | N
         result: folder of the federation's model at the site.
         home: folder of the model that was trained alone; None where there is none.
         directory: of concepts; it takes part where it has all classes of the site.
+        regression: whether the regression on frozen tokens takes part.
 
     Raises:
         CheckpointError: one of them cannot be read.
     """
+    frozen = None
     restore_kept(site.model, site.optimizer, read_trained(result), result)
     if home is None:
         kept, metrics = Kept.alone(TOGETHER, "together: this job trains no site alone"), site.evaluate("test")
@@ -49,13 +62,17 @@ def settle(site: Site, result: Path, home: Path | None, directory: Directory | N
         kept = Kept.alone(TOGETHER, "together: answers of unified models cannot be averaged")
         metrics = site.evaluate("test")
     else:
-        kept, metrics = _settle(site, home, directory)
-    write_settled(result, kept, home, directory)
+        if regression:
+            frozen = fit_frozen_linear(site.task, site.data["fit"], site.data["validation"])
+        kept, metrics = _settle(site, home, directory, frozen)
+    write_settled(result, kept, home, directory, frozen)
     metrics |= {f"kept_{component}": weight for component, weight in kept.weights.items()}
     return rounds.evaluation(site, metrics=metrics)
 
 
-def _settle(site: SingleSite, home: Path, directory: Directory | None) -> tuple[Kept, dict[str, float]]:
+def _settle(
+    site: SingleSite, home: Path, directory: Directory | None, frozen: FrozenLinear | None
+) -> tuple[Kept, dict[str, float]]:
     """Choose by the validation split, and measure on the test split."""
     splits = [split for split in ("validation", "test") if len(site.data[split])]
     answers: dict[str, dict[str, Tensor]] = {"validation": {}, "test": {}}
@@ -63,6 +80,8 @@ def _settle(site: SingleSite, home: Path, directory: Directory | None) -> tuple[
         answers[split][TOGETHER] = site.outputs(site.data[split].tokens)
         if directory is not None and answerable(site, directory):
             answers[split][DIRECTORY] = logits(site, directory, site.data[split].tokens)
+        if frozen is not None:
+            answers[split][FROZEN] = frozen(site.data[split].tokens)
     with lent(site, read_trained(home), home):
         for split in splits:
             answers[split][HOME] = site.outputs(site.data[split].tokens)
@@ -75,10 +94,11 @@ def _settle(site: SingleSite, home: Path, directory: Directory | None) -> tuple[
 
 
 def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
-    """Choose the mixture of least validation loss, but home unless that is better by more than a standard error.
+    """Choose the mixture of least validation loss, if it beats what the site has by itself by a standard error.
 
-    The loss of a mixture is the task's own, within each group and then over groups; class weights count within a
-    group only.
+    That is home or, where its loss is lower, the regression on frozen tokens; it is kept if nothing beats it by
+    more. With fewer than two validation groups home is. The loss of a mixture is the task's own, within each group
+    and then over groups; class weights count within a group only.
 
     Args:
         answers: of every component to the validation samples.
@@ -89,25 +109,29 @@ def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
         return Kept.alone(
             HOME, f"home: {len(rows)} validation groups, and it takes two to prefer another", len(rows)
         )
-    names = [name for name in COMPONENTS if name in answers]
+    alone = {name: _losses(task, answers[name], data, rows) for name in COMPONENTS if name in answers}
+    own = min((name for name in (HOME, FROZEN) if name in alone), key=lambda name: _finite_mean(alone[name]))
+    names = [own, *(name for name in alone if name != own)]
     candidates = [dict(zip(names, row, strict=True)) for row in simplex(len(names), _STEPS).tolist()]
     losses = torch.stack([_losses(task, mixed(task, answers, weights), data, rows) for weights in candidates])
     best = choose(losses)
-    mean, error = paired(losses[0] - losses[best])
-    alone = {
-        max(weights, key=weights.__getitem__): i for i, weights in enumerate(candidates) if 1.0 in weights.values()
-    }
-    means = {name: losses[row].mean().item() for name, row in {**alone, "kept": best}.items()}
-    why = f"home: nothing beats it by more than a standard error over {len(rows)} validation groups"
-    if best:
+    means = {name: loss.mean().item() for name, loss in {**alone, "kept": losses[best]}.items()}
+    mean, error = paired(alone[HOME] - losses[best])
+    why = f"{own}: nothing beats it by more than a standard error over {len(rows)} validation groups"
+    if best or own != HOME:
         why = f"validation loss {mean:.3g} ± {error:.2g} below home's, over {len(rows)} groups"
     return Kept(
         weights={component: candidates[best].get(component, 0.0) for component in COMPONENTS},
         losses={name: loss for name, loss in means.items() if math.isfinite(loss)},
-        standard_error=error if best and math.isfinite(error) else None,
+        standard_error=error if candidates[best].get(HOME) != 1.0 and math.isfinite(error) else None,
         groups=len(rows),
         why=why,
     )
+
+
+def _finite_mean(losses: Tensor) -> float:
+    mean = losses.mean().item()
+    return mean if math.isfinite(mean) else math.inf
 
 
 def gain_over(home: Tensor, kept: Tensor, task: Task, data: LabelledTokens) -> dict[str, float]:
