@@ -343,14 +343,8 @@ def removed(name: str) -> Callable[[Path], object]:
         (weighing(0.5, 0.25, 0.0, 0.0), "weights of sum 0.75"),
         (weighing(1.5, -0.5, 0.0, 0.0), r"a number in \[0, 1\]"),
         (rewritten(weights={HOME: 1.0}), "for each of home, together, directory, frozen"),
-        (
-            weighing(0.0, 0.5, 0.0, 0.5),
-            r"frozen\.safetensors: damaged",
-        ),
-        (
-            weighing(0.5, 0.25, 0.25, 0.0),
-            "a directory that has no concept",
-        ),
+        (weighing(0.0, 0.5, 0.0, 0.5), r"frozen\.safetensors: damaged"),
+        (weighing(0.5, 0.25, 0.25, 0.0), "a directory that has no concept"),
         (rewritten(concepts=2), r"directory\.safetensors: damaged"),
         (cut("home/local.safetensors"), r"home/local\.safetensors: damaged"),
         (removed("home/local.safetensors"), r"home/local\.safetensors: damaged"),
