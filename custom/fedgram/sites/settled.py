@@ -62,7 +62,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What a site keeps, with all that has a part in it beside the federation's model.
+    """A mixture that a site keeps, with all that has a part in it beside the federation's model.
 
     Attributes:
         home: all that trained alone; empty where it has no part.
