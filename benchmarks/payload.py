@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from fedgram.model import lora
+from fedgram.model.attaching import attach
 from fedgram.model.unified.blip3o.head import HEAD_TARGETS, PictureHead
 from fedgram.records import WIRE_DTYPE
 from matplotlib.figure import Figure
@@ -131,7 +132,7 @@ def _count(model: nn.Module) -> int:
 
 
 def _adapted(model: nn.Module, targets: tuple[str, ...]) -> Shapes:
-    return lora.spec(lora.attach(model, rank=1, alpha=1.0, targets=targets, dora=False, seed=0))
+    return lora.spec(attach(model, rank=1, alpha=1.0, targets=targets, dora=False, seed=0))
 
 
 def table(name: str, part: str) -> str:

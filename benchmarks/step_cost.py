@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from fedgram.model import lora
+from fedgram.model.attaching import attach, quiet_peft
 from peft import LoraConfig, PeftModel, get_peft_model
 from rich.console import Console
 from rich.table import Table
@@ -57,9 +57,9 @@ def adapt(base: nn.Module, method: str) -> PeftModel:
     """Put adapters on all linear layers: ``geo_lora``, ``geo_dora``, ``peft_lora`` or ``peft_dora``."""
     dora = method.endswith("dora")
     if method.startswith("geo"):
-        return lora.attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=dora, seed=0)
+        return attach(base, rank=RANK, alpha=2 * RANK, targets="all-linear", dora=dora, seed=0)
     stock = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", lora_dropout=0.0, use_dora=dora)
-    with lora.quiet_peft():
+    with quiet_peft():
         return get_peft_model(base, stock)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from fedgram.model import lora
+from fedgram.model.attaching import attach
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
@@ -42,7 +43,7 @@ def bert() -> nn.Module:
 
 def attached(backbone: nn.Module, with_m: bool = True):
     """An attached model with B away from 0 and m away from the norm."""
-    model = lora.attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
+    model = attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
     g = torch.Generator().manual_seed(1)
     lora.set_B(model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.get_B(model).items()})
     lora.set_m(model, {k: m * (1 + 0.2 * torch.randn(m.shape, generator=g)) for k, m in lora.get_m(model).items()})

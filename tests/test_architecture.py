@@ -155,15 +155,33 @@ def test_core_is_pure(path):
     assert not roots & {"os", "io", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"}
 
 
-def test_importing_core_loads_nothing_heavy():
-    modules = [module_name(path) for path in (PACKAGE / "core").glob("*.py")]
-    script = f"import sys, {', '.join(modules)}; print(*sorted(set(sys.modules) & {set(HEAVY)}))"
+def loaded_by(modules: list[str], heavy: tuple[str, ...]) -> str:
+    """The heavy ones among the modules that a fresh process has when it has imported these."""
+    script = f"import sys, {', '.join(modules)}; print(*sorted(set(sys.modules) & {set(heavy)}))"
     environment = {**os.environ, "PYTHONPATH": str(CUSTOM)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == ""
+    return done.stdout.strip()
+
+
+def test_importing_core_loads_nothing_heavy():
+    assert loaded_by([module_name(path) for path in (PACKAGE / "core").glob("*.py")], HEAVY) == ""
+
+
+def test_the_flare_server_has_no_model():
+    """Half a minute of imports in all the processes of a run on a busy machine, and memory beside the model's."""
+    ends = ["fedgram.flare.controller", "fedgram.flare.executors"]
+    assert loaded_by(ends, ("transformers", "peft", "sklearn", "pandas", "scipy.stats")) == ""
+
+
+def test_the_command_line_waits_for_torch_until_it_needs_it():
+    assert loaded_by(["fedgram.cli.main"], (*HEAVY, "torch", "pandas")) == ""
+
+
+def test_a_model_is_used_without_what_measures_it():
+    assert loaded_by(["fedgram.results.trained"], ("sklearn", "scipy.signal", "matplotlib", "nvflare")) == ""
 
 
 @every_file()

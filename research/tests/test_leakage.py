@@ -12,6 +12,7 @@ import pytest
 import torch
 from fedgram.config.privacy import PrivacyConfig
 from fedgram.model import lora
+from fedgram.model.attaching import attach
 from fedgram.model.site_model import SiteModel, TokenAdapter
 from fedgram.model.tasks.base import pooled_head
 from fedgram.model.tasks.labels import Classification
@@ -43,7 +44,7 @@ def model() -> SiteModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = BertModel(shape, add_pooling_layer=False)
-    transformer = lora.attach(backbone, rank=16, alpha=32.0, targets="all-linear", dora=False, seed=0)
+    transformer = attach(backbone, rank=16, alpha=32.0, targets="all-linear", dora=False, seed=0)
     generator = torch.Generator().manual_seed(1)
     adapter = TokenAdapter(samples(), D, 0.02, generator)
     return SiteModel([adapter], transformer, pooled_head(D, 3, generator)).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fedgram.model import lora
+from fedgram.model.attaching import attach
 from one_round import Step, with_method
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import Linear
@@ -25,8 +25,8 @@ def test_a_trained_a_has_the_gradient_of_stock_lora():
     torch.manual_seed(0)
     x, weights = torch.randn(5, 7, 8), torch.randn(5, 7, 6)
     models = []
-    for attach in (_geo, _stock):
-        model = attach(torch.nn.Sequential(torch.nn.Linear(8, 6)))
+    for make in (_geo, _stock):
+        model = make(torch.nn.Sequential(torch.nn.Linear(8, 6)))
         (layer,) = (m for m in model.modules() if isinstance(m, Linear))
         with torch.no_grad():
             layer.get_base_layer().weight.copy_(torch.arange(48.0).view(6, 8) / 48)
@@ -41,7 +41,7 @@ def test_a_trained_a_has_the_gradient_of_stock_lora():
 
 
 def _geo(base: torch.nn.Module) -> torch.nn.Module:
-    return lora.attach(base, rank=3, alpha=6.0, targets=["0"], dora=False, seed=0, train_a=True)
+    return attach(base, rank=3, alpha=6.0, targets=["0"], dora=False, seed=0, train_a=True)
 
 
 def _stock(base: torch.nn.Module) -> torch.nn.Module:

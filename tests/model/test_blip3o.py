@@ -20,6 +20,7 @@ from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model import lora
+from fedgram.model.attaching import attach
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.model.unified.blip3o import Blip3o, decoder, load_blip3o
@@ -117,7 +118,7 @@ def test_the_tower_is_that_of_a_site_with_qwen_alone(folder, tmp_path):
     tower = load(folder).tower
     assert fingerprint(tower) == fingerprint(alone)
     specs = [
-        lora.spec(lora.attach(m, rank=4, alpha=4, targets="all-linear", dora=True, seed=0)) for m in (tower, alone)
+        lora.spec(attach(m, rank=4, alpha=4, targets="all-linear", dora=True, seed=0)) for m in (tower, alone)
     ]
     assert specs[0] == specs[1]
     assert "base_model.model.layers.1.self_attn.q_proj" in specs[0]
@@ -475,7 +476,7 @@ def test_adapters_learn_both_tasks(folder, seen, dora):
 
     plain = [loss.item() for loss in losses()]
     for part, targeted in (("tower", TOWER_TARGETS), ("head", HEAD_TARGETS)):
-        adapted = lora.attach(getattr(model, part), rank=8, alpha=8, targets=targeted, dora=dora, seed=0)
+        adapted = attach(getattr(model, part), rank=8, alpha=8, targets=targeted, dora=dora, seed=0)
         setattr(model, part, adapted)
     assert [loss.item() for loss in losses()] == pytest.approx(plain, rel=1e-4)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
@@ -495,7 +496,7 @@ def test_adapters_learn_both_tasks(folder, seen, dora):
 
 def test_both_losses_train_the_tower_and_one_the_head(folder, seen):
     model = load(folder)
-    model.tower = lora.attach(model.tower, rank=2, alpha=2, targets=TOWER_TARGETS, dora=False, seed=0)
+    model.tower = attach(model.tower, rank=2, alpha=2, targets=TOWER_TARGETS, dora=False, seed=0)
     model.head.requires_grad_(True)
 
     def reached(loss: Tensor) -> tuple[bool, bool]:

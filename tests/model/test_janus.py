@@ -11,6 +11,7 @@ import torch
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError, DataError
 from fedgram.model import lora
+from fedgram.model.attaching import attach
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.model.unified.janus import Janus, load_janus
 from PIL import Image
@@ -200,7 +201,7 @@ def test_a_unified_and_a_unimodal_site_train_the_same_update(folder: str, layers
     tower = load(folder, layers).tower
     alone = load_backbone(BackboneConfig("tiny", layers), {"tiny": folder})
     assert fingerprint(tower) == fingerprint(alone)
-    here, there = (lora.attach(model, dora=True, **SETTINGS) for model in (tower, alone))
+    here, there = (attach(model, dora=True, **SETTINGS) for model in (tower, alone))
     assert lora.spec(here) == lora.spec(there)
     for name, down in lora.get_A(here).items():
         assert torch.equal(down, lora.get_A(there)[name])
@@ -208,7 +209,7 @@ def test_a_unified_and_a_unimodal_site_train_the_same_update(folder: str, layers
 
 def test_only_the_update_trains_and_both_losses_reach_it(folder: str):
     janus = load(folder)
-    wrapped = lora.attach(janus.tower, dora=False, **SETTINGS)
+    wrapped = attach(janus.tower, dora=False, **SETTINGS)
     seen, codes = janus.see(images()), janus.targets(images())
     before = janus.understanding_loss(seen, QUESTIONS, ANSWERS)
     trained = {n for n, p in janus.model.named_parameters() if p.requires_grad}

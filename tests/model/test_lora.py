@@ -10,6 +10,7 @@ import torch
 from fedgram.core import dora
 from fedgram.errors import BackboneError
 from fedgram.model import lora
+from fedgram.model.attaching import attach, geo_config
 from lora_models import SEED, SETTINGS, attached, bert, llama, run
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
@@ -67,7 +68,7 @@ def test_attaching_changes_nothing_and_leaves_the_random_state(with_m):
     backbone, x = llama(bias=True), torch.randn(2, 5, 32)
     expected = backbone(inputs_embeds=x).last_hidden_state
     state = torch.get_rng_state()
-    model = lora.attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
+    model = attach(backbone, dora=with_m, seed=SEED, **SETTINGS)
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(model(inputs_embeds=x).last_hidden_state, expected, rtol=1e-6, atol=1e-6)
     trainable = {k.split(".")[-3] for k, p in model.named_parameters() if p.requires_grad}
@@ -198,7 +199,7 @@ def test_quantised_base_is_dequantised_once(with_m):
 )
 def test_targets_that_cannot_be_adapted(make, targets, message):
     with pytest.raises(BackboneError, match=message):
-        lora.attach(make(), rank=4, alpha=6, targets=targets, dora=True, seed=SEED)
+        attach(make(), rank=4, alpha=6, targets=targets, dora=True, seed=SEED)
 
 
 def test_a_model_without_adapters_is_refused():
@@ -209,7 +210,7 @@ def test_a_model_without_adapters_is_refused():
 def test_a_second_adapter_is_refused():
     model = attached(llama())
     with pytest.raises(BackboneError, match="a second adapter 'other'"):
-        model.add_adapter("other", lora.geo_config(dora=True, **SETTINGS))
+        model.add_adapter("other", geo_config(dora=True, **SETTINGS))
 
 
 def test_casting_after_attaching_is_refused():

@@ -13,6 +13,7 @@ import vlms
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError
 from fedgram.model import lora, peft_checkpoint
+from fedgram.model.attaching import attach
 from fedgram.model.backbone import fingerprint, load_backbone, weight_bytes
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, width
 from fedgram.records import Tokens
@@ -51,7 +52,7 @@ def masks() -> torch.Tensor:
 
 
 def attached(backbone: nn.Module) -> nn.Module:
-    model = lora.attach(backbone, dora=True, seed=SEED, **SETTINGS)
+    model = attach(backbone, dora=True, seed=SEED, **SETTINGS)
     g = torch.Generator().manual_seed(1)
     lora.set_B(model, {k: 0.3 * torch.randn(b.shape, generator=g) for k, b in lora.get_B(model).items()})
     return model
@@ -117,7 +118,7 @@ def test_padding_changes_nothing(family: str, folders: dict[str, str]):
 @every_family
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gradients_reach_every_adapter(family: str, precision: str, folders: dict[str, str]):
-    model = lora.attach(load(family, folders, precision=precision), dora=True, seed=SEED, **SETTINGS)
+    model = attach(load(family, folders, precision=precision), dora=True, seed=SEED, **SETTINGS)
     shapes = lora.spec(model)
     assert len(shapes) == 3 * 7  # q, k, v, o, gate, up and down of each layer
     assert all(name.startswith("base_model.model.layers.") for name in shapes)

@@ -14,6 +14,7 @@ from fedgram.cli.main import app
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError, CheckpointError
 from fedgram.model import lora, peft_checkpoint
+from fedgram.model.attaching import attach
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import hub_id
 from fedgram.results.merge import merge
@@ -76,7 +77,7 @@ def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> 
     """A server's result with a random update, and the adapted model itself."""
     transformer = load_backbone(backbone, {backbone.name: base})
     weights = fingerprint(transformer)
-    model = lora.attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
+    model = attach(transformer, rank=4, alpha=8.0, targets="all-linear", dora=dora, seed=0)
     generator = torch.Generator().manual_seed(0)
     lora.set_B(model, {k: torch.randn(v.shape, generator=generator) for k, v in lora.get_B(model).items()})
     lora.set_m(model, {k: 1.3 * v for k, v in lora.get_m(model).items()})

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from fedgram.config.site import PLAIN, Reading
 from fedgram.data.folders import Files, read_files
@@ -115,6 +114,8 @@ def open_clip(clip: Clip, rate: int | None = None) -> np.ndarray:
         )
     if rate is None or rate == header.rate:
         return mono
+    from scipy.signal import resample_poly  # a second to import, and clips are known where no sound is read
+
     common = gcd(rate, header.rate)
     return resample_poly(mono, rate // common, header.rate // common).astype(np.float32)
 

@@ -1,100 +1,22 @@
-"""GeoLoRA and GeoDoRA on a transformer: attach, read and set B, m and what else a method trains.
+"""The adapters of a transformer: read and set B, m and what else a method trains.
 
-The checkpoint is stock PEFT LoRA or DoRA, and `PeftModel.from_pretrained` loads it without this package. A layer
-is named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this module.
-
-The constants of the row norm belong to the W and A that `attach` found. Do not change the base weights, the dtype
-or A of an attached model; merging and unmerging through PEFT is supported.
+A layer is named by its PEFT module path (``base_model.model.layers.0.self_attn.q_proj``), in every mapping of this
+module. Methods and the server know it; PEFT comes with :mod:`fedgram.model.attaching`, where a model is built.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from fedgram.config.job import JobConfig
 from fedgram.errors import BackboneError, CheckpointError
-from fedgram.model.geo_linear import ADAPTER, GeoLinear, register
 
-PREFIX = "base_model.model."
-
-
-def geo_config(*, rank: int, alpha: float, targets: str | Sequence[str], dora: bool) -> LoraConfig:
-    """Make the stock PEFT configuration of the adapter: no dropout, no bias, s = alpha / rank.
-
-    Args:
-        targets: suffixes of module names (``["q_proj", "v_proj"]``), or ``"all-linear"``.
-        dora: train a magnitude m as well (GeoDoRA).
-    """
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # pyrefly: ignore[bad-argument-type]  # PEFT only divides it: a float is as good
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        lora_dropout=0.0,
-        bias="none",
-        use_dora=dora,
-    )
-
-
-def attach(
-    backbone: nn.Module,
-    *,
-    rank: int,
-    alpha: float,
-    targets: str | Sequence[str],
-    dora: bool,
-    seed: int,
-    train_a: bool = False,
-) -> PeftModel:
-    """Put adapters on a backbone: A from the seed, B = 0, m = ‖W‖_row, all else frozen; the output is unchanged.
-
-    Choose dtype and quantisation of the backbone before. Torch's global random state is left as it was. With
-    ``train_a``, which the row norm of DoRA does not allow, A trains too: plain LoRA.
-
-    Raises:
-        BackboneError: no module matches `targets`, or one that matches is not a linear layer.
-    """
-    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=dora)
-    register(config)
-    with torch.random.fork_rng(devices=[]), quiet_peft():
-        try:
-            model = get_peft_model(backbone, config)
-        except ValueError as error:
-            raise BackboneError(
-                f"no adapter can be attached: {error}",
-                where=type(backbone).__name__,
-                remedy="choose targets among the linear layers that backbone.named_modules() lists",
-            ) from error
-    for name, layer in adapted_layers(model).items():
-        layer.fix_constants(seed, name)
-        layer.A.requires_grad_(train_a)
-    return model
-
-
-def attach_update(backbone: nn.Module, job: JobConfig, *, train_a: bool) -> nn.Module:
-    """Put the adapter of a job on a backbone, as :func:`attach` does, with the A that the job's seed gives."""
-    return attach(
-        backbone,
-        rank=job.adapter.rank,
-        alpha=job.adapter.alpha,
-        targets=job.adapter.peft_targets,
-        dora=job.adapter.dora,
-        seed=job.seed,
-        train_a=train_a,
-    )
-
-
-@contextmanager
-def quiet_peft() -> Generator[None]:
-    """Silence a warning: PEFT 0.21 still asks transformers 5 for a property that it renamed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield
+if TYPE_CHECKING:
+    from fedgram.model.geo_linear import GeoLinear
 
 
 def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
@@ -103,6 +25,8 @@ def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
     Raises:
         BackboneError: there is none.
     """
+    from fedgram.model.geo_linear import GeoLinear  # with PEFT: whoever has an attached model has it
+
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, GeoLinear)}
     if not layers:
         raise BackboneError(
@@ -113,7 +37,7 @@ def adapted_layers(model: nn.Module) -> dict[str, GeoLinear]:
 
 def spec(model: nn.Module) -> dict[str, tuple[int, int, int]]:
     """Shapes (d_out, r, d_in) of the adapted layers by name."""
-    return {k: (v.out_features, v.r[ADAPTER], v.in_features) for k, v in adapted_layers(model).items()}
+    return {k: (v.out_features, len(v.A), v.in_features) for k, v in adapted_layers(model).items()}
 
 
 def get_B(model: nn.Module) -> dict[str, Tensor]:
@@ -189,6 +113,7 @@ def set_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
         CheckpointError: an unknown layer, or one of another shape; nothing is changed then.
         BackboneError: the layer is one of DoRA, or not dense.
     """
+
     layers = {name: layer for name, layer in adapted_layers(model).items() if name in residual}
     check_shapes({k: (v.out_features, v.in_features) for k, v in layers.items()}, residual, "R")
     for name, layer in layers.items():

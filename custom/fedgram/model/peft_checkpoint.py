@@ -1,19 +1,19 @@
-"""An adapter as a stock PEFT checkpoint: written without a model at hand, and merged into a base."""
+"""An adapter as a stock PEFT checkpoint, written without a model or PEFT at hand: the server has neither."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from peft import LoraConfig, PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedgram.core.dora import frozen_a
 from fedgram.errors import CheckpointError
-from fedgram.files import read_tensors, write_tensors
-from fedgram.model.lora import PREFIX, check_shapes, geo_config, plain_copy, quiet_peft
+from fedgram.files import write_tensors, write_text
+from fedgram.model.lora import check_shapes, plain_copy
+
+PREFIX = "base_model.model."  # of PEFT, before the path of a module
 
 
 def save_adapter(
@@ -54,33 +54,19 @@ def save_adapter(
     tensors = {f"{name}.lora_A.weight": a for name, a in {**frozen, **(A or {})}.items()}
     tensors |= {f"{name}.lora_B.weight": plain_copy(b) for name, b in B.items()}
     tensors |= {f"{name}.lora_magnitude_vector": plain_copy(scale) for name, scale in m.items()}
-    # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.
-    targets = sorted(name.removeprefix(PREFIX) for name in shapes)
-    config = geo_config(rank=rank, alpha=alpha, targets=targets, dora=bool(m))
-    config.base_model_name_or_path, config.inference_mode = base_model, True
-    _write(Path(folder), config, tensors)
-
-
-def _write(folder: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> None:
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as temporary:
-        config.save_pretrained(temporary)
-        Path(temporary, "adapter_config.json").replace(folder / "adapter_config.json")
+    settings = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base_model,
+        "r": rank,
+        "lora_alpha": alpha,
+        # Full module paths: whatever suffixes the job targeted, these are the layers that were adapted.
+        "target_modules": sorted(name.removeprefix(PREFIX) for name in shapes),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_dora": bool(m),
+        "inference_mode": True,
+    }
+    write_text(folder / "adapter_config.json", json.dumps(settings, indent=2))
     write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
-
-
-def merge_checkpoint(backbone: nn.Module, folder: str | Path) -> nn.Module:
-    """Merge a PEFT checkpoint into the backbone's weights by stock PEFT: W + s B A, with m and norm for DoRA.
-
-    Raises:
-        CheckpointError: a file of it is missing or damaged. PEFT itself would ask the hub for it.
-    """
-    remedy = "copy the whole result folder again"
-    path = Path(folder, "adapter_config.json")
-    try:
-        json.loads(path.read_text(encoding="utf-8"))["peft_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"no adapter ({type(error).__name__})", where=path, remedy=remedy) from None
-    read_tensors(path.with_name("adapter_model.safetensors"), remedy)
-    with quiet_peft():
-        return PeftModel.from_pretrained(backbone, str(folder)).merge_and_unload()

@@ -11,7 +11,7 @@ import torch
 from fedgram.config.job import JobConfig
 from fedgram.config.strict import from_dict
 from fedgram.errors import CheckpointError
-from fedgram.model import peft_checkpoint
+from fedgram.model.attaching import merge_checkpoint
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import quiet_loading
 from fedgram.sites.kept import read_facts, require_base
@@ -42,7 +42,7 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
         folders = {job.backbone.name: str(base)}
     backbone = load_backbone(job.backbone, folders)
     require_base(fingerprint(backbone), facts, job)
-    merged: Any = peft_checkpoint.merge_checkpoint(backbone, result / "adapter")
+    merged: Any = merge_checkpoint(backbone, result / "adapter")
     with quiet_loading():
         # Names as the model has them: a language tower was renamed on loading; its old names are of the whole.
         (merged.to(torch.bfloat16) if bf16 else merged).save_pretrained(out, save_original_format=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from fedgram.core.mixture import paired
 from fedgram.model.tasks.metrics import LOWER_IS_BETTER, gain, main_metric
@@ -81,7 +81,7 @@ def mean_gains(sites: Sequence[SiteResults]) -> dict[str, tuple[float, float]]:
         known = torch.tensor([g for g in gains if g is not None], dtype=torch.float64)
         if len(known) == len(gains) > 1:
             mean, error = paired(known)
-            found[name] = (mean, error * float(student.ppf(0.975, len(gains) - 1)))
+            found[name] = (mean, error * float(stdtrit(len(gains) - 1, 0.975)))
     return found
 
 

@@ -8,6 +8,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import SPLIT, SiteConfig
 from fedgram.methods import Method
 from fedgram.model import lora
+from fedgram.model.attaching import attach_update
 from fedgram.model.backbone import base_fingerprint, load_backbone, positions, require_positions
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import SiteModel, TokenAdapter, embedding_scale, hidden_width, width
@@ -48,7 +49,7 @@ def build_model(
     drawn = {part: derive_generator(job.seed, group, part) for part, group in groups.items()}
     first = TokenAdapter(standard[0], d, scale, drawn.get("adapter", own))
     head = task.head(hidden_width(backbone), standard[0].values.shape[1], drawn.get("head", own))
-    transformer = lora.attach_update(backbone, job, train_a=method.trains_a)
+    transformer = attach_update(backbone, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
     adapters = [first, *(TokenAdapter(tokens, d, scale, own) for tokens in standard[1:])]

@@ -27,7 +27,6 @@ from fedgram.model import card
 from fedgram.model.site_model import EVALUATION_BATCH, SiteModel, masked_mean
 from fedgram.model.tasks import Task, make_task, to_facts
 from fedgram.records import AnchorTokens, LabelledTokens, ModelSpec, Sample, Tokens
-from fedgram.scoring.floors import floors
 from fedgram.sites.anchored import (
     anchor_tokens,
     are_foreign,
@@ -190,6 +189,8 @@ class SingleSite:
 
     def floors(self) -> dict[str, float]:
         """The scores of :mod:`fedgram.scoring.floors`."""
+        from fedgram.scoring.floors import floors  # with scikit-learn, which a model in use does without
+
         anchors = labelled_anchors(self.data["train"], self.anchors, self.job.anchors.concepts, self.task)
         return floors(self.task, self.data, anchors)
 

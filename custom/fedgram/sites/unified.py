@@ -21,6 +21,7 @@ from fedgram.methods import Method, method_of
 from fedgram.methods.base import TaskLoss
 from fedgram.modalities.image import MODALITY as IMAGE
 from fedgram.model import card, lora
+from fedgram.model.attaching import attach_update
 from fedgram.model.backbone import base_fingerprint
 from fedgram.model.recompute import recompute_layers
 from fedgram.model.site_model import hidden_width
@@ -271,7 +272,7 @@ def build_unified(config: SiteConfig, job: JobConfig, method: Method) -> tuple[U
     unified = load_unified(job.backbone, config.backbones, config.precision, str(choose_device(config.device)))
     base = base_fingerprint(unified.tower, job.backbone, config.backbones)
     width = hidden_width(unified.tower)
-    transformer = lora.attach_update(unified.tower, job, train_a=method.trains_a)
+    transformer = attach_update(unified.tower, job, train_a=method.trains_a)
     if config.gradient_checkpointing:
         recompute_layers(transformer)
     model = UnifiedSiteModel(unified, transformer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from fedgram.model.site_model import masked_mean
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import SiteEvaluation, Tokens
 from fedgram.sites.base import Site
-from fedgram.sites.single import SingleSite
+
+if TYPE_CHECKING:  # the server, which merges, has no model of a site
+    from fedgram.sites.single import SingleSite
 
 _TEMPERATURE = 0.1  # cosines of ±1 become logits of ±10, as in the concept loss
 _CPU = torch.device("cpu")

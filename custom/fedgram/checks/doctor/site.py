@@ -22,6 +22,7 @@ from fedgram.errors import ConfigError, DataError
 from fedgram.methods import find, method_of, require_allowed
 from fedgram.modalities.base import Modality
 from fedgram.model import lora
+from fedgram.model.attaching import attach_update
 from fedgram.model.backbone import base_fingerprint, load_backbone, positions, require_positions, weight_bytes
 from fedgram.model.site_model import TokenAdapter, hidden_width, width
 from fedgram.model.tasks import make_task
@@ -211,7 +212,7 @@ def backbone(visit: Visit) -> Iterator[Finding]:
     digest, d = base_fingerprint(base, settings.backbone, config.backbones), width(base)
     for shape, tokenizer in _tokenized(visit, config):
         require_positions(positions(base), settings.backbone, shape[0], tokenizer)
-    adapted = lora.attach_update(base, settings, train_a=method_of(settings).trains_a)
+    adapted = attach_update(base, settings, train_a=method_of(settings).trains_a)
     visit.spec = ModelSpec(shapes=lora.spec(adapted), backbone=digest, width=hidden_width(base))
     if visit.token_shape is not None:
         inputs = visit.token_shape[1] + (visit.paired_shape[1] if visit.paired_shape else 0)

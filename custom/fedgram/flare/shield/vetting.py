@@ -22,7 +22,7 @@ from fedgram.errors import UpdateRejected
 from fedgram.flare import wire
 from fedgram.methods import method_of
 from fedgram.records import WIRE_DTYPE, GlobalState, ModelSpec
-from fedgram.training.masked.values import shapes_of
+from fedgram.training.masked.shapes import shapes_of
 
 METRIC_EVENT = f"fed.{ANALYTIC_EVENT_TYPE}"
 _REFUSED = "fedgram_refused"  # header of a reply that the server's own process put in the place of a site's

@@ -1,4 +1,7 @@
-"""The numbers that tasks report, by scikit-learn and SciPy. A number that is not defined is None."""
+"""The numbers that tasks report, by scikit-learn and SciPy. A number that is not defined is None.
+
+These are imported when a number is asked for: whoever only answers with a model needs none.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, mean_absolute_error, r2_score
 
 # A site is judged by the first of these that it reports.
 MAIN = ("accuracy", "dice", "mae", "macro_f1", "r2", "iou", "auroc", "vqa_accuracy", "geneval", "generation_loss")
@@ -32,11 +33,15 @@ def defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
     """The share of right classes, (N,) and (N,)."""
+    from sklearn.metrics import accuracy_score
+
     return float(accuracy_score(truth, predicted))
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     """The mean F1 of the classes that occur, from (N,) classes or (N, C) truth values."""
+    from sklearn.metrics import f1_score
+
     if truth.ndim == 2:
         occurs = (truth | predicted).any(axis=0)
         truth, predicted = truth[:, occurs], predicted[:, occurs]
@@ -51,6 +56,8 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), of all classes in one ranking.
     A class that all samples have, or none, has no curve.
     """
+    from scipy.stats import rankdata
+
     positive = truth.sum(axis=0)
     negative = len(truth) - positive
     curves = (positive > 0) & (negative > 0)
@@ -63,16 +70,22 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
 
 def mae(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Mean absolute error, in the unit of the target."""
+    from sklearn.metrics import mean_absolute_error
+
     return float(mean_absolute_error(truth, predicted))
 
 
 def r2(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     """The share of the variance that is explained; below 0 when the mean of the truth would do better."""
+    from sklearn.metrics import r2_score
+
     return float(r2_score(truth, predicted)) if np.ptp(truth) > 0 else None
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Count pixels by true class and predicted class, (C, C); those of several images add up."""
+    from sklearn.metrics import confusion_matrix
+
     with warnings.catch_warnings():  # an image of one class only is nothing to warn of
         warnings.simplefilter("ignore", UserWarning)
         return confusion_matrix(truth.ravel(), predicted.ravel(), labels=range(classes))

@@ -27,7 +27,7 @@ from fedgram.training.masked.messages import (
     read_card,
     unhex,
 )
-from fedgram.training.masked.values import shapes_of
+from fedgram.training.masked.shapes import shapes_of
 
 KINDS = {
     KEYS: SiteKeys,

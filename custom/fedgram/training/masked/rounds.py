@@ -18,7 +18,7 @@ from fedgram.training.masked.coverage import pair_counts, summed_pairs
 from fedgram.training.masked.gathering import Ask, MaskedSum
 from fedgram.training.masked.identity import Verifier
 from fedgram.training.masked.messages import digest
-from fedgram.training.masked.values import GRAM, WEIGHT, shapes_of
+from fedgram.training.masked.shapes import GRAM, WEIGHT, shapes_of
 from fedgram.training.server import ServerState
 
 

@@ -19,18 +19,8 @@ from fedgram.training.averages import B, M
 from fedgram.training.masked.coverage import summed_pairs
 from fedgram.training.masked.member import Member
 from fedgram.training.masked.messages import NO_STATE, SumCall, digest
+from fedgram.training.masked.shapes import GRAM, WEIGHT
 from fedgram.training.rounds import reset
-
-GRAM, WEIGHT = "G", "weight"  # labels of values, beside those of B and m
-
-
-def shapes_of(job: JobConfig, state: GlobalState | None = None) -> dict[str, tuple[int, ...]]:
-    """The shapes of the values by label: G alone before the first round, then all that an update has."""
-    gram: dict[str, tuple[int, ...]] = {GRAM: (job.anchors.slots, job.anchors.slots)}
-    if state is None:
-        return gram
-    deltas = {f"{B}{name}": tuple(b.shape) for name, b in state.B.items()}
-    return {WEIGHT: (), **deltas, **{f"{M}{name}": tuple(m.shape) for name, m in state.m.items()}, **gram}
 
 
 def masked_values(

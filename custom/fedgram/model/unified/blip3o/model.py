@@ -43,8 +43,8 @@ CLIP_WEIGHTS = "jiuhai/eva_clip_vision_tower"  # where BLIP3o's authors publish 
 class Blip3o(nn.Module):
     """BLIP3o as a :class:`fedgram.model.unified.base.UnifiedModel`, which documents the methods.
 
-    Everything is frozen. ``tower`` and ``head`` may be replaced by what :func:`fedgram.model.lora.attach` makes of
-    them, or the head's parameters may be trained themselves.
+    Everything is frozen. ``tower`` and ``head`` may be replaced by what :func:`fedgram.model.attaching.attach`
+    makes of them, or the head's parameters may be trained themselves.
 
     Args:
         tower: Qwen2.5-VL's, as :func:`fedgram.model.backbone.load_backbone` gives it.
