@@ -16,7 +16,8 @@ from toy import ROOT
 pytestmark = pytest.mark.slow
 
 KINDS = ("astrocyte", "microglia", "neuron")
-CELLS, GENES, NOTES = 453, 24, 231
+CELLS, GENES, NOTES = 453, 765, 231
+_TELLING = 24  # genes that differ between kinds; the others are noise
 _WORDS = {
     "astrocyte": ("star shaped", "glial", "supports the synapse", "fills gaps"),
     "microglia": ("small", "immune", "eats debris", "moves about"),
@@ -29,7 +30,7 @@ def cells(draw: np.random.Generator, count: int) -> pd.DataFrame:
     kinds = [KINDS[i % len(KINDS)] for i in range(count)]
     means = np.ones((count, GENES))
     for i, kind in enumerate(kinds):
-        means[i, KINDS.index(kind) :: len(KINDS)] = 4
+        means[i, KINDS.index(kind) : _TELLING : len(KINDS)] = 4
     table = pd.DataFrame(draw.poisson(means), columns=[f"gene_{i}" for i in range(GENES)])
     return table.assign(kind=kinds)
 

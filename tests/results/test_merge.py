@@ -23,10 +23,18 @@ from fedgram.sites.state import FORMAT
 from peft import PeftModel
 from torch import Tensor
 from toy import Toy
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # stock PEFT 0.21
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +113,23 @@ def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: SingleSite, 
     plain = AutoModel.from_pretrained(tmp_path / "merged")
     assert plain.config.num_hidden_layers == 1
     torch.testing.assert_close(hidden(plain, site), hidden(model, site), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_tied_embeddings_stay_tied(tmp_path: Path):
+    """The head of a language model, which is its table of embeddings, is merged with it and not drawn anew."""
+    torch.manual_seed(0)
+    whole = LlamaForCausalLM(LlamaConfig(**SIZES, vocab_size=16, tie_word_embeddings=True))
+    whole.save_pretrained(tmp_path / "base")
+    (tmp_path / "result").mkdir()
+    model = result_of(tmp_path / "result", BackboneConfig("tiny"), str(tmp_path / "base"), dora=True)
+    merge(tmp_path / "result", tmp_path / "merged", base=tmp_path / "base")
+    assert json.loads((tmp_path / "merged/config.json").read_text())["tie_word_embeddings"] is True
+    plain, report = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
+    assert not report["missing_keys"]
+    x = torch.randn(2, 5, 32)
+    expected = model(inputs_embeds=x).last_hidden_state @ whole.get_input_embeddings().weight.T
+    torch.testing.assert_close(plain.eval()(inputs_embeds=x).logits, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", vlms.FAMILIES)

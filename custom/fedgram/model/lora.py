@@ -113,7 +113,6 @@ def set_residual(model: nn.Module, residual: Mapping[str, Tensor]) -> None:
         CheckpointError: an unknown layer, or one of another shape; nothing is changed then.
         BackboneError: the layer is one of DoRA, or not dense.
     """
-
     layers = {name: layer for name, layer in adapted_layers(model).items() if name in residual}
     check_shapes({k: (v.out_features, v.in_features) for k, v in layers.items()}, residual, "R")
     for name, layer in layers.items():

@@ -21,7 +21,7 @@ def merge(result: Path, out: Path, *, base: Path | None = None, bf16: bool = Fal
     """Write the base with the update in its weights: W ← m (W + s B A) / ‖W + s B A‖, or W + s B A.
 
     The merged model gives the hidden states of the adapted one. A BERT's pooler is not part of it: fedgram pools
-    over tokens.
+    over tokens; nor is the head of a language model, unless it is tied to the embeddings.
 
     Args:
         result: a site's result folder, or the server's (with ``adapter/``).
