@@ -170,8 +170,9 @@ def test_importing_core_loads_nothing_heavy():
     assert loaded_by([module_name(path) for path in (PACKAGE / "core").glob("*.py")], HEAVY) == ""
 
 
+@pytest.mark.slow
 def test_the_flare_server_has_no_model():
-    """Half a minute of imports in all the processes of a run on a busy machine, and memory beside the model's."""
+    """It sums what sites send: what it does not import is time and memory of every run."""
     ends = ["fedgram.flare.controller", "fedgram.flare.executors"]
     assert loaded_by(ends, ("transformers", "peft", "sklearn", "pandas", "scipy.stats")) == ""
 
@@ -180,6 +181,7 @@ def test_the_command_line_waits_for_torch_until_it_needs_it():
     assert loaded_by(["fedgram.cli.main"], (*HEAVY, "torch", "pandas")) == ""
 
 
+@pytest.mark.slow
 def test_a_model_is_used_without_what_measures_it():
     assert loaded_by(["fedgram.results.trained"], ("sklearn", "scipy.signal", "matplotlib", "nvflare")) == ""
 

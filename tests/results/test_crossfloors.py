@@ -21,7 +21,8 @@ from fedgram.results.crossfloors import (
     ridge_similarities,
 )
 from fedgram.results.crossmeasure import measure
-from fedgram.scoring.floors import STRENGTHS, frozen
+from fedgram.scoring.floors import STRENGTHS
+from fedgram.scoring.frozen import frozen
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression, Ridge
 from toy import SITES

@@ -10,7 +10,8 @@ import torch
 from fedgram.model.tasks.labels import MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.records import LabelledTokens, Tokens
-from fedgram.scoring.floors import NEIGHBOURS, STRENGTHS, floors, frozen, nearest_mean
+from fedgram.scoring.floors import NEIGHBOURS, STRENGTHS, floors, nearest_mean
+from fedgram.scoring.frozen import frozen
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from toy import Toy

@@ -11,8 +11,9 @@ from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
 from fedgram.model.tasks.segmentation import Segmentation
 from fedgram.records import LabelledTokens, Tokens
-from fedgram.scoring.floors import STRENGTHS, frozen
-from fedgram.scoring.frozen_linear import FrozenLinear, fit_frozen_linear
+from fedgram.scoring.floors import STRENGTHS
+from fedgram.scoring.frozen import FrozenLinear, frozen
+from fedgram.scoring.frozen_linear import fit_frozen_linear
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F

@@ -19,7 +19,8 @@ from fedgram.model.tasks.labels import Classification
 from fedgram.records import Sample
 from fedgram.results.alignment import precision_at_1
 from fedgram.results.crossmodal import common_slots
-from fedgram.scoring.floors import frozen, frozen_linear, nearest_mean
+from fedgram.scoring.floors import frozen_linear, nearest_mean
+from fedgram.scoring.frozen import frozen
 from fedgram.sites.anchored import with_labelled_anchors
 from fedgram.sites.single import SingleSite, own_samples
 

@@ -18,7 +18,7 @@ from fedgram.records import Sample, Tokens
 from fedgram.results import crossmodal
 from fedgram.results.asked import read_asked
 from fedgram.results.crossmodal import Embedded, Match
-from fedgram.scoring.frozen_linear import FrozenLinear
+from fedgram.scoring.frozen import FrozenLinear
 from fedgram.sites.kept import lent, read_facts
 from fedgram.sites.opening import reopen_site, reopen_unified
 from fedgram.sites.settled import DIRECTORY, FROZEN, HOME, TOGETHER, Kept, read_settled

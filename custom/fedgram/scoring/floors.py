@@ -17,19 +17,14 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fedgram.model.site_model import masked_mean
 from fedgram.model.tasks import Task, metrics
 from fedgram.model.tasks.labels import Classification
 from fedgram.model.tasks.regression import Regression
-from fedgram.records import LabelledTokens, Tokens
+from fedgram.records import LabelledTokens
+from fedgram.scoring.frozen import frozen
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of a logistic regression, 1/α of a ridge regression
 NEIGHBOURS = (1, 3, 5, 11)
-
-
-def frozen(tokens: Tokens) -> np.ndarray:
-    """The mean of the tokens that are there, (N, d_m), float64."""
-    return masked_mean(tokens.values.cpu().double(), tokens.mask.cpu()).numpy()
 
 
 def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledTokens | None) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,35 +11,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from fedgram.model.tasks import Task
 from fedgram.model.tasks.labels import Classification, MultiLabel
 from fedgram.model.tasks.regression import Regression
-from fedgram.records import LabelledTokens, Tokens
-from fedgram.scoring.floors import STRENGTHS, frozen
+from fedgram.records import LabelledTokens
+from fedgram.scoring.floors import STRENGTHS
+from fedgram.scoring.frozen import FrozenLinear, frozen
 
 _NEVER = -100.0  # the logit of a class without a training sample
 
 Rows = tuple[np.ndarray, np.ndarray]  # (C, d_m) and (C,): a map, of standardised features
-
-
-@dataclass(frozen=True)
-class FrozenLinear:
-    """A linear map from the mean of a sample's frozen tokens to what the head of a task would say.
-
-    Attributes:
-        weight: (C, d_m), float32.
-        bias: (C,), float32.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, tokens: Tokens) -> Tensor:
-        """Answer samples, (N, C), float32, on the CPU."""
-        means = torch.from_numpy(frozen(tokens))
-        return (means @ self.weight.double().T + self.bias.double()).float()
 
 
 def fit_frozen_linear(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> FrozenLinear | None:

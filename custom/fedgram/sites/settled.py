@@ -24,7 +24,7 @@ from fedgram.config.strict import from_dict
 from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError, ConfigError
 from fedgram.files import read_tensors, write_atomically, write_tensors, write_text
-from fedgram.scoring.frozen_linear import FrozenLinear
+from fedgram.scoring.frozen import FrozenLinear
 from fedgram.sites.kept import LOCAL, read_trained
 from fedgram.sites.state import FORMAT
 

@@ -18,7 +18,8 @@ from fedgram.model.tasks import Task
 from fedgram.model.tasks.base import mixed
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import LabelledTokens, SiteEvaluation
-from fedgram.scoring.frozen_linear import FrozenLinear, fit_frozen_linear
+from fedgram.scoring.frozen import FrozenLinear
+from fedgram.scoring.frozen_linear import fit_frozen_linear
 from fedgram.sites.base import Site
 from fedgram.sites.kept import lent, read_trained, restore_kept
 from fedgram.sites.settled import COMPONENTS, DIRECTORY, FROZEN, HOME, TOGETHER, Kept, write_settled
