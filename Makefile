@@ -68,7 +68,7 @@ bench-attacks: $(READY) ## what lying sites cost the honest ones under every rul
 	$(BIN)/python -m research.attacks
 	$(BIN)/python -m research.attacks.page
 
-bench-leakage: $(READY) ## what a server learns of a site's samples in every mode, and the page of it: half an hour on one core
+bench-leakage: $(READY) ## what a server learns of a site's samples in every mode, and the page of it: three quarters of an hour on one core
 	$(BIN)/python -m research.leakage
 	$(BIN)/python -m research.leakage.page
 

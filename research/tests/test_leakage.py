@@ -27,7 +27,7 @@ from research.leakage import inversion, match, membership, optimised, proportion
 from research.leakage.gradients import correlation, sample_gradients, sketches, strangeness
 from research.leakage.measures import Finding, auc, averaged, found_at, hits
 from research.leakage.noise import reply, rows_of
-from research.leakage.page import PAGE, cells, standing, table
+from research.leakage.page import MODES, PAGE, cells, standing, table
 from research.leakage.sites import begin, secret_of, stand_in
 from research.leakage.trial import ATTACKS, VIEWS, Line, Run, lines
 from research.rows import RESULTS, read
@@ -264,6 +264,26 @@ def test_what_the_page_concludes_is_in_the_rows():
     assert all(cell.above for cell in found["held-out anchors", "concept", "256 samples"].values())
     unknown = {asked: by["masked"] for asked, by in found.items() if asked[2] == "guess" and "masked" in by}
     assert {asked[1] for asked, cell in unknown.items() if cell.above} <= {"G: R² of the shares"}
+
+
+def test_what_the_page_concludes_of_noise_and_of_words_is_in_the_rows():
+    found = cells(read(RESULTS / "leakage.csv"))
+    private = {asked: by for asked, by in found.items() if asked[0] != "held-out anchors"}
+    above = {
+        mode: {asked[1] for asked, by in private.items() if mode in by and by[mode].above}
+        for mode in MODES.values()
+    }
+    assert not above["DP, ε = 1"]
+    assert not above["masked + DP, ε = 3"]
+    assert {name.split(":")[0] for name in above["DP, ε = 3"]} == {"ΔB"}
+    members = found["membership", "ΔB: AUC", "start"]
+    assert members["DP, ε = 3"].score < 0.55
+    shares = found["proportions", "ΔB: R² of the shares", "start"]
+    assert [round(shares[f"DP, ε = {epsilon}"].score, 2) for epsilon in (8, 3)] == [0.1, 0.02]
+    words = {asked: by for asked, by in found.items() if asked[0] == "optimisation"}
+    for (_, _, knows), by in words.items():
+        assert by["plain"].above == (knows == "start")
+        assert not any(cell.above for mode, cell in by.items() if "DP" in mode)
 
 
 def test_above_chance_is_beyond_the_interval_over_seeds():
