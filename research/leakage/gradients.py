@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from fedgram.model import lora
+from fedgram.model.geo_linear import ADAPTER
 from fedgram.model.site_model import SiteModel
 from fedgram.model.tasks import Task
 from fedgram.records import Tokens
@@ -51,8 +52,7 @@ def sample_gradients(model: SiteModel, task: Task, tokens: Tokens, targets: Tens
     model.zero_grad()
     layers = lora.adapted_layers(model.transformer)
     found = [
-        layers[k].scaling[lora.ADAPTER] * torch.einsum("nto,ntr->nor", back[k], low[k]).flatten(1)
-        for k in sorted(low)
+        layers[k].scaling[ADAPTER] * torch.einsum("nto,ntr->nor", back[k], low[k]).flatten(1) for k in sorted(low)
     ]
     return torch.cat(found, dim=1)
 

@@ -13,6 +13,7 @@ import torch
 from fedgram.config.privacy import PrivacyConfig
 from fedgram.model import lora
 from fedgram.model.attaching import attach
+from fedgram.model.geo_linear import ADAPTER
 from fedgram.model.site_model import SiteModel, TokenAdapter
 from fedgram.model.tasks.base import pooled_head
 from fedgram.model.tasks.labels import Classification
@@ -82,7 +83,7 @@ def test_the_one_sample_of_a_step_is_found_from_the_row_space_alone(model: SiteM
 
 def test_gradients_that_can_be_differentiated_are_those_of_the_site(model: SiteModel):
     """Of samples of a class, and of half one, half another."""
-    scale = next(iter(lora.adapted_layers(model.transformer).values())).scaling[lora.ADAPTER]
+    scale = next(iter(lora.adapted_layers(model.transformer).values())).scaling[ADAPTER]
     slow = [sample_gradients(model, TASK, samples(), torch.full((N,), label)) for label in (0, 1)]
     for logits, expected in (([50.0, 0.0, 0.0], slow[0]), ([50.0, 50.0, 0.0], (slow[0] + slow[1]) / 2)):
         found = optimised.step_gradients(model, samples(), torch.tensor(logits).expand(N, 3))

@@ -36,6 +36,7 @@ BROKEN: Mapping[str, Callable[[Federation, Path, int], Federation]] = {
     "mislabelled site": lambda found, folder, seed: damage.mislabelled_site(found, folder, _first(found), seed),
     "shuffled anchors": anchorsets.shuffle_anchors,
 }
+SPOILT = ("noisy site", "mislabelled site")  # where one site has bad data, and the others have not
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,10 @@ def run(trial: Trial, folder: Path) -> Row:
         if outcome.alone:
             row |= {f"own rate {name}": value for name, value in _scores(outcome.alone).items()}
             row |= {f"kept {name}": value for name, value in _scores(outcome.kept).items()}
-            gains = [(e.metrics["gain"], e.metrics.get("gain_se", 0.0)) for e in outcome.kept.values()]
-            row |= dict(zip(("worst gain", "worst gain se"), min(gains), strict=True))
+            spoilt = _first(federation) if trial.regime in SPOILT else None
+            for which, left_out in (("", None), ("other ", spoilt)):
+                gains = [_gain(e) for name, e in outcome.kept.items() if name != left_out]
+                row |= dict(zip((f"worst {which}gain", f"worst {which}gain se"), min(gains), strict=True))
         row["bytes up"] = mean(sent for r in outcome.server.records for sent in r.payload_bytes.values())
     row["validation accuracy"] = mean(site.evaluate("validation")["accuracy"] for site in sites.values())
     return row | _questions("", spaces.place(sites, spaces.by_model), slots, regime)
@@ -128,6 +131,10 @@ def _questions(prefix: str, space: Space, slots: int, regime: Regime) -> Row:
             found |= spaces.things(space, consensus, readout, regime.thing, regime.fine)
         row |= {f"{prefix}{name} by {readout}": value for name, value in found.items()}
     return row | {f"{prefix}{n}": v for n, v in spaces.naming(space, slots, regime.unseen).items()}
+
+
+def _gain(kept: SiteEvaluation) -> tuple[float, float]:
+    return kept.metrics["gain"], kept.metrics.get("gain_se", 0.0)
 
 
 def _scores(tested: Mapping[str, SiteEvaluation]) -> Row:

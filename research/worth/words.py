@@ -19,7 +19,7 @@ from research.worth.cells import (
     Cells,
 )
 from research.worth.statistics import Estimate, estimate, holm, points
-from research.worth.trial import BROKEN
+from research.worth.trial import BROKEN, SPOILT
 
 _KINDS: Sequence[tuple[str, Callable[[Estimate], bool]]] = (
     ("above", lambda e: e.above),
@@ -224,13 +224,18 @@ class Words:
         where, worst = min(found, key=lambda one: one[1].mean, default=("", estimate([])))
         return Shortfalls(len(found), len(short), sum(e.below for e in short), worst, where)
 
-    def broken(self) -> list[tuple[str, Estimate, Estimate]]:
-        """By what is spoilt: what sites keep, and the site that fares worst, against the homes of the same run."""
+    def broken(self) -> list[tuple[str, Estimate, Estimate, Estimate | None]]:
+        """By what is spoilt: what sites keep, the site that fares worst, and the worst of those with good data.
+
+        Each is against the homes of the same run; the last is there where one site has bad data.
+        """
         found = []
         for name in BROKEN:
             case = Case(name, WITH_EVERY_LINE.level, 0.0, "", (ACCURACY,))
             kept = self.cells.pooled(case, Asked(KEPT, ACCURACY), self.own_home)
-            found.append((name, kept, self.cells.pooled(case, Asked("ours", "worst gain"))))
+            worst = self.cells.pooled(case, Asked("ours", "worst gain"))
+            others = self.cells.pooled(case, Asked("ours", "worst other gain")) if name in SPOILT else None
+            found.append((name, kept, worst, others))
         return found
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def fit_frozen_linear(task: Task, fit: LabelledTokens, validation: LabelledToken
         return None
     if isinstance(task, Classification) and len(np.unique(targets)) < 2:
         return None
-    scaler = StandardScaler()
+    scaler: Any = StandardScaler()
     found = None
     with threadpool_limits(1):  # as many threads everywhere: the same sums, bit for bit
         x = scaler.fit_transform(frozen(fit.tokens))

@@ -44,7 +44,8 @@ def settle(
 
     The federation's model is in place afterwards: it represents anchors and samples, whatever predicts. A site
     that was not trained alone keeps that model, and so does a unified one, whose answers cannot be averaged. Any
-    other keeps home unless its validation groups prefer something else; fewer than two of them prefer nothing.
+    other keeps home, or the regression if its validation loss is lower, unless its validation groups prefer
+    something else; fewer than two of them prefer nothing.
 
     Args:
         result: folder of the federation's model at the site.
