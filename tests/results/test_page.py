@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fedgram
-import numpy as np
 import pytest
 import torch
 from fedgram.core.bootstrap import by_group
