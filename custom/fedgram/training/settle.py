@@ -44,8 +44,7 @@ def settle(
 
     The federation's model is in place afterwards: it represents anchors and samples, whatever predicts. A site
     that was not trained alone keeps that model, and so does a unified one, whose answers cannot be averaged. Any
-    other keeps home, or the regression if its validation loss is lower, unless its validation groups prefer
-    something else; fewer than two of them prefer nothing.
+    other keeps home unless its validation groups prefer something else; fewer than two of them prefer nothing.
 
     Args:
         result: folder of the federation's model at the site.
@@ -96,10 +95,9 @@ def _settle(
 
 
 def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
-    """Choose the mixture of least validation loss, if it beats what the site has by itself by a standard error.
+    """Choose the mixture of least validation loss, if it beats home by more than a standard error; else home.
 
-    That is home or, where its loss is lower, the regression on frozen tokens; it is kept if nothing beats it by
-    more. With fewer than two validation groups home is. The loss of a mixture is the task's own, within each group
+    With fewer than two validation groups home is kept. The loss of a mixture is the task's own, within each group
     and then over groups; class weights count within a group only.
 
     Args:
@@ -112,15 +110,14 @@ def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
             HOME, f"home: {len(rows)} validation groups, and it takes two to prefer another", len(rows)
         )
     alone = {name: _losses(task, answers[name], data, rows) for name in COMPONENTS if name in answers}
-    own = min((name for name in (HOME, FROZEN) if name in alone), key=lambda name: _finite_mean(alone[name]))
-    names = [own, *(name for name in alone if name != own)]
+    names = [HOME, *(name for name in alone if name != HOME)]
     candidates = [dict(zip(names, row, strict=True)) for row in simplex(len(names), _STEPS).tolist()]
     losses = torch.stack([_losses(task, mixed(task, answers, weights), data, rows) for weights in candidates])
     best = choose(losses)
     means = {name: loss.mean().item() for name, loss in {**alone, "kept": losses[best]}.items()}
     mean, error = paired(alone[HOME] - losses[best])
-    why = f"{own}: nothing beats it by more than a standard error over {len(rows)} validation groups"
-    if best or own != HOME:
+    why = f"home: nothing beats it by more than a standard error over {len(rows)} validation groups"
+    if best:
         why = f"validation loss {mean:.3g} ± {error:.2g} below home's, over {len(rows)} groups"
     return Kept(
         weights={component: candidates[best].get(component, 0.0) for component in COMPONENTS},
@@ -129,11 +126,6 @@ def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
         groups=len(rows),
         why=why,
     )
-
-
-def _finite_mean(losses: Tensor) -> float:
-    mean = losses.mean().item()
-    return mean if math.isfinite(mean) else math.inf
 
 
 def gain_over(home: Tensor, kept: Tensor, task: Task, data: LabelledTokens) -> dict[str, float]:
