@@ -1,4 +1,4 @@
-"""What a site keeps in the end: what it has by itself, unless its own validation groups prefer something else."""
+"""What a site keeps in the end: home, unless its own validation groups prefer something else."""
 
 from __future__ import annotations
 

@@ -54,11 +54,21 @@ def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledToke
 
 def frozen_linear(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:
     """Fit a logistic regression, or a ridge regression to numbers, of the strength that validates best."""
+    return _best(task, [regression(task, strength) for strength in STRENGTHS], fit, validation)
+
+
+def regression(task: Task, strength: float) -> Any:
+    """A logistic regression, or a ridge regression to numbers; the penalty is weaker the larger the strength."""
     if isinstance(task, Regression):
-        models: list[Any] = [Ridge(alpha=1 / c) for c in STRENGTHS]
-    else:
-        models = [LogisticRegression(C=c, max_iter=1000) for c in STRENGTHS]
-    return _best(task, models, fit, validation)
+        return Ridge(alpha=1 / strength)
+    return LogisticRegression(C=strength, max_iter=1000)
+
+
+def fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Pipeline:
+    """Fit a model to standardised features, (N, d_m), and targets, (N,)."""
+    with warnings.catch_warnings():  # a separable site's weights grow until the last iteration, which is no harm
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return make_pipeline(StandardScaler(), model).fit(x, y)
 
 
 def nearest_mean(x: np.ndarray, classes: np.ndarray) -> Pipeline:
@@ -82,20 +92,14 @@ def _best(task: Task, models: Sequence[Any], fit: LabelledTokens, validation: La
     """Choose the model that validates best, the first of those that are as good."""
     learnt, asked = _features(fit), _features(validation)
     if not len(validation):
-        return _fitted(models[len(models) // 2], *learnt)
-    fitted = [_fitted(model, *learnt) for model in models]
-    scores = [metrics.gain(_metric(task), 0.0, _score(task, model, *asked)) for model in fitted]
-    return fitted[int(np.argmax(scores))]
+        return fitted(models[len(models) // 2], *learnt)
+    tried = [fitted(model, *learnt) for model in models]
+    scores = [metrics.gain(_metric(task), 0.0, _score(task, model, *asked)) for model in tried]
+    return tried[int(np.argmax(scores))]
 
 
 def _features(part: LabelledTokens) -> tuple[np.ndarray, np.ndarray]:
     return frozen(part.tokens), part.targets.cpu().numpy()
-
-
-def _fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Pipeline:
-    with warnings.catch_warnings():  # a separable site's weights grow until the last iteration, which is no harm
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(StandardScaler(), model).fit(x, y)
 
 
 def _metric(task: Task) -> str:

@@ -1,7 +1,4 @@
-"""The last task of a run: a site keeps what its own validation groups prefer, in favour of what it has by itself.
-
-By itself a site has home, and the regression on its frozen tokens, which needs no training of its model.
-"""
+"""The last task of a run: a site keeps what its own validation groups prefer, in favour of home."""
 
 from __future__ import annotations
 
@@ -95,10 +92,10 @@ def _settle(
 
 
 def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
-    """Choose the mixture of least validation loss, if it beats home by more than a standard error; else home.
+    """Choose the mixture of least validation loss, but home unless that is better by more than a standard error.
 
-    With fewer than two validation groups home is kept. The loss of a mixture is the task's own, within each group
-    and then over groups; class weights count within a group only.
+    The loss of a mixture is the task's own, within each group and then over groups; class weights count within a
+    group only.
 
     Args:
         answers: of every component to the validation samples.
@@ -109,20 +106,22 @@ def prefer(task: Task, answers: Answers, data: LabelledTokens) -> Kept:
         return Kept.alone(
             HOME, f"home: {len(rows)} validation groups, and it takes two to prefer another", len(rows)
         )
-    alone = {name: _losses(task, answers[name], data, rows) for name in COMPONENTS if name in answers}
-    names = [HOME, *(name for name in alone if name != HOME)]
+    names = [name for name in COMPONENTS if name in answers]
     candidates = [dict(zip(names, row, strict=True)) for row in simplex(len(names), _STEPS).tolist()]
     losses = torch.stack([_losses(task, mixed(task, answers, weights), data, rows) for weights in candidates])
     best = choose(losses)
-    means = {name: loss.mean().item() for name, loss in {**alone, "kept": losses[best]}.items()}
-    mean, error = paired(alone[HOME] - losses[best])
+    mean, error = paired(losses[0] - losses[best])
+    alone = {
+        max(weights, key=weights.__getitem__): i for i, weights in enumerate(candidates) if 1.0 in weights.values()
+    }
+    means = {name: losses[row].mean().item() for name, row in {**alone, "kept": best}.items()}
     why = f"home: nothing beats it by more than a standard error over {len(rows)} validation groups"
     if best:
         why = f"validation loss {mean:.3g} ± {error:.2g} below home's, over {len(rows)} groups"
     return Kept(
         weights={component: candidates[best].get(component, 0.0) for component in COMPONENTS},
         losses={name: loss for name, loss in means.items() if math.isfinite(loss)},
-        standard_error=error if candidates[best].get(HOME) != 1.0 and math.isfinite(error) else None,
+        standard_error=error if best and math.isfinite(error) else None,
         groups=len(rows),
         why=why,
     )
