@@ -18,7 +18,7 @@ import pytest
 import simulator
 import torch
 from fedgram.flare import ledger
-from fedgram.records import SiteEvaluation, SiteUpdate
+from fedgram.records import SiteEvaluation, SiteIntroduction, SiteUpdate
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 from loopback import Federation
@@ -200,6 +200,7 @@ def replies(toy: Toy, folder: Path, site: str) -> dict[str, Tensor]:
                 if isinstance(reply, SiteUpdate):
                     assert not reply.extra
                     parts |= {f"delta_B/{name}": value for name, value in reply.delta_B.items()}
+                if isinstance(reply, SiteIntroduction | SiteUpdate):
                     parts |= {f"m/{name}": value for name, value in reply.m.items()}
                 if isinstance(reply, SiteEvaluation):
                     parts |= {f"prototypes/{name}": value for name, value in reply.prototypes.items()}
