@@ -255,9 +255,10 @@ class GramController(ModelController):
             return True
 
         alive = [site for site in sites if self.get_client_disconnect_time(site) is None]
-        self.broadcast_model(
-            task_name=task, data=data, targets=alive, timeout=seconds, blocking=False, callback=callback
-        )
+        if alive:  # FLARE takes an empty list for all sites, and would wait for the dead ones
+            self.broadcast_model(
+                task_name=task, data=data, targets=alive, timeout=seconds, blocking=False, callback=callback
+            )
 
     def _sites(self, refused: tuple[str, ...] = ()) -> list[str]:
         engine: Any = self.fl_ctx.get_engine()
