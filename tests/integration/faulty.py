@@ -84,17 +84,23 @@ FAULTS = {
 
 
 class FaultyExecutor(SiteExecutor):
-    """Honest but for what it sends: fault r of FAULTS in round r, and an error instead of an introduction."""
+    """Honest but for what it sends: an error for its first introduction, then a fault of FAULTS in each round.
+
+    A site that has not introduced itself is asked again in the first round, and trains from the second on.
+    """
+
+    _asked = False
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         reply = super().execute(task_name, shareable, fl_ctx, abort_signal)
         if task_name != wire.TRAIN:
             return reply
         model = FLModelUtils.from_shareable(reply)
-        list(FAULTS.values())[FLModelUtils.from_shareable(shareable).current_round][0](model)
+        list(FAULTS.values())[FLModelUtils.from_shareable(shareable).current_round - 1][0](model)
         return FLModelUtils.to_shareable(model)
 
     def _answer(self, task_name: str, task: FLModel, fl_ctx: FLContext, abort_signal: Signal) -> FLModel:
-        if task_name == wire.INTRODUCE:
+        if task_name == wire.INTRODUCE and not self._asked:
+            self._asked = True
             raise DataError("an unreadable file", where="row 7")
         return super()._answer(task_name, task, fl_ctx, abort_signal)

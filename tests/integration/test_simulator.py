@@ -168,7 +168,7 @@ def test_a_private_site_gives_the_same_with_flare_and_without(toy: Toy, tmp_path
 def test_one_bad_site_is_refused_by_name_and_changes_nothing(toy: Toy, tmp_path: Path):
     """Mallory breaks the contract differently in every round; the others end where they would without her."""
     run = toy.with_job(
-        training={"rounds": len(faulty.FAULTS), "local_steps": 1},
+        training={"rounds": 1 + len(faulty.FAULTS), "local_steps": 1},
         aggregation={"deadline_seconds": 20},
         baseline=False,
     )
@@ -176,7 +176,8 @@ def test_one_bad_site_is_refused_by_name_and_changes_nothing(toy: Toy, tmp_path:
     simulator.prepare(run, tmp_path, {**executors, "mallory": ("faulty.FaultyExecutor", "red")})
     results = simulator.run(run, tmp_path, clients=4)
     assert (results / "report.png").is_file(), (tmp_path / "simulator.log").read_text()[-3000:]
-    records = json.loads((results / "metrics.json").read_text())["rounds"]
+    first, *records = json.loads((results / "metrics.json").read_text())["rounds"]
+    assert set(first["shares"]) == set(run.sites)
     for record, (fault, (_, reason)) in zip(records, faulty.FAULTS.items(), strict=True):
         assert set(record["shares"]) == set(run.sites), fault
         if reason is None:
