@@ -42,7 +42,8 @@ def test_lies_between_zero_and_one_and_vanishes_on_an_anchor(variant, anchors, s
 @given(representations(), seeds)
 def test_another_anchor_never_raises_eq_6(anchors, seed):
     z = normal(seed, 7, anchors.shape[1])
-    assert (anchor_proximity(z, anchors, "paper") <= anchor_proximity(z, anchors[:-1], "paper")).all()
+    fewer = anchor_proximity(z, anchors[:-1], "paper")  # where far, they differ by rounding alone
+    assert (anchor_proximity(z, anchors, "paper") <= fewer * (1 + 1e-9)).all()
 
 
 @given(representations(), seeds)
