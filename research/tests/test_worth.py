@@ -73,6 +73,7 @@ def test_sites_of_one_modality_are_not_asked():
     space = two_sites()
     same = {"image-1": space["image-1"], "image-2": replace(space["text-1"], kind="image")}
     assert retrieval(same, consensus_of(same, ANCHORS), "anchors") == {}
+    assert things(same, consensus_of(same, ANCHORS), "anchors", {}, {}) == {}
 
 
 def test_a_directory_names_what_has_no_label_at_a_site():

@@ -179,7 +179,10 @@ def naming(space: Space, slots: int, unseen: Mapping[str, Sequence[str]]) -> Row
 def things(
     space: Space, consensus: Tensor, readout: str, thing: Mapping[str, str], fine: Mapping[str, str]
 ) -> Row:
-    """The share of samples that find their own thing at a site of another modality, or one of its fine class."""
+    """The share of samples that find their own thing at a site of another modality, or one of its fine class.
+
+    Nothing where no site is of another modality.
+    """
     exact: list[float] = []
     alike: list[float] = []
     chances: list[float] = []
@@ -192,4 +195,6 @@ def things(
         exact += [float(offered[best[i]] == shown[i]) for i in rows]
         alike += [float(fine[offered[best[i]]] == fine[shown[i]]) for i in rows]
         chances += [1 / len(offered)] * len(rows)
+    if not exact:
+        return {}
     return {"thing": mean(exact), "thing chance": mean(chances), "thing n": len(exact), "fine": mean(alike)}
