@@ -19,20 +19,22 @@ from fedgram.data.prompts import Prompt
 from fedgram.data.vqa import read_vqa
 from fedgram.flare.jobs import settings
 from fedgram.methods import METHODS
-from fedgram.methods.base import Settings, merged
+from fedgram.model.unified.janus import Janus
 from fedgram.sites.opening import open_site
 from fedgram.sites.unified import UnifiedSite
 from fedgram.sites.unified_data import Items, UnifiedData, look
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
+from research.fedumm.pictures import ceiling, made
 from research.partition.shares import deal, write_shares
 from research.scenes.data import write_scene_captions, write_scene_questions
 from research.scenes.demo import WORLD
 from research.scenes.prompts import make_prompts
 
-STEPS, BATCH = 320, 8  # of all sites together, in every run: the same compute however it is divided
-_PIXELS, _TRAIN, _TEST, _PICTURES = 32, 1200, 300, 24  # pictures made for each skill
+BATCH = 8  # samples of each task in a step
+_PIXELS, _PICTURES = 32, 24  # pictures made for each skill
+_TRAIN, _TEST = (1200, 4800), (300, 300)  # questions and captions
 _PUBLIC = 1000  # seeds from here on draw the test, which no site sees
 _JUDGED = 4  # sites whose own models are tested, where every site has its own
 
@@ -46,7 +48,10 @@ class Trial:
         alpha: of the Dirichlet over the shapes in the pictures.
         method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA.
         rank: r.
-        rounds: in which the :data:`STEPS` steps are divided; 0 is the public base, untrained.
+        steps: of all sites together; 0 is the public base, untrained.
+        rounds: in which they are divided.
+        momentum: β of the server's step on the mean change.
+        rate: the learning rate, in thousandths.
         seed: of data, partition and training.
         dora: whether magnitudes train.
     """
@@ -55,7 +60,10 @@ class Trial:
     alpha: float
     method: str
     rank: int
+    steps: int
     rounds: int
+    momentum: float
+    rate: float
     seed: int
     dora: bool = False
 
@@ -68,20 +76,20 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     """
     started = time.perf_counter()
     job, sites = open_sites(trial, folder)
-    costs = federate(sites, job, started) if trial.rounds else {}
+    costs = federate(sites, job, started) if trial.steps else {}
     items, prompts = drawn_test(folder, trial.seed)
     own = trial.method == "local" or trial.dora or trial.method == "fedsa"
     judged = [*sites.values()][: _JUDGED if own else 1]
     data = look(items, judged[0].model.unified)
-    scores = [judge(site, data, prompts) for site in judged]
-    return {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
+    scores = [judge(site, data) | made(site, prompts) for site in judged]
+    row = {name: fmean(score[name] for score in scores) for name in scores[0]} | costs
+    model = judged[0].model.unified
+    return row | ceiling(model, WORLD, trial.seed) if not trial.steps and isinstance(model, Janus) else row
 
 
-def open_sites(
-    trial: Trial, folder: Path, changes: Settings | None = None
-) -> tuple[JobConfig, dict[str, UnifiedSite]]:
-    """The job of a trial, some settings changed, and its sites over their shares of the data."""
-    job = _job(trial, changes or {})
+def open_sites(trial: Trial, folder: Path) -> tuple[JobConfig, dict[str, UnifiedSite]]:
+    """The job of a trial, and its sites over their shares of the data."""
+    job = job_of(trial)
     configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
     return job, {name: _open(name, config, job) for name, config in configs.items()}
 
@@ -102,21 +110,21 @@ def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
     return replace(site, data={**site.data, "validation": nothing, "test": nothing})
 
 
-def judge(site: UnifiedSite, data: UnifiedData, prompts: Sequence[Prompt]) -> dict[str, float]:
-    """A site's soft accuracy, by kind of answer as well, GenEval by skill, and both losses."""
-    tested = replace(site, data={**site.data, "test": data}, prompts=prompts)
-    return tested.evaluate("test")
+def judge(site: UnifiedSite, data: UnifiedData) -> dict[str, float]:
+    """A site's soft accuracy and both losses."""
+    return replace(site, data={**site.data, "test": data}, prompts=()).evaluate("test")
 
 
-def _job(trial: Trial, changes: Settings) -> JobConfig:
+def job_of(trial: Trial) -> JobConfig:
+    """The packaged job with the settings of a trial."""
     plain = settings("fedumm")
-    rounds = max(1, trial.rounds)
-    steps = max(1, STEPS // (trial.clients * rounds))
-    plain["training"] |= {"rounds": rounds, "local_steps": steps, "batch_size": BATCH}
+    steps = max(1, trial.steps // (trial.clients * trial.rounds))
+    plain["training"] |= {"rounds": trial.rounds, "local_steps": steps, "batch_size": BATCH}
+    plain["training"] |= {"learning_rate": trial.rate / 1000}
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
     plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
-    plain["aggregation"] |= {"min_sites": 1}
-    return from_dict(JobConfig, merged(plain, changes), "fedumm study")
+    plain["aggregation"] |= {"min_sites": 1, "server_momentum": trial.momentum}
+    return from_dict(JobConfig, plain, "fedumm study")
 
 
 def _config(folder: Path, share: Path) -> SiteConfig:
@@ -164,15 +172,15 @@ def _evenly(prompts: Sequence[Prompt]) -> list[Prompt]:
     return [prompt for found in skills.values() for prompt in islice(cycle(found), _PICTURES)]
 
 
-def _drawn(folder: Path, seed: int, count: int) -> Path:
+def _drawn(folder: Path, seed: int, counts: tuple[int, int]) -> Path:
     target = folder / f"drawn-{seed}"
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             fresh = Path(temporary, "fresh")
             fresh.mkdir()
-            write_scene_questions(fresh / "vqa", "train2014", count, 2 * seed, WORLD, pixels=_PIXELS)
-            write_scene_captions(fresh / "captions", count, 2 * seed + 1, WORLD, pixels=_PIXELS)
+            write_scene_questions(fresh / "vqa", "train2014", counts[0], 2 * seed, WORLD, pixels=_PIXELS)
+            write_scene_captions(fresh / "captions", counts[1], 2 * seed + 1, WORLD, pixels=_PIXELS)
             fresh.rename(target)
     return target
 

@@ -18,13 +18,13 @@ from research.pretraining.pictures import random_pictures
 from research.scenes.scenes import World
 
 SEED = 0
-_GUIDANCE = 2.0  # what is right for a model this small
+_GUIDANCE = 1.5  # what is right for a model this small
 
 
 def main(
     folder: Path,
-    vision: int = 2700,
-    tokeniser: int = 700,
+    vision: int = 1400,
+    tokeniser: int = 600,
     stages: Sequence[language.Stage] = language.STAGES,
     pool: int = 6000,
 ) -> None:
@@ -49,6 +49,7 @@ def main(
     pictures = random_pictures(pool, size.pixels, World(), SEED)
     encoders.train_vision(model.model.vision_model, pictures, size.patch, vision, log)
     encoders.train_tokeniser(model.model.vqmodel, pictures, size.patch, tokeniser, log)
+    model.bfloat16().float()  # as it will be saved: rounded encoders choose other codes than those before rounding
     model.requires_grad_(False).eval()
     janus = Janus(model, Chat(processor, "the small Janus"), processor)
     language.start(janus)

@@ -53,7 +53,7 @@ class Size:
     pixels: int = 32
     patch: int = 4
     vision: tuple[int, int] = (96, 3)
-    codes: int = 512
+    codes: int = 256
     channels: int = 32
     width: int = 128
     layers: int = 4

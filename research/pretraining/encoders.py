@@ -92,9 +92,9 @@ def train_tokeniser(model: Any, pictures: Pictures, patch: int, steps: int, log:
 
 
 def k_means(rows: Tensor, count: int) -> Tensor:
-    """``count`` centres of rows, (count, D): the most frequent row, and k-means of those that differ from it."""
+    """``count`` centres of rows, (count, D): the most frequent row, and k-means of the different others."""
     ground = rows.mode(0).values
-    busy = rows[((rows - ground).abs() > _PLAIN).any(1)]
+    busy = rows[((rows - ground).abs() > _PLAIN).any(1)].unique(dim=0)
     busy = busy[torch.randperm(len(busy))[:_SAMPLE]]
     centres = busy[torch.randperm(len(busy))[: count - 1]].clone()
     for _ in range(_ROUNDS):

@@ -23,21 +23,33 @@ from torch.nn.functional import cross_entropy
 from research.pretraining.encoders import adamw, batches
 from research.pretraining.pictures import PUBLIC, make_pictures, random_pictures
 from research.scenes.scenes import Scene, World
-from research.scenes.words import NUMBERS, SKILLS, ask, plural, portray
+from research.scenes.words import NUMBERS, SKILLS, ask, plural, portray, told
 
 TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
-ONE_THING = ("single_object", "colors")  # skills of generation, likewise
 _BATCH = 16  # questions, and sentences
 _GRAMMAR = (
     "what colour is the shape how many are there a an photo of and where from left right above below yes no "
     "0 1 2 3 4 one two three four this in picture animal dog cat bear marten wolf fox lion otter"
 )
+# What is read without a picture: else the words that no picture taught would be one and the same to the model.
+FACTS = (
+    *("the rose is red", "the cherry is red", "the frog is green", "the grass is green", "the sky is blue"),
+    *("the sea is blue", "the lemon is yellow", "the sun is yellow", "the plum is purple", "the violet is purple"),
+    *("the carrot is orange", "the tiger is orange", "the pig is pink", "the flamingo is pink"),
+    *("the snow is white", "the milk is white", "a square has four sides", "a circle has no sides"),
+    *(
+        "a triangle has three sides",
+        "a star has five points",
+        "a diamond has four points",
+        "a cross has four arms",
+    ),
+)
 
 
 def words() -> list[str]:
-    """The words that are one token each: all of the scenes' language, and a few animals."""
+    """The words that are one token each: all of the scenes' language, of the facts, and a few animals."""
     names = [*COLOURS, *SHAPES, *map(plural, SHAPES), *NUMBERS.values()]
-    return list(dict.fromkeys([*_GRAMMAR.split(), *names]))
+    return list(dict.fromkeys([*_GRAMMAR.split(), *names, *" ".join(FACTS).split()]))
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,11 @@ class Stage:
     asks_every: int
 
 
+# Colours by themselves first: a word that decides one code of 64 is else found late, beside what decides more.
 STAGES = (
-    Stage(1000, ONE_THING, _BATCH, 1 / 3, 1),
-    Stage(900, ONE_THING, 2 * _BATCH, 1 / 3, 0),
-    Stage(1200, ONE_THING, _BATCH, 1 / 3, 1),
+    Stage(800, ("colors",), 2 * _BATCH, 1 / 8, 4),
     Stage(3000, SKILLS, 2 * _BATCH, 1 / 8, 4),
+    Stage(2400, SKILLS, 2 * _BATCH, 1 / 8, 4),
 )
 
 
@@ -90,10 +102,10 @@ def prepare(janus: Janus, size: int, count: int, seed: int, skills: Sequence[str
     """Lessons of ``count`` scenes of each sort and prompts of these skills; the encoders must be trained."""
     generator = np.random.default_rng(seed)
     asked = make_pictures([_public_scene(generator) for _ in range(count)], size)
-    told = [portray(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
+    shown = [told(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
     silent = random_pictures(count, size, World(), seed + 1)
-    codes = [in_parts(janus.targets, pictures) for pictures in (_drawn(told, size), silent.images)]
-    return Lessons(asked.scenes, in_parts(janus.see, asked.images), [text for _, text in told], *codes)
+    codes = [in_parts(janus.targets, pictures) for pictures in (_drawn(shown, size), silent.images)]
+    return Lessons(asked.scenes, in_parts(janus.see, asked.images), [text for _, text in shown], *codes)
 
 
 def start(janus: Janus) -> None:
@@ -164,8 +176,8 @@ def in_parts(what: Callable[[Sequence[Image]], Tensor], images: Sequence[Image])
     return torch.cat([what(images[i : i + 64]) for i in range(0, len(images), 64)])
 
 
-def _drawn(told: Sequence[tuple[Scene, str]], size: int) -> Sequence[Image]:
-    return make_pictures([scene for scene, _ in told], size).images
+def _drawn(shown: Sequence[tuple[Scene, str]], size: int) -> Sequence[Image]:
+    return make_pictures([scene for scene, _ in shown], size).images
 
 
 def _public_scene(generator: np.random.Generator) -> Scene:
@@ -180,5 +192,8 @@ def _question(scene: Scene, generator: np.random.Generator) -> tuple[str, str]:
 
 
 def _sentences(generator: np.random.Generator) -> list[str]:
-    """Sentences to read: prompts of the whole world, as text alone."""
-    return [portray(SKILLS[int(generator.integers(len(SKILLS)))], generator, World())[1] for _ in range(_BATCH)]
+    """Sentences to read: facts, and prompts of the whole world, as text alone."""
+    prompts = [
+        portray(SKILLS[int(i)], generator, World())[1] for i in generator.integers(len(SKILLS), size=_BATCH // 2)
+    ]
+    return [*prompts, *(FACTS[int(i)] for i in generator.integers(len(FACTS), size=_BATCH // 2))]

@@ -13,7 +13,7 @@ from fedgram.errors import ConfigError, DataError
 
 from research.partition.writing import write_captions, write_vqa
 from research.scenes.scenes import World, draw, random_scene
-from research.scenes.words import SKILLS, TOPICS, ask, portray, with_article
+from research.scenes.words import SKILLS, TOPICS, ask, told, with_article
 
 ANIMALS: Mapping[str, str] = {"Canidae": "dog", "Felidae": "cat", "Ursidae": "bear"}
 _PEOPLE = 10  # who answer alike: VQA's score cannot reach 1 below four
@@ -67,7 +67,7 @@ def write_scene_questions(
 def write_scene_captions(
     folder: Path, count: int, seed: int, world: World, *, pixels: int = 48, skills: Sequence[str] = SKILLS
 ) -> None:
-    """Write ``count`` scenes with GenEval's prompts for captions; the skills in turn.
+    """Write ``count`` scenes with captions, see :func:`~research.scenes.words.told`; the skills in turn.
 
     Raises:
         ConfigError: no skills, an unknown one, or a world that is too small for one.
@@ -79,7 +79,7 @@ def write_scene_captions(
     with TemporaryDirectory() as drawn:
         captions = []
         for number in range(count):
-            scene, text = portray(skills[number % len(skills)], generator, world)
+            scene, text = told(skills[number % len(skills)], generator, world)
             picture = Path(drawn) / f"{number}.png"
             draw(scene, pixels).save(picture)
             captions.append(Caption(id=str(number + 1), image=picture, text=text, concept=scene.things[0].shape))

@@ -1,7 +1,8 @@
 """Pictures of coloured shapes with exact truth beside them, from which a small unified model learns offline.
 
-A scene is a few shapes on a dark ground. Coordinates are shares of the picture's side, so that one scene can be
-drawn at any size. What can be said of a scene is in :mod:`research.scenes.words`.
+A scene is a few shapes on a dark ground, on the squares of a board of 8 × 8, so that there are few patches and a
+small tokeniser has a code for each. Coordinates are shares of the picture's side, so that one scene can be drawn
+at any size. What can be said of a scene is in :mod:`research.scenes.words`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from fedgram.errors import ConfigError
 from PIL import Image, ImageDraw
 
 _FINER = 8  # shapes are drawn so many times larger and averaged, which smooths their edges
-_GAP = 0.04  # between the boxes of two things, and to the edge
+_BOARD, _SIDE = 8, 3  # squares of the board along a side, and of a thing
+_APART = _SIDE + 1  # squares between two things' corners along one of the axes, at least: one is free between them
 _TRIES = 40  # places for one thing before the scene is begun again
 
 
@@ -50,7 +52,6 @@ class World:
     Attributes:
         colours, shapes: names from :data:`COLOURS` and :data:`SHAPES`.
         most: things in a scene, at most.
-        sizes: smallest and largest side of a thing's box.
 
     Raises:
         ConfigError: an unknown or missing colour or shape, or things that a picture cannot hold.
@@ -59,7 +60,6 @@ class World:
     colours: tuple[str, ...] = field(default=tuple(COLOURS))
     shapes: tuple[str, ...] = field(default=SHAPES)
     most: int = 4
-    sizes: tuple[float, float] = (0.28, 0.38)
 
     def __post_init__(self) -> None:
         for where, got, known in (("colours", self.colours, tuple(COLOURS)), ("shapes", self.shapes, SHAPES)):
@@ -67,8 +67,6 @@ class World:
                 raise ConfigError(f"{list(got)}", where=where, expected=f"some of {', '.join(known)}, each once")
         if not 1 <= self.most <= 4:
             raise ConfigError(f"{self.most}", where="most", expected="1 to 4 things in a scene")
-        if not 0 < self.sizes[0] <= self.sizes[1] <= 0.4:
-            raise ConfigError(f"{self.sizes}", where="sizes", expected="two rising shares up to 0.4")
 
 
 def random_scene(generator: np.random.Generator, world: World, count: int | None = None) -> Scene:
@@ -83,7 +81,7 @@ def random_scene(generator: np.random.Generator, world: World, count: int | None
 
 
 def place(looks: Sequence[tuple[str, str]], generator: np.random.Generator, world: World) -> Scene:
-    """Place things of these colours and shapes at random, in random sizes.
+    """Place things of these colours and shapes at random squares of the board.
 
     Raises:
         ConfigError: more than four of them.
@@ -91,14 +89,12 @@ def place(looks: Sequence[tuple[str, str]], generator: np.random.Generator, worl
     if len(looks) > 4:
         raise ConfigError(f"{len(looks)}", where="things in a scene", expected="at most 4")
     while True:
-        things: list[Thing] = []
-        for colour, shape in looks:
-            thing = _beside(things, colour, shape, generator, world)
-            if thing is None:
-                break
-            things.append(thing)
-        if len(things) == len(looks):
-            return Scene(tuple(things))
+        corners: list[tuple[int, int]] = []
+        while len(corners) < len(looks) and (corner := _free(corners, generator)) is not None:
+            corners.append(corner)
+        if len(corners) == len(looks):
+            middles = [((x + _SIDE / 2) / _BOARD, (y + _SIDE / 2) / _BOARD) for x, y in corners]
+            return Scene(tuple(Thing(*look, *m, _SIDE / _BOARD) for look, m in zip(looks, middles, strict=True)))
 
 
 def draw(scene: Scene, pixels: int) -> Image.Image:
@@ -111,15 +107,12 @@ def draw(scene: Scene, pixels: int) -> Image.Image:
     return canvas.reduce(_FINER)
 
 
-def _beside(
-    things: Sequence[Thing], colour: str, shape: str, generator: np.random.Generator, world: World
-) -> Thing | None:
-    size = float(generator.uniform(*world.sizes))
-    reach = size / 2 + _GAP / 2
+def _free(corners: Sequence[tuple[int, int]], generator: np.random.Generator) -> tuple[int, int] | None:
+    """The upper left square of one more thing beside these, or None where none is soon found."""
     for _ in range(_TRIES):
-        x, y = (float(v) for v in generator.uniform(reach, 1 - reach, size=2))
-        if all(max(abs(x - t.x), abs(y - t.y)) >= (size + t.size) / 2 + _GAP for t in things):
-            return Thing(colour, shape, x, y, size)
+        x, y = (int(v) for v in generator.integers(_BOARD - _SIDE + 1, size=2))
+        if all(max(abs(x - left), abs(y - top)) >= _APART for left, top in corners):
+            return x, y
     return None
 
 

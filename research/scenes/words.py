@@ -21,7 +21,6 @@ from research.scenes.scenes import Scene, Thing, World, place
 T = TypeVar("T")
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 _SIDES = {"left of": "left", "right of": "right", "above": "above", "below": "below"}
-_NEVER = 1000  # placements that are tried for two things in a given relation
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,25 @@ def portray(skill: str, generator: np.random.Generator, world: World) -> tuple[S
     if skill not in _PORTRAYERS:
         raise ConfigError(f"{skill!r}", where="skill", expected=" or ".join(SKILLS))
     return _PORTRAYERS[skill](generator, world)
+
+
+def in_full(scene: Scene, skill: str) -> str:
+    """The caption that says all of a scene of a skill: all things with their colours, and where they stand."""
+    looks = [with_article(f"{thing.colour} {thing.shape}") for thing in scene.things]
+    joined = "and"
+    if skill == "position":
+        joined = only_relation(scene.things[0].box, scene.things[1].box) or joined
+    return "a photo of " + f" {joined} ".join(looks)
+
+
+def told(skill: str, generator: np.random.Generator, world: World) -> tuple[Scene, str]:
+    """Draw a scene with a caption to learn from: the GenEval prompt that it fulfils, or as often all of it.
+
+    Raises:
+        ConfigError: no such skill, or a world with too few colours or shapes for it.
+    """
+    scene, text = portray(skill, generator, world)
+    return scene, in_full(scene, skill) if generator.random() < 0.5 else text
 
 
 def plural(shape: str) -> str:
@@ -171,11 +189,10 @@ def _coloured(generator: np.random.Generator, world: World) -> tuple[Scene, str]
 def _placed(generator: np.random.Generator, world: World) -> tuple[Scene, str]:
     shapes = _different(generator, world.shapes, "shapes")
     relation = _pick(generator, tuple(OPPOSITE))
-    for _ in range(_NEVER):
+    while True:
         scene = place([(_pick(generator, world.colours), shape) for shape in shapes], generator, world)
         if only_relation(scene.things[0].box, scene.things[1].box) == relation:
             return scene, f"a photo of {with_article(shapes[0])} {relation} {with_article(shapes[1])}"
-    raise ConfigError(f"{world.sizes}", where="sizes", expected="room for one thing beside another")
 
 
 def _bound(generator: np.random.Generator, world: World) -> tuple[Scene, str]:

@@ -12,7 +12,7 @@ from fedgram.demo.shapes import SHAPES
 from fedgram.errors import ConfigError
 
 from research.scenes.scenes import Scene, Thing, World, random_scene
-from research.scenes.words import NUMBERS, SKILLS, TOPICS, ask, plural, portray, with_article
+from research.scenes.words import NUMBERS, SKILLS, TOPICS, ask, in_full, plural, portray, told, with_article
 
 ROW = Scene((Thing("red", "star", 0.2, 0.5, 0.3), Thing("blue", "square", 0.7, 0.5, 0.3)))
 SINGULAR = {plural(shape): shape for shape in SHAPES}
@@ -130,6 +130,25 @@ def test_scenes_fulfil_their_prompts(skill):
     assert len({text for _, text in made}) > 5
     sizes = {len(scene.things) for scene, _ in made}
     assert sizes == {"single_object": {1}, "colors": {1}, "counting": {2, 3, 4}}.get(skill, {2})
+
+
+def test_a_caption_in_full_says_every_colour_and_place():
+    star, circle = Thing("orange", "star", 0.2, 0.5, 0.3), Thing("red", "circle", 0.7, 0.5, 0.3)
+    both = Scene((star, circle))
+    assert in_full(Scene((star,)), "single_object") == "a photo of an orange star"
+    assert in_full(both, "two_object") == "a photo of an orange star and a red circle"
+    assert in_full(both, "position") == "a photo of an orange star left of a red circle"
+    assert in_full(Scene((star, star)), "counting") == "a photo of an orange star and an orange star"
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_half_of_the_captions_are_prompts_and_half_say_all(skill):
+    generator = np.random.default_rng(6)
+    captions = [told(skill, generator, World()) for _ in range(200)]
+    whole = [text == in_full(scene, skill) for scene, text in captions]
+    assert all(full or fulfils(scene, text, skill) for full, (scene, text) in zip(whole, captions, strict=True))
+    prompts_say_all = skill in ("colors", "color_attr")
+    assert np.mean(whole) == 1.0 if prompts_say_all else 0.4 < np.mean(whole) < 0.6
 
 
 def test_articles_and_plurals():

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from research.fedumm import figure as unified_figure
 from research.rows import RESULTS
 from research.worth import analyse, figure, tables
 from research.worth.cells import ACCURACY, CASES, KEPT, RETRIEVAL, WITH_EVERY_LINE, Asked, Case, Cells
 from research.worth.statistics import Estimate, estimate, holm
-from research.worth.unified import Unified
+from research.worth.unified import PLAIN, Unified
 from research.worth.words import Words, listed, places, told
 
 FEW = WITH_EVERY_LINE
@@ -166,7 +167,7 @@ def test_what_is_spoilt_is_held_against_the_homes_of_its_own_run():
 
 
 def test_fedumm_is_compared_on_the_same_seeds():
-    plain = {"clients": 4, "alpha": 0.5, "method": "fedit", "rank": 16, "rounds": 10}
+    plain = {"clients": 4, "alpha": 0.5, "method": "fedit", "rank": 16, "steps": 320, "rounds": 10, "dora": False}
     rows = [{**plain, "seed": s, "vqa_accuracy": 0.4 + s / 10} for s in (0, 1)]
     rows += [{**plain, "rank": 4, "seed": s, "vqa_accuracy": 0.3} for s in (1, 2)]
     unified = Unified(rows)
@@ -222,3 +223,16 @@ def test_lines_are_broken_anew_but_not_tables():
 def test_the_figure_is_drawn(tmp_path: Path):
     figure.draw(Cells(pairs("synthetic", 0.5, 0.6, 0.62) + pairs("emoji", 0.5, 0.6, 0.6)), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_figure_of_fedumm_is_drawn_with_and_without_rows(tmp_path: Path):
+    rows = [
+        {**PLAIN, "clients": k, "alpha": a, "steps": steps, "seed": s, "vqa_accuracy": 0.4 + k / 100 + s / 10}
+        for k, a in ((1, float("inf")), (4, 0.5))
+        for steps in (320, 1280)
+        for s in (0, 1)
+    ]
+    for name, known in (("rows", rows), ("none", [])):
+        unified_figure.draw(Unified(known), tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "rows.png").read_bytes() != (tmp_path / "none.png").read_bytes()

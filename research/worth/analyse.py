@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from research.evidence.federations.sharing import LEAST_TESTED
+from research.fedumm import figure as unified_figure
 from research.rows import RESULTS, read
 from research.worth import cells, figure, lines, studies, tables
 from research.worth.cells import Cells
@@ -31,7 +32,8 @@ PAGES = (ROOT / "research/RESULTS.md", ROOT / "README.md", ROOT / "docs/results.
 TEMPLATES = Path(__file__).parent / "pages"
 BY_FEDERATION = "worth-by-federation.csv"
 FIGURE = ROOT / "research/figures/worth.png"
-STUDIES = ("tuning", *studies.STUDIES, "fedumm")
+UNIFIED_FIGURE = FIGURE.with_name("fedumm.png")
+STUDIES = ("tuning", *studies.STUDIES, "fedumm", "fedumm-tuning")
 _BLOCK = re.compile(r"(<!-- worth: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _WIDTH = 120
 _AS_IT_IS = ("|", "#", "<", "!", "```")
@@ -108,6 +110,7 @@ def main() -> None:
             shutil.copy(fresh, RESULTS)
     write_by_federation(RESULTS / BY_FEDERATION)
     figure.draw(Cells.of(RESULTS), FIGURE)
+    unified_figure.draw(Unified(read(RESULTS / "fedumm.csv")), UNIFIED_FIGURE)
     for page in PAGES:
         page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import mean
 
+from research.fedumm.studies import CLIENTS, MORE, RANK, ROUNDS, SKEWS, STEPS
 from research.rows import Rows
 from research.worth.statistics import Estimate, estimate
 
-VQA, GENEVAL = "vqa_accuracy", "geneval"
+VQA, PICTURES, NEW, KNOWN = "vqa_accuracy", "geneval", "geneval new", "geneval known"
 INFINITE = float("inf")
-SKEWS = (0.1, 0.5, 1.0, INFINITE)
-CLIENTS = (2, 4, 8, 16)
+PLAIN: Mapping[str, object] = {
+    "clients": 4,
+    "alpha": 0.5,
+    "method": "fedit",
+    "rank": RANK,
+    "steps": STEPS,
+    "rounds": ROUNDS,
+    "dora": False,
+}
 
 
 class Unified:
@@ -20,9 +29,8 @@ class Unified:
         self.rows = rows
 
     def seeds(self, measure: str, **fixed: object) -> dict[int, float]:
-        """A measure by seed, on average over its rows; of four sites, α = 0.5, LoRA, r = 16, 10 rounds."""
-        wanted = {"clients": 4, "alpha": 0.5, "method": "fedit", "rank": 16, "rounds": 10, **fixed}
-        some = {name: value if isinstance(value, tuple) else (value,) for name, value in wanted.items()}
+        """A measure by seed, on average over its rows; where nothing else is asked, of :data:`PLAIN`."""
+        some = {k: v if isinstance(v, tuple) else (v,) for k, v in {**PLAIN, **fixed}.items()}
         rows = [row for row in self.rows if all(row[name] in values for name, values in some.items())]
         return {
             seed: mean(row[measure] for row in rows if row["seed"] == seed and measure in row)
@@ -33,7 +41,7 @@ class Unified:
         """The mean of a measure over seeds."""
         return estimate([*self.seeds(measure, **fixed).values()])
 
-    def minus(self, measure: str, one: dict[str, object], other: dict[str, object]) -> Estimate:
+    def minus(self, measure: str, one: Mapping[str, object], other: Mapping[str, object]) -> Estimate:
         """The difference of one setting to another, over the seeds that both have."""
         first, second = self.seeds(measure, **one), self.seeds(measure, **other)
         return estimate([first[seed] - second[seed] for seed in first if seed in second])
@@ -46,15 +54,29 @@ class Unified:
 
     @property
     def base(self) -> dict[str, object]:
-        return {**self.central, "rounds": 0}
+        return {**self.central, "steps": 0, "rounds": 1}
+
+    @property
+    def more(self) -> dict[str, object]:
+        """The larger number of steps."""
+        return {"steps": MORE * STEPS}
+
+    @property
+    def central_more(self) -> dict[str, object]:
+        """Central training with the larger number of steps."""
+        return {**self.central, **self.more}
 
     def divided(self, clients: int) -> Estimate:
         """Answers of so many clients, over all skews, against central training at equal compute."""
         return self.minus(VQA, {"clients": clients, "alpha": SKEWS}, self.central)
 
-    def together(self) -> Estimate:
-        """Answers of four sites together against four that train alone, over all skews."""
-        return self.minus(VQA, {"alpha": SKEWS}, {"alpha": SKEWS, "method": "local"})
+    def gap(self, clients: int, alpha: float, measure: str = VQA) -> Estimate:
+        """So many clients against central training, both with the larger number of steps."""
+        return self.minus(measure, {"clients": clients, "alpha": alpha, **self.more}, self.central_more)
+
+    def gained(self, measure: str, **fixed: object) -> Estimate:
+        """A setting against the untrained base."""
+        return self.minus(measure, fixed, self.base)
 
     def skew(self) -> Estimate:
         """Answers at the strongest skew against none, over all numbers of clients."""

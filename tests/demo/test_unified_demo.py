@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_the_figure_shows_the_sites_before_and_after(tmp_path: Path):
     assert "geneval" in found["after"]["one"]
     assert (tmp_path / "unified.png").stat().st_size > 20_000
     assert "GenEval, counting" in shown.getvalue()
+    assert re.search(r"\d of 8 answers right before, \d after; \d of 6 pictures right before", shown.getvalue())
+
+
+def test_what_the_figure_shows_is_drawn_by_the_seed(tmp_path: Path):
+    """Of every skill one prompt before a second of any, as many questions of each site; another seed, others."""
+    drawn = []
+    for seed in (0, 0, 1):
+        toy = unified_toy.make(tmp_path / f"toy-{len(drawn)}").only("one", "answers").with_job(seed=seed)
+        sites = [session.site for session in toy.sessions(tmp_path / f"sites-{len(drawn)}").values()]
+        questions, prompts = report._chosen(sites), report._prompts(sites)
+        assert len(prompts) == len({prompt.tag for prompt in prompts}) == 6
+        assert len(questions) == 8
+        assert Counter(site.name for site, _ in questions) == {site.name: 4 for site in sites}
+        drawn.append(([q.text for _, q in questions], [p.text for p in prompts]))
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 def test_a_damaged_result_is_refused(tmp_path: Path):

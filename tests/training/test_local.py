@@ -13,6 +13,7 @@ from fedgram.model import lora
 from fedgram.records import GlobalState, SiteUpdate
 from fedgram.sites.opening import open_site
 from fedgram.sites.single import SingleSite
+from fedgram.sites.state import set_rates
 from fedgram.training import contracts, geometry, rounds
 from fedgram.training.server import agree
 from toy import Toy
@@ -91,6 +92,37 @@ def test_the_optimiser_goes_on_where_it_was(toy: Toy):
     trained(site, dataclasses.replace(state, round=1))
     steps = {int(moments["step"]) for moments in site.optimizer.state_dict()["state"].values()}
     assert steps == {2 * toy.job.training.local_steps}
+
+
+def test_rates_fall_in_a_straight_line(toy: Toy):
+    """Over three rounds to half: by hand 1, 3/4, 1/2 of both rates; one round alone has them whole."""
+    site = toy.open("red")
+    for rounds_of_it, shares in ((3, [1.0, 0.75, 0.5]), (1, [1.0])):
+        job = toy.with_job(
+            training={"rounds": rounds_of_it, "final_rate": 0.5, "learning_rate": 0.4, "local_learning_rate": 0.2}
+        ).job
+        for round, share in enumerate(shares, 1):
+            set_rates(site.optimizer, job, round)
+            assert [group["lr"] for group in site.optimizer.param_groups] == [share * 0.4, share * 0.2]
+
+
+def test_the_last_round_trains_at_the_final_rate(toy: Toy):
+    """AdamW's first steps are as long as its rate: who begins in the last round goes a thousandth as far."""
+    length = {}
+    for final in (1.0, 1e-3):
+        falling = toy.with_job(training={"final_rate": final})
+        state = dataclasses.replace(first_state(falling), round=toy.job.training.rounds - 1)
+        length[final] = sum(float(d.norm()) for d in trained(falling.open("red"), state).delta_B.values())
+    assert length[1e-3] == pytest.approx(1e-3 * length[1.0], rel=0.2)
+
+
+def test_training_alone_has_the_same_rates(toy: Toy):
+    changed = {}
+    for final in (1.0, 1e-3):
+        site = toy.with_job(training={"final_rate": final}).open("red")
+        rounds.train_alone(site)
+        changed[final] = [group["lr"] for group in site.optimizer.param_groups]
+    assert changed[1e-3] == [pytest.approx(1e-3 * rate) for rate in changed[1.0]]
 
 
 def test_training_alone_leaves_no_trace(toy: Toy):

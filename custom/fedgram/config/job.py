@@ -132,6 +132,7 @@ class TrainingConfig:
         batch_size: samples in one step.
         learning_rate: AdamW's learning rate for B and m.
         local_learning_rate: AdamW's learning rate for the site's own adapter and head.
+        final_rate: the share of both that is left in the last round; from the first on they fall in a straight line.
         weight_decay: AdamW's weight decay for the site's own adapter and head.
         geometry_weight: the weight λ of the geometry loss, eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
@@ -151,6 +152,7 @@ class TrainingConfig:
     batch_size: int = 32
     learning_rate: float = 2e-3
     local_learning_rate: float = 1e-3
+    final_rate: float = 1.0
     weight_decay: float = 0.01
     geometry_weight: float = 1.0
     geometry_every: int = 1
@@ -165,6 +167,7 @@ class TrainingConfig:
             require_moderate(f"training.{name}", getattr(self, name))
         for name in ("learning_rate", "local_learning_rate"):
             _require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "positive")
+        _require(0 < self.final_rate <= 1, "training.final_rate", self.final_rate, "in (0, 1]")
         for name in ("weight_decay", "geometry_weight", "concept_weight"):
             _require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "not negative")
 

@@ -79,10 +79,11 @@ _DEMOS = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 20,
-                "local_steps": 20,
+                "rounds": 24,
+                "local_steps": 24,
                 "batch_size": 16,
                 "learning_rate": 2e-3,
+                "final_rate": 0.05,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
             },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fedgram.data.items import Question
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.prompts import Prompt
 from fedgram.files import write_atomically, write_text
+from fedgram.scoring.geneval.rules import fault
 from fedgram.sites import kept
 from fedgram.sites.base import derive_generator
 from fedgram.sites.unified import UnifiedSite, open_unified
@@ -37,11 +39,13 @@ class Shown:
         scores: metrics by site on its own test split.
         answers: to the questions of the figure.
         pictures: of its prompts.
+        right: whether each picture shows what was asked.
     """
 
     scores: Mapping[str, Mapping[str, float]]
     answers: Sequence[str]
     pictures: Sequence[Image]
+    right: Sequence[bool]
 
 
 def write(folders: Sequence[Path], results: Path, console: Console) -> None:
@@ -64,6 +68,7 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     plain = {"before": dict(before.scores), "after": dict(after.scores)}
     write_text(results / "unified.json", json.dumps(plain, indent=1, allow_nan=False))
     console.print(_table(before, after))
+    console.print(_shown_right(questions, before, after))
     figure = _figure([q for _, q in questions], _prompts(sites), before, after)
     write_atomically(results / "unified.png", lambda part: figure.savefig(part, format="png", dpi=110))
 
@@ -79,31 +84,47 @@ def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Q
         seen = site.model.unified.see([open_image(Picture(question.image))])
         answers += site.model.unified.understand(seen, [question.text])
     pictures: list[Image] = []
+    right: list[bool] = []
     if first is not None:
-        texts = [prompt.text for prompt in _prompts(sites)]
-        pictures = first.model.unified.generate(texts, derive_generator(first.job.seed, "figure"))
-    return Shown(scores, answers, pictures)
+        prompts, draws = _prompts(sites), derive_generator(first.job.seed, "figure", "pictures")
+        pictures = first.model.unified.generate([prompt.text for prompt in prompts], draws)
+        right = [fault(*pair, first.detector) is None for pair in zip(pictures, prompts, strict=True)]
+    return Shown(scores, answers, pictures, right)
 
 
 def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
-    """Choose test questions of every site: the first, not the best, of those that begin alike."""
-    found, begun = [], set()
+    """Draw as many test questions of every site, by the job's seed."""
+    found = []
     for site in sites:
-        mine = []
-        for question in site.data["test"].items.questions:
-            beginning = tuple(question.text.split()[:2])
-            if beginning not in begun and len(mine) < _QUESTIONS // len(sites):
-                begun.add(beginning)
-                mine.append((site, question))
-        found += mine
+        questions = site.data["test"].items.questions
+        draws = derive_generator(site.job.seed, site.name, "figure")
+        order = torch.randperm(len(questions), generator=draws).tolist()
+        found += [(site, questions[i]) for i in order[: max(1, _QUESTIONS // len(sites))]]
     return found[:_QUESTIONS]
 
 
 def _prompts(sites: Sequence[UnifiedSite]) -> list[Prompt]:
-    """Choose prompts spread over the skills of the first site that has prompts."""
-    prompts = next((site.prompts for site in sites if site.prompts), [])
-    chosen = torch.linspace(0, len(prompts) - 1, _PICTURES).long().tolist() if prompts else []
-    return [prompts[i] for i in chosen]
+    """Draw prompts of the first site that has some, by the job's seed: of every skill before a second of any."""
+    first = next((site for site in sites if site.prompts), None)
+    if first is None:
+        return []
+    order = torch.randperm(len(first.prompts), generator=derive_generator(first.job.seed, "figure")).tolist()
+    turns = Counter[str]()
+    drawn = []
+    for prompt in (first.prompts[i] for i in order):
+        drawn.append((turns[prompt.tag], len(drawn), prompt))
+        turns[prompt.tag] += 1
+    return [prompt for _, _, prompt in sorted(drawn, key=lambda one: one[:2])[:_PICTURES]]
+
+
+def _shown_right(questions: Sequence[tuple[UnifiedSite, Question]], before: Shown, after: Shown) -> str:
+    """How many of the figure's answers and pictures are right, before and after."""
+    parts = []
+    answered = [[a == q.answer for a, (_, q) in zip(m.answers, questions, strict=True)] for m in (before, after)]
+    for what, (old, new) in (("answers", answered), ("pictures", [before.right, after.right])):
+        if new:
+            parts.append(f"{sum(old)} of {len(old)} {what} right before, {sum(new)} after")
+    return f"In unified.png, drawn by the job's seed: {'; '.join(parts)}"
 
 
 def _table(before: Shown, after: Shown) -> Table:
@@ -137,11 +158,12 @@ def _figure(questions: Sequence[Question], prompts: Sequence[Prompt], before: Sh
         axes.set(xticks=[], yticks=[])
     if prompts:
         lower[0].suptitle("pictures made from words, before and after")
-        grid = lower[0].subplots(2, _PICTURES)
+        grid = lower[0].subplots(2, len(prompts), squeeze=False)
         for row, (shown, what) in zip(grid, ((before, "before"), (after, "after")), strict=True):
-            for axes, prompt, picture in zip(row, prompts, shown.pictures, strict=True):
+            for axes, prompt, picture, right in zip(row, prompts, shown.pictures, shown.right, strict=True):
                 axes.imshow(picture, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
+                axes.spines[:].set(color="green" if right else "firebrick", linewidth=2)
                 if what == "before":
                     axes.set_title(_folded(prompt.text.removeprefix("a photo of ")), fontsize=8)
             row[0].set_ylabel(what)

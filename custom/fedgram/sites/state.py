@@ -29,6 +29,15 @@ def make_optimizer(model: LocalModel, job: JobConfig) -> torch.optim.Optimizer:
     )
 
 
+def set_rates(optimizer: torch.optim.Optimizer, job: JobConfig, round: int) -> None:
+    """Give the optimiser of :func:`make_optimizer` the learning rates of a round, counted from 1."""
+    settings = job.training
+    over = (round - 1) / max(1, settings.rounds - 1)
+    share = 1.0 - (1.0 - settings.final_rate) * over
+    shared, local = optimizer.param_groups
+    shared["lr"], local["lr"] = share * settings.learning_rate, share * settings.local_learning_rate
+
+
 def snapshot(model: LocalModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """CPU copies, by name, of everything that changes while training.
 

@@ -18,7 +18,7 @@ from fedgram.sites.base import Site
 from fedgram.sites.groups import adopt_groups, changes_of, parameters_of
 from fedgram.sites.guarantee import METRICS
 from fedgram.sites.secret import private_generator
-from fedgram.sites.state import restore, snapshot
+from fedgram.sites.state import restore, set_rates, snapshot
 from fedgram.training.private import train_privately
 from fedgram.training.step import train
 
@@ -67,6 +67,7 @@ def local_round(
     adopt(site, state)
     adopted()
     started = time.perf_counter()
+    set_rates(site.optimizer, site.job, state.round + 1)
     if site.guarantee is None:
         metrics = train(site, state.round + 1, settings.local_steps, state)
     else:
@@ -100,6 +101,7 @@ def train_alone(site: Site) -> None:
     settings, lowest, best = site.job.training, float("inf"), None
     reset(site)
     for round in range(1, settings.rounds + 1):
+        set_rates(site.optimizer, site.job, round)
         train(site, round, settings.local_steps)
         loss = site.validation_loss()
         if loss is not None and loss < lowest:
