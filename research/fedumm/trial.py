@@ -26,6 +26,7 @@ from fedgram.sites.unified_data import Items, UnifiedData, look
 from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
+from research.evidence.federations.once import once
 from research.fedumm.pictures import ceiling, made
 from research.partition.shares import deal, write_shares
 from research.scenes.data import write_scene_captions, write_scene_questions
@@ -33,6 +34,7 @@ from research.scenes.demo import WORLD
 from research.scenes.prompts import make_prompts
 
 BATCH = 8  # samples of each task in a step
+GENERATION_WEIGHT = 10.0  # as in the demo's site files
 _PIXELS, _PICTURES = 32, 24  # pictures made for each skill
 _TRAIN, _TEST = (1200, 4800), (300, 300)  # questions and captions
 _PUBLIC = 1000  # seeds from here on draw the test, which no site sees
@@ -136,7 +138,9 @@ def _config(folder: Path, share: Path) -> SiteConfig:
         anchors="demo:scenes/anchors/train",
         heldout="demo:scenes/anchors/heldout",
         methods=tuple(METHODS),
-        unified=UnifiedConfig(questions=str(share), captions=str(share / TABLE)),
+        unified=UnifiedConfig(
+            questions=str(share), captions=str(share / TABLE), generation_weight=GENERATION_WEIGHT
+        ),
         device="cpu",
         threads=1,
         cache=str(folder / "cache"),
@@ -145,15 +149,14 @@ def _config(folder: Path, share: Path) -> SiteConfig:
 
 def _shares(trial: Trial, folder: Path) -> Mapping[str, Path]:
     """The folder of each site, dealt once for each partition."""
-    target = folder / f"shares-{trial.clients}-{trial.alpha}-{trial.seed}"
-    if not target.is_dir():
+
+    def write(fresh: Path) -> None:
+        fresh.mkdir()
         drawn = _drawn(folder, trial.seed, _TRAIN)
         questions, captions = read_vqa(drawn / "vqa"), read_captions(drawn / "captions" / TABLE)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            fresh = Path(temporary, "fresh")
-            fresh.mkdir()
-            write_shares(fresh, deal(questions, captions, trial.clients, trial.alpha, trial.seed, "concept"))
-            fresh.rename(target)
+        write_shares(fresh, deal(questions, captions, trial.clients, trial.alpha, trial.seed, "concept"))
+
+    target = once(folder / f"shares-{trial.clients}-{trial.alpha}-{trial.seed}", write)
     return {path.name: path for path in sorted(target.iterdir()) if path.is_dir()}
 
 
@@ -173,16 +176,12 @@ def _evenly(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def _drawn(folder: Path, seed: int, counts: tuple[int, int]) -> Path:
-    target = folder / f"drawn-{seed}"
-    if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            fresh = Path(temporary, "fresh")
-            fresh.mkdir()
-            write_scene_questions(fresh / "vqa", "train2014", counts[0], 2 * seed, WORLD, pixels=_PIXELS)
-            write_scene_captions(fresh / "captions", counts[1], 2 * seed + 1, WORLD, pixels=_PIXELS)
-            fresh.rename(target)
-    return target
+    def write(fresh: Path) -> None:
+        fresh.mkdir()
+        write_scene_questions(fresh / "vqa", "train2014", counts[0], 2 * seed, WORLD, pixels=_PIXELS)
+        write_scene_captions(fresh / "captions", counts[1], 2 * seed + 1, WORLD, pixels=_PIXELS)
+
+    return once(folder / f"drawn-{seed}", write)
 
 
 def quiet() -> None:

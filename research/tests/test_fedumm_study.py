@@ -63,8 +63,10 @@ def test_a_kind_has_the_setting_that_was_best_on_data_of_no_run():
     assert found[FEDIT] == (4.0, 0.6)
     assert found[CENTRAL] == (4.0, 0.0)
     assert {t.rate for t in trials(found) if t.steps} == {4.0}
+    plain = chosen([row for row in rows if row["method"] != "ffa"])
+    assert "ffa" in {t.method for t in trials(found)} - {t.method for t in trials(plain)}
     with pytest.raises(ConfigError, match="no rate of Kind"):
-        chosen([row for row in rows if row["method"] != "ffa"])
+        chosen([row for row in rows if row["method"] != "fedit"])
 
 
 def test_every_skill_has_as_many_pictures():

@@ -74,11 +74,11 @@ def test_every_word_of_the_scenes_is_one_token(embedded: Janus):
 def test_the_script_makes_a_checkpoint_that_loads(tmp_path: Path):
     before = torch.get_rng_state()
     short = [replace(stage, steps=max(1, stage.asks_every)) for stage in STAGES]
-    main(tmp_path, vision=1, tokeniser=1, stages=short, pool=40)
+    main(tmp_path, vision=1, tokeniser=1, stages=short, pool=120)
     torch.set_rng_state(before)
     made = load_janus(BackboneConfig("made"), {"made": str(tmp_path)}, "bf16")
     assert made.model.dtype == torch.bfloat16
-    assert made.model.generation_config.guidance_scale == 2.0
+    assert made.model.generation_config.guidance_scale == 1.5
     codes = made.model.model.vqmodel.quantize.embedding.weight.float()
     torch.testing.assert_close(codes.norm(dim=1), torch.ones(len(codes)), atol=0.01, rtol=0)
 

@@ -79,7 +79,7 @@ _DEMOS = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 24,
+                "rounds": 20,
                 "local_steps": 24,
                 "batch_size": 16,
                 "learning_rate": 2e-3,
