@@ -118,7 +118,7 @@ def _prompts(sites: Sequence[UnifiedSite]) -> list[Prompt]:
 
 
 def _shown_right(questions: Sequence[tuple[UnifiedSite, Question]], before: Shown, after: Shown) -> str:
-    """How many of the figure's answers and pictures are right, before and after."""
+    """Say how many of the figure's answers and pictures are right, before and after."""
     parts = []
     answered = [[a == q.answer for a, (_, q) in zip(m.answers, questions, strict=True)] for m in (before, after)]
     for what, (old, new) in (("answers", answered), ("pictures", [before.right, after.right])):
