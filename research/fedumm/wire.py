@@ -31,7 +31,7 @@ def main(folder: Path) -> dict[str, int]:
     quiet()
     found = {}
     for method, rank in CASES:
-        job, sites = open_sites(Trial(1, inf, method, rank, 1, 0), folder)
+        job, sites = open_sites(Trial(1, inf, method, rank, 1, 1, 0.0, 1.0, 0), folder)
         ((name, site),) = sites.items()
         job = replace(job, training=replace(job.training, local_steps=1))
         site = replace(site, job=job)

@@ -132,7 +132,7 @@ class TrainingConfig:
         batch_size: samples in one step.
         learning_rate: AdamW's learning rate for B and m.
         local_learning_rate: AdamW's learning rate for the site's own adapter and head.
-        final_rate: the share of both that is left in the last round; from the first on they fall in a straight line.
+        final_rate: the share of both that is left in the last round; from the first on they fall in a line.
         weight_decay: AdamW's weight decay for the site's own adapter and head.
         geometry_weight: the weight λ of the geometry loss, eq. (3).
         geometry_every: the geometry loss takes part in every n-th step, n times as strong: as strong on average,
