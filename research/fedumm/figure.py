@@ -8,10 +8,11 @@ from typing import Any
 from fedgram.files import write_atomically
 from matplotlib.figure import Figure
 
+from research.fedumm.studies import MORE, STEPS
 from research.worth.unified import INFINITE, KNOWN, NEW, VQA, Unified
 
 _PANELS = ((VQA, "answers"), (NEW, "pictures of new words"), (KNOWN, "pictures of known words"))
-_LINES = (("the same steps over all sites", {}, "tab:blue"), ("four times as many", {"more": True}, "tab:orange"))
+_LINES = (("the same steps over all sites", STEPS, "tab:blue"), ("four times as many", MORE * STEPS, "tab:orange"))
 _CLIENTS = (1, 2, 4, 8, 16)
 
 
@@ -22,8 +23,8 @@ def draw(unified: Unified, path: Path) -> None:
         base = unified.level(measure, **unified.base)
         if base.units:
             axis.axhline(100 * base.mean, color="grey", linestyle=":", label="the base, untrained")
-        for label, asked, colour in _LINES:
-            _line(axis, unified, measure, unified.more if asked else {}, label, colour)
+        for label, steps, colour in _LINES:
+            _line(axis, unified, measure, steps, label, colour)
         axis.set_title(title, fontsize=11)
         axis.set_xticks(range(len(_CLIENTS)), ["central", *map(str, _CLIENTS[1:])])
         axis.set_xlabel("clients")
@@ -34,11 +35,11 @@ def draw(unified: Unified, path: Path) -> None:
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110, metadata={"Software": ""}))
 
 
-def _line(axis: Any, unified: Unified, measure: str, steps: dict[str, object], label: str, colour: str) -> None:
+def _line(axis: Any, unified: Unified, measure: str, steps: int, label: str, colour: str) -> None:
     found = []
     for place, clients in enumerate(_CLIENTS):
         alpha = INFINITE if clients == 1 else 0.5
-        level = unified.level(measure, **{**steps, "clients": clients, "alpha": alpha})
+        level = unified.level(measure, steps=steps, clients=clients, alpha=alpha)
         if level.units:
             found.append((place, 100 * level.mean, 100 * level.half if level.units > 1 else 0.0))
     if found:

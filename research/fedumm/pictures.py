@@ -13,7 +13,7 @@ import numpy as np
 from fedgram.data.prompts import Prompt
 from fedgram.model.unified.janus import Janus
 from fedgram.scoring.geneval.exact import ExactDetector
-from fedgram.scoring.geneval.rules import Detector, score
+from fedgram.scoring.geneval.rules import Detector, fault
 from fedgram.sites.base import derive_generator
 from fedgram.sites.unified import UnifiedSite
 from PIL.Image import Image
@@ -38,7 +38,7 @@ def made(site: UnifiedSite, prompts: Sequence[Prompt]) -> dict[str, float]:
 
 def judged(prompts: Sequence[Prompt], images: Sequence[Image], detector: Detector) -> dict[str, float]:
     """The share of right pictures: of all prompts, of the new and the known ones, and of every skill."""
-    right = [score([p], [image], detector)["overall"] for p, image in zip(prompts, images, strict=True)]
+    right = [float(fault(image, p, detector) is None) for p, image in zip(prompts, images, strict=True)]
     kinds: dict[str, list[float]] = {}
     for prompt, value in zip(prompts, right, strict=True):
         for kind in ("geneval", "geneval new" if is_new(prompt) else "geneval known", f"geneval {prompt.tag}"):

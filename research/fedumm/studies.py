@@ -88,8 +88,7 @@ def trials(settings: Chosen) -> list[Trial]:
         for clients, alpha in product((4, 16), (0.5, 0.1)):
             found += [of(FEDIT, clients, alpha, RANK, times * STEPS, ROUNDS, seed) for times in (1, MORE)]
     for seed in SEEDS:
-        tuned = [kind for kind in (LOCAL, *METHODS) if kind in settings]
-        found += [of(kind, 4, 0.5, RANK, STEPS, ROUNDS, seed) for kind in tuned]
+        found += [of(kind, 4, 0.5, RANK, STEPS, ROUNDS, seed) for kind in (LOCAL, *METHODS) if kind in settings]
         found += [of(FEDIT, 4, 0.5, rank, STEPS, ROUNDS, seed) for rank in (4, 64)]
         found += [of(FEDIT, 4, 0.5, RANK, STEPS, rounds, seed) for rounds in (4, 40)]
         found += [of(FEDIT, *cell, RANK, STEPS, ROUNDS, seed) for cell in product(CLIENTS, SKEWS)]

@@ -9,7 +9,7 @@ from research.fedumm.studies import CLIENTS, MORE, RANK, ROUNDS, SKEWS, STEPS
 from research.rows import Rows
 from research.worth.statistics import Estimate, estimate
 
-VQA, PICTURES, NEW, KNOWN = "vqa_accuracy", "geneval", "geneval new", "geneval known"
+VQA, NEW, KNOWN = "vqa_accuracy", "geneval new", "geneval known"
 INFINITE = float("inf")
 PLAIN: Mapping[str, object] = {
     "clients": 4,
@@ -70,9 +70,9 @@ class Unified:
         """Answers of so many clients, over all skews, against central training at equal compute."""
         return self.minus(VQA, {"clients": clients, "alpha": SKEWS}, self.central)
 
-    def gap(self, clients: int, alpha: float, measure: str = VQA) -> Estimate:
-        """So many clients against central training, both with the larger number of steps."""
-        return self.minus(measure, {"clients": clients, "alpha": alpha, **self.more}, self.central_more)
+    def gap(self, clients: int, alpha: float) -> Estimate:
+        """Answers of so many clients against central training, both with the larger number of steps."""
+        return self.minus(VQA, {"clients": clients, "alpha": alpha, **self.more}, self.central_more)
 
     def gained(self, measure: str, **fixed: object) -> Estimate:
         """A setting against the untrained base."""

@@ -28,6 +28,7 @@ from fedgram.sites.base import derive_generator
 from fedgram.sites.unified import UnifiedSite, open_unified
 
 _QUESTIONS, _PICTURES = 8, 8  # in the figure
+_COLOURS = {True: "green", False: "firebrick"}  # of what is right, and wrong
 _NAMES = {"vqa_accuracy": "VQA", "geneval": "GenEval"}
 
 
@@ -38,14 +39,16 @@ class Shown:
     Attributes:
         scores: metrics by site on its own test split.
         answers: to the questions of the figure.
+        answered: whether each of them is right.
         pictures: of its prompts.
-        right: whether each picture shows what was asked.
+        drawn: whether each of them shows what was asked.
     """
 
     scores: Mapping[str, Mapping[str, float]]
     answers: Sequence[str]
+    answered: Sequence[bool]
     pictures: Sequence[Image]
-    right: Sequence[bool]
+    drawn: Sequence[bool]
 
 
 def write(folders: Sequence[Path], results: Path, console: Console) -> None:
@@ -59,21 +62,23 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     """
     found = {folder: kept.read_kept(folder) for folder in folders}
     sites = [open_unified(facts["site"], config, job) for facts, config, job, _ in found.values()]
-    questions = _chosen(sites)
-    before = _look(sites, questions)
+    questions, prompts = _chosen(sites), _prompts(sites)
+    before = _look(sites, questions, prompts)
     for site, (folder, (facts, _, job, tensors)) in zip(sites, found.items(), strict=True):
         kept.require_base(site.spec.backbone, facts, job)
         kept.restore_kept(site.model, site.optimizer, tensors, folder)
-    after = _look(sites, questions)
+    after = _look(sites, questions, prompts)
     plain = {"before": dict(before.scores), "after": dict(after.scores)}
     write_text(results / "unified.json", json.dumps(plain, indent=1, allow_nan=False))
     console.print(_table(before, after))
-    console.print(_shown_right(questions, before, after))
-    figure = _figure([q for _, q in questions], _prompts(sites), before, after)
+    console.print(_shown_right(before, after))
+    figure = _figure([q for _, q in questions], prompts, before, after)
     write_atomically(results / "unified.png", lambda part: figure.savefig(part, format="png", dpi=110))
 
 
-def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Question]]) -> Shown:
+def _look(
+    sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Question]], prompts: Sequence[Prompt]
+) -> Shown:
     """Ask a model; GenEval's pictures are made once, by the first site with prompts: sites differ in data only."""
     scores, first = {}, next((site for site in sites if site.prompts), None)
     for site in sites:
@@ -83,13 +88,14 @@ def _look(sites: Sequence[UnifiedSite], questions: Sequence[tuple[UnifiedSite, Q
     for site, question in questions:
         seen = site.model.unified.see([open_image(Picture(question.image))])
         answers += site.model.unified.understand(seen, [question.text])
+    answered = [answer == question.answer for answer, (_, question) in zip(answers, questions, strict=True)]
     pictures: list[Image] = []
-    right: list[bool] = []
+    drawn: list[bool] = []
     if first is not None:
-        prompts, draws = _prompts(sites), derive_generator(first.job.seed, "figure", "pictures")
+        draws = derive_generator(first.job.seed, "figure", "pictures")
         pictures = first.model.unified.generate([prompt.text for prompt in prompts], draws)
-        right = [fault(*pair, first.detector) is None for pair in zip(pictures, prompts, strict=True)]
-    return Shown(scores, answers, pictures, right)
+        drawn = [fault(*pair, first.detector) is None for pair in zip(pictures, prompts, strict=True)]
+    return Shown(scores, answers, answered, pictures, drawn)
 
 
 def _chosen(sites: Sequence[UnifiedSite]) -> list[tuple[UnifiedSite, Question]]:
@@ -110,20 +116,18 @@ def _prompts(sites: Sequence[UnifiedSite]) -> list[Prompt]:
         return []
     order = torch.randperm(len(first.prompts), generator=derive_generator(first.job.seed, "figure")).tolist()
     turns = Counter[str]()
-    drawn = []
-    for prompt in (first.prompts[i] for i in order):
-        drawn.append((turns[prompt.tag], len(drawn), prompt))
+
+    def turn(prompt: Prompt) -> int:
         turns[prompt.tag] += 1
-    return [prompt for _, _, prompt in sorted(drawn, key=lambda one: one[:2])[:_PICTURES]]
+        return turns[prompt.tag]
+
+    return sorted((first.prompts[i] for i in order), key=turn)[:_PICTURES]
 
 
-def _shown_right(questions: Sequence[tuple[UnifiedSite, Question]], before: Shown, after: Shown) -> str:
+def _shown_right(before: Shown, after: Shown) -> str:
     """Say how many of the figure's answers and pictures are right, before and after."""
-    parts = []
-    answered = [[a == q.answer for a, (_, q) in zip(m.answers, questions, strict=True)] for m in (before, after)]
-    for what, (old, new) in (("answers", answered), ("pictures", [before.right, after.right])):
-        if new:
-            parts.append(f"{sum(old)} of {len(old)} {what} right before, {sum(new)} after")
+    counted = (("answers", before.answered, after.answered), ("pictures", before.drawn, after.drawn))
+    parts = [f"{sum(a)} of {len(a)} {what} right before, {sum(b)} after" for what, a, b in counted if a]
     return f"In unified.png, drawn by the job's seed: {'; '.join(parts)}"
 
 
@@ -146,24 +150,23 @@ def _figure(questions: Sequence[Question], prompts: Sequence[Prompt], before: Sh
         1 + bool(prompts), 1, squeeze=False, height_ratios=[1, 1.3][: 1 + bool(prompts)]
     )[:, 0]
     upper.suptitle("questions of the sites' test pictures: answers before and after")
-    for axes, question, old, new in zip(
-        upper.subplots(1, _QUESTIONS), questions, before.answers, after.answers, strict=False
+    for axes, question, old, new, right in zip(
+        upper.subplots(1, _QUESTIONS), questions, before.answers, after.answers, after.answered, strict=False
     ):
         axes.imshow(open_image(Picture(question.image)))
-        right = "green" if new == question.answer else "firebrick"
         axes.set_title(question.text, fontsize=8)
         axes.set_xlabel(
-            f"before: {old[:20]}\nafter: {new[:20]}\ntruth: {question.answer}", fontsize=8, color=right
+            f"before: {old[:20]}\nafter: {new[:20]}\ntruth: {question.answer}", fontsize=8, color=_COLOURS[right]
         )
         axes.set(xticks=[], yticks=[])
     if prompts:
         lower[0].suptitle("pictures made from words, before and after")
         grid = lower[0].subplots(2, len(prompts), squeeze=False)
         for row, (shown, what) in zip(grid, ((before, "before"), (after, "after")), strict=True):
-            for axes, prompt, picture, right in zip(row, prompts, shown.pictures, shown.right, strict=True):
+            for axes, prompt, picture, right in zip(row, prompts, shown.pictures, shown.drawn, strict=True):
                 axes.imshow(picture, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
-                axes.spines[:].set(color="green" if right else "firebrick", linewidth=2)
+                axes.spines[:].set(color=_COLOURS[right], linewidth=2)
                 if what == "before":
                     axes.set_title(_folded(prompt.text.removeprefix("a photo of ")), fontsize=8)
             row[0].set_ylabel(what)
