@@ -1,16 +1,14 @@
-"""The runs of the study of FedUMM, each kind at the rate and momentum that were best on other data."""
+"""The runs of the study of FedUMM, each kind at the rate that was best on other data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
 from typing import Any
 
-from fedgram.errors import ConfigError
-
-from research.fedumm.trial import Trial
+from research.fedumm.trial import FULL, GENERATION_WEIGHT, Trial
 
 SEEDS = range(3)
 TUNING_SEED = 100  # its data choose rates, and no run of the study has them
@@ -18,78 +16,103 @@ STEPS, ROUNDS, RANK = 320, 10, 16  # steps of all sites together, however they a
 MORE = 4  # times as many steps, until which answers get better
 SKEWS = (0.1, 0.5, 1.0, inf)
 CLIENTS = (2, 4, 8, 16)
-RATES, MOMENTA = (1.0, 2.0, 4.0), (0.0, 0.6)
+MOMENTUM = 0.6
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What has a rate and a momentum of its own.
+    """What has a rate of its own.
 
     Attributes:
-        central: one site has all data.
-        method, dora: as in :class:`~research.fedumm.trial.Trial`.
+        clients, steps, method, dora, momentum: as in :class:`~research.fedumm.trial.Trial`.
     """
 
-    central: bool
-    method: str
+    clients: int
+    steps: int = STEPS
+    method: str = "fedit"
     dora: bool = False
+    momentum: float = 0.0
 
 
-CENTRAL, FEDIT, LOCAL = Kind(True, "fedit"), Kind(False, "fedit"), Kind(False, "local")
-METHODS = (Kind(False, "ffa"), Kind(False, "geo"), Kind(False, "geo", dora=True), Kind(False, "fedsa"))
-Chosen = Mapping[Kind, tuple[float, float]]  # rate and momentum
+# The rates to choose from. The more sites share the steps, the fewer each has, and the larger they may be.
+GRID = {
+    Kind(1): (4.0, 8.0, 16.0),
+    Kind(2): (4.0, 8.0, 16.0),
+    Kind(4): (8.0, 16.0, 32.0),
+    Kind(8): (8.0, 16.0, 32.0),
+    Kind(16): (16.0, 32.0, 64.0),
+}
+LONGER = {
+    Kind(1, MORE * STEPS): (4.0, 8.0),
+    Kind(4, MORE * STEPS): (8.0, 16.0),
+    Kind(16, MORE * STEPS): (16.0, 32.0),
+}
+METHODS = {
+    **{Kind(4, method=name): (8.0, 16.0) for name in ("local", "ffa", "geo", "fedsa", "fedprox", "fedex")},
+    Kind(4, method="geo", dora=True): (8.0, 16.0),
+    Kind(4, momentum=MOMENTUM): (4.0, 8.0),
+    Kind(1, method=FULL): (1.0, 2.0),
+    Kind(4, method=FULL): (1.0, 2.0),
+}
+RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS
+LEFT_OUT = ("rehearsal", "falling", "weight")
+Chosen = Mapping[Kind, float]
+
+
+def kind_of(run: Mapping[str, Any]) -> Kind:
+    """The kind of a row, or of a trial as a mapping."""
+    return Kind(run["clients"], run["steps"], run["method"], bool(run["dora"]), run["momentum"])
 
 
 def tuning() -> list[Trial]:
-    """Every kind at every rate, plain averaging at every momentum too: four sites at α = 0.5."""
-    found = []
-    for kind in (CENTRAL, FEDIT, LOCAL, *METHODS):
-        momenta = MOMENTA if kind == FEDIT else (0.0,)
-        for rate, momentum in product(RATES, momenta):
-            clients, alpha = (1, inf) if kind.central else (4, 0.5)
-            found.append(
-                Trial(
-                    clients, alpha, kind.method, RANK, STEPS, ROUNDS, momentum, rate, TUNING_SEED, dora=kind.dora
-                )
-            )
-    return found
+    """Every kind at its rates, on data of their own; several sites have α = 0.5."""
+    return [_trial(kind, rate, 0.5, TUNING_SEED) for kind, rates in RATES.items() for rate in rates]
 
 
 def chosen(rows: Sequence[Mapping[str, Any]]) -> Chosen:
-    """The rate and momentum of each kind with the highest sum of VQA accuracy and GenEval.
-
-    Raises:
-        ConfigError: central training or plain averaging has no row; others are left out until they have.
-    """
-    best: dict[Kind, tuple[float, tuple[float, float]]] = {}
+    """The rate of each kind with the least loss, weighted as in training; kinds without a row are left out."""
+    best: dict[Kind, tuple[float, float]] = {}
     for row in rows:
-        kind = Kind(row["clients"] == 1, row["method"], bool(row["dora"]))
-        here = row["vqa_accuracy"] + row["geneval"], (row["rate"], row["momentum"])
-        best[kind] = max(best.get(kind, here), here)
-    if missing := [kind for kind in (CENTRAL, FEDIT) if kind not in best]:
-        raise ConfigError(f"no rate of {missing[0]}", remedy="first: python -m research.fedumm tuning")
-    return {kind: setting for kind, (_, setting) in best.items()}
+        kind = kind_of(row)
+        here = row["understanding_loss"] + GENERATION_WEIGHT * row["generation_loss"], row["rate"]
+        best[kind] = min(best.get(kind, here), here)
+    return {kind: rate for kind, (_, rate) in best.items()}
 
 
-def trials(settings: Chosen) -> list[Trial]:
-    """All runs: base, central training and the paper's grid; then more steps, methods, ranks and rounds."""
+def trials(rates: Chosen) -> list[Trial]:
+    """All runs whose rate has been chosen.
 
-    def of(kind: Kind, clients: int, alpha: float, rank: int, steps: int, rounds: int, seed: int) -> Trial:
-        rate, momentum = settings[kind]
-        return Trial(clients, alpha, kind.method, rank, steps, rounds, momentum, rate, seed, dora=kind.dora)
-
+    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then methods, what is left out, ranks
+    and rounds; then the paper's grid.
+    """
     found = []
     for seed in SEEDS:
-        found += [Trial(1, inf, "fedit", RANK, 0, 1, 0.0, 1.0, seed)]
-        found += [
-            of(CENTRAL, 1, inf, RANK, STEPS, ROUNDS, seed),
-            of(CENTRAL, 1, inf, RANK, MORE * STEPS, ROUNDS, seed),
-        ]
-        for clients, alpha in product((4, 16), (0.5, 0.1)):
-            found += [of(FEDIT, clients, alpha, RANK, times * STEPS, ROUNDS, seed) for times in (1, MORE)]
+        found.append(Trial(1, inf, "fedit", RANK, 0, 1, 0.0, 1.0, seed))
+        for kind, alpha in product((Kind(1), *LONGER, Kind(4), Kind(16)), (0.5, 0.1)):
+            found += [_trial(kind, rates[kind], alpha, seed)] if kind in rates else []
+    plain = Kind(4)
     for seed in SEEDS:
-        found += [of(kind, 4, 0.5, RANK, STEPS, ROUNDS, seed) for kind in (LOCAL, *METHODS) if kind in settings]
-        found += [of(FEDIT, 4, 0.5, rank, STEPS, ROUNDS, seed) for rank in (4, 64)]
-        found += [of(FEDIT, 4, 0.5, RANK, STEPS, rounds, seed) for rounds in (4, 40)]
-        found += [of(FEDIT, *cell, RANK, STEPS, ROUNDS, seed) for cell in product(CLIENTS, SKEWS)]
+        found += [_trial(kind, rates[kind], 0.5, seed) for kind in METHODS if kind in rates]
+        if plain in rates:
+            base = _trial(plain, rates[plain], 0.5, seed)
+            found += [replace(base, without=part) for part in LEFT_OUT]
+            found += [replace(base, rank=rank) for rank in (4, 64)]
+            found += [replace(base, rounds=rounds) for rounds in (4, 40)]
+    for seed in SEEDS:
+        found += [_trial(kind, rates[kind], alpha, seed) for kind in GRID for alpha in SKEWS if kind in rates]
     return list(dict.fromkeys(found))
+
+
+def _trial(kind: Kind, rate: float, alpha: float, seed: int) -> Trial:
+    return Trial(
+        kind.clients,
+        inf if kind.clients == 1 else alpha,
+        kind.method,
+        RANK,
+        kind.steps,
+        ROUNDS,
+        kind.momentum,
+        rate,
+        seed,
+        dora=kind.dora,
+    )

@@ -27,6 +27,7 @@ from fedgram.training.loop import run_federation
 from fedgram.training.session import SiteSession
 
 from research.evidence.federations.once import once
+from research.fedumm.full import fine_tune
 from research.fedumm.pictures import ceiling, made
 from research.partition.shares import deal, write_shares
 from research.scenes.data import write_scene_captions, write_scene_questions
@@ -34,6 +35,7 @@ from research.scenes.demo import WORLD
 from research.scenes.prompts import make_prompts
 
 BATCH = 8  # samples of each task in a step
+FULL = "full"
 GENERATION_WEIGHT = 10.0  # as in the demo's site files
 _PIXELS, _PICTURES = 32, 24  # pictures made for each skill
 _TRAIN, _TEST = (1200, 4800), (300, 300)  # questions and captions
@@ -48,14 +50,15 @@ class Trial:
     Attributes:
         clients: sites; 1 is central training.
         alpha: of the Dirichlet over the shapes in the pictures.
-        method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA.
-        rank: r.
+        method: of the job; ``geo`` is GeoLoRA, with ``dora`` GeoDoRA; :data:`FULL` is full fine-tuning.
+        rank: r; nothing to full fine-tuning.
         steps: of all sites together; 0 is the public base, untrained.
         rounds: in which they are divided.
         momentum: β of the server's step on the mean change.
         rate: the learning rate, in thousandths.
         seed: of data, partition and training.
         dora: whether magnitudes train.
+        without: what is left out: ``nothing``, ``rehearsal``, ``falling`` rates, or the ``weight`` of pictures.
     """
 
     clients: int
@@ -68,6 +71,7 @@ class Trial:
     rate: float
     seed: int
     dora: bool = False
+    without: str = "nothing"
 
 
 def run(trial: Trial, folder: Path) -> dict[str, float]:
@@ -78,7 +82,7 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
     """
     started = time.perf_counter()
     job, sites = open_sites(trial, folder)
-    costs = federate(sites, job, started) if trial.steps else {}
+    costs = federate(trial, sites, job, started) if trial.steps else {}
     items, prompts = drawn_test(folder, trial.seed)
     own = trial.method == "local" or trial.dora or trial.method == "fedsa"
     judged = [*sites.values()][: _JUDGED if own else 1]
@@ -92,16 +96,21 @@ def run(trial: Trial, folder: Path) -> dict[str, float]:
 def open_sites(trial: Trial, folder: Path) -> tuple[JobConfig, dict[str, UnifiedSite]]:
     """The job of a trial, and its sites over their shares of the data."""
     job = job_of(trial)
-    configs = {name: _config(folder, path) for name, path in _shares(trial, folder).items()}
+    configs = {name: config_of(trial, folder, path) for name, path in _shares(trial, folder).items()}
     return job, {name: _open(name, config, job) for name, config in configs.items()}
 
 
-def federate(sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
+def federate(trial: Trial, sites: Mapping[str, UnifiedSite], job: JobConfig, started: float) -> dict[str, float]:
+    """Train the sites' models in place: bytes that a site sends in a round, and seconds since ``started``."""
+    sent = fine_tune(sites, job) if trial.method == FULL else _with_adapters(sites, job)
+    return {"bytes up": sent, "seconds": time.perf_counter() - started}
+
+
+def _with_adapters(sites: Mapping[str, UnifiedSite], job: JobConfig) -> float:
     with tempfile.TemporaryDirectory() as temporary:
         sessions = {name: SiteSession(site, Path(temporary, name)) for name, site in sites.items()}
         outcome = run_federation(sessions, job, Path(temporary, "server"))
-    sent = [size for record in outcome.server.records for size in record.payload_bytes.values()]
-    return {"bytes up": fmean(sent), "seconds": time.perf_counter() - started}
+    return fmean(size for record in outcome.server.records for size in record.payload_bytes.values())
 
 
 def _open(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
@@ -123,13 +132,19 @@ def job_of(trial: Trial) -> JobConfig:
     steps = max(1, trial.steps // (trial.clients * trial.rounds))
     plain["training"] |= {"rounds": trial.rounds, "local_steps": steps, "batch_size": BATCH}
     plain["training"] |= {"learning_rate": trial.rate / 1000}
+    plain["training"] |= {"final_rate": 1.0} if trial.without == "falling" else {}
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
-    plain |= {"method": {"name": trial.method}, "seed": trial.seed, "baseline": False}
+    plain |= {
+        "method": {"name": "fedit" if trial.method == FULL else trial.method},
+        "seed": trial.seed,
+        "baseline": False,
+    }
     plain["aggregation"] |= {"min_sites": 1, "server_momentum": trial.momentum}
     return from_dict(JobConfig, plain, "fedumm study")
 
 
-def _config(folder: Path, share: Path) -> SiteConfig:
+def config_of(trial: Trial, folder: Path, share: Path) -> SiteConfig:
+    """The site file of a site of a trial over its share of the data."""
     return SiteConfig(
         secret="",
         modality="unified",
@@ -139,7 +154,10 @@ def _config(folder: Path, share: Path) -> SiteConfig:
         heldout="demo:scenes/anchors/heldout",
         methods=tuple(METHODS),
         unified=UnifiedConfig(
-            questions=str(share), captions=str(share / TABLE), generation_weight=GENERATION_WEIGHT
+            questions=str(share),
+            captions=str(share / TABLE),
+            generation_weight=1.0 if trial.without == "weight" else GENERATION_WEIGHT,
+            rehearsal=None if trial.without == "rehearsal" else "demo:fedumm/rehearsal/captions.jsonl",
         ),
         device="cpu",
         threads=1,

@@ -1,7 +1,8 @@
 """The embedded demo of FedUMM, made again: four sites with rendered scenes and silhouettes.
 
 ``python -m research.scenes.demo`` writes :data:`ARCHIVE`. In it, ``site-1`` is a folder of questions in VQA v2's
-format, ``site-1/captions.jsonl`` a table of captions, ``prompts.jsonl`` prompts of GenEval. The base knows four of
+format, ``site-1/captions.jsonl`` a table of captions, ``rehearsal`` captions of what the base
+can make, ``prompts.jsonl`` prompts of GenEval. The base knows four of
 the colours and three of the shapes by name, one or two things in a picture, and simple questions
 (:mod:`research.pretraining`).
 """
@@ -19,6 +20,7 @@ from fedgram.data.vqa import read_vqa
 from fedgram.demo import files
 
 from research.partition.shares import deal, write_shares
+from research.pretraining.pictures import PUBLIC
 from research.scenes.data import silhouette_questions, write_scene_captions, write_scene_questions
 from research.scenes.prompts import make_prompts, write_prompts
 from research.scenes.scenes import World
@@ -32,6 +34,7 @@ WORLD = World(
 SITES, ALPHA, SEED = 4, 0.5, 0
 _PIXELS = 32
 _QUESTIONS, _CAPTIONS, _SILHOUETTES, _PROMPTS = 1200, 4800, 120, 12  # prompts of each skill, at most
+_REHEARSED = 2400  # public captions
 
 
 def build(folder: Path, cache: Path) -> None:
@@ -43,6 +46,7 @@ def build(folder: Path, cache: Path) -> None:
         questions = [*read_vqa(scenes / "vqa"), *_silhouettes(cache)]
         captions = read_captions(scenes / "captions" / TABLE)
         write_shares(folder, deal(questions, captions, SITES, ALPHA, SEED, "concept"))
+    write_scene_captions(folder / "rehearsal", _REHEARSED, SEED + 3, PUBLIC, pixels=_PIXELS)
     write_prompts(folder / "prompts.jsonl", make_prompts(WORLD, _PROMPTS, SEED + 2))
 
 

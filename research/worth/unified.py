@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import mean
 
-from research.fedumm.studies import CLIENTS, MORE, RANK, ROUNDS, SKEWS, STEPS
+from research.fedumm.studies import CLIENTS, MOMENTUM, MORE, RANK, ROUNDS, SKEWS, STEPS
+from research.fedumm.trial import FULL
 from research.rows import Rows
 from research.worth.statistics import Estimate, estimate
 
@@ -18,12 +19,24 @@ PLAIN: Mapping[str, object] = {
     "rank": RANK,
     "steps": STEPS,
     "rounds": ROUNDS,
+    "momentum": 0.0,
     "dora": False,
+    "without": "nothing",
 }
 
 
 class Unified:
     """The rows of the study of FedUMM, asked for values and differences on the same seeds."""
+
+    SIZES = (
+        ("A alone stays frozen (FFA)", {"method": "ffa"}),
+        ("GeoLoRA", {"method": "geo"}),
+        ("GeoDoRA", {"method": "geo", "dora": True}),
+        ("B stays at home (FedSA)", {"method": "fedsa"}),
+        ("rank 4", {"rank": 4}),
+        ("rank 64", {"rank": 64}),
+        ("full fine-tuning", {"method": FULL}),
+    )
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -65,6 +78,11 @@ class Unified:
     def central_more(self) -> dict[str, object]:
         """Central training with the larger number of steps."""
         return {**self.central, **self.more}
+
+    @property
+    def momentum(self) -> dict[str, object]:
+        """Plain averaging with momentum at the server."""
+        return {"momentum": MOMENTUM}
 
     def divided(self, clients: int) -> Estimate:
         """Answers of so many clients, over all skews, against central training at equal compute."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fedgram.config.strict import expand_home
 from fedgram.errors import ConfigError
 
+_PATHS = ("questions", "captions", "prompts", "rehearsal")
+
 
 @dataclass(frozen=True)
 class UnifiedConfig:
@@ -21,6 +23,8 @@ class UnifiedConfig:
             exact one of rendered scenes.
         colours: hub id or folder of the CLIP that names colours for such a detector; GenEval's when absent.
         generation_weight: the weight of the loss of making pictures, beside that of answering questions.
+        rehearsal: public pictures that the base can make already, in the format of ``captions``: every step learns
+            a batch of them too, with the weight of making pictures, so that the skills of the base stay.
     """
 
     questions: str | None = None
@@ -29,9 +33,10 @@ class UnifiedConfig:
     detector: str | None = None
     colours: str = "openai/clip-vit-large-patch14"
     generation_weight: float = 1.0
+    rehearsal: str | None = None
 
     def __post_init__(self) -> None:
-        expand_home(self, ("questions", "captions", "prompts"))
+        expand_home(self, _PATHS)
         if self.questions is None and self.captions is None:
             raise ConfigError(
                 "neither questions nor captions", where="unified", expected="the absolute path of one, or both"
@@ -43,4 +48,4 @@ class UnifiedConfig:
 
     def paths(self) -> dict[str, str | None]:
         """The settings that are paths, by name."""
-        return {f"unified.{name}": getattr(self, name) for name in ("questions", "captions", "prompts")}
+        return {name: getattr(self, name) for name in _PATHS}

@@ -45,6 +45,7 @@ def resolve(config: SiteConfig) -> SiteConfig:
             questions=there_if_named(unified.questions),
             captions=there_if_named(unified.captions),
             prompts=there_if_named(unified.prompts),
+            rehearsal=there_if_named(unified.rehearsal),
         )
     return replace(
         config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -39,7 +39,7 @@ from fedgram.sites.kept import write_kept
 from fedgram.sites.secret import private_generator
 from fedgram.sites.seen import in_batches
 from fedgram.sites.state import make_optimizer, snapshot
-from fedgram.sites.unified_data import UnifiedData, as_tokens, look, read_items, split_items
+from fedgram.sites.unified_data import UnifiedData, as_tokens, look, read_items, read_rehearsal, split_items
 
 log = logging.getLogger("fedgram.site")
 
@@ -58,13 +58,14 @@ class UnifiedBatch:
     """The samples of one step of a unified site.
 
     Attributes:
-        asked, told: rows of questions and of captions, (N,) int64 each.
+        asked, told, rehearsed: rows of questions, of captions and of public captions, (N,) int64 each.
         draws: of dropped prompts, noise and times; the same generator over a round.
     """
 
     asked: Tensor
     told: Tensor
     draws: torch.Generator
+    rehearsed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class UnifiedSite:
 
     Attributes:
         data: questions and captions by split.
+        rehearsal: public captions of what the base can do, learnt beside the site's own.
         prompts: of GenEval, for the evaluation; empty where the site file names none.
         detector: looks at the pictures made from them.
         anchors, heldout: public pictures as the model sees them.
@@ -82,6 +84,7 @@ class UnifiedSite:
     config: SiteConfig
     job: JobConfig
     data: Mapping[str, UnifiedData]
+    rehearsal: UnifiedData
     prompts: Sequence[Prompt]
     detector: Detector
     anchors: AnchorTokens
@@ -113,7 +116,7 @@ class UnifiedSite:
         return next(self.model.unified.head.parameters()).device
 
     def batches(self, round: int, steps: int) -> Iterator[UnifiedBatch]:
-        """Rows of shuffled questions and captions, a batch of each at once."""
+        """Rows of shuffled questions, captions and public captions, a batch of each at once."""
         items, size = self.data["train"].items, self.job.training.batch_size
 
         def generator(what: str) -> torch.Generator:
@@ -121,15 +124,18 @@ class UnifiedSite:
 
         asked = shuffled(len(items.questions), size, generator("questions"))
         told = shuffled(len(items.captions), size, generator("captions"))
+        rehearsed = shuffled(len(self.rehearsal), size, generator("rehearsal"))
         draws = generator("draws")
         for _ in range(steps):
-            yield UnifiedBatch(next(asked), next(told), draws)
+            yield UnifiedBatch(next(asked), next(told), draws, next(rehearsed))
 
     def task_loss(self, batch: UnifiedBatch) -> TaskLoss:
-        """The loss of understanding, and ``generation_weight`` times that of generation."""
-        weights = {"understanding_loss": 1.0, "generation_loss": self.config.require_unified().generation_weight}
-        terms = self.losses("train", batch)
-        return TaskLoss(torch.stack([weights[name] * term for name, term in terms.items()]).sum())
+        """The loss of understanding, and ``generation_weight`` times those of generation and of rehearsal."""
+        weight, terms = self.config.require_unified().generation_weight, self.losses("train", batch)
+        weighted = [term if name == "understanding_loss" else weight * term for name, term in terms.items()]
+        if len(batch.rehearsed):
+            weighted.append(weight * self._making_loss(self.rehearsal, batch.rehearsed, batch.draws))
+        return TaskLoss(torch.stack(weighted).sum())
 
     def validation_loss(self) -> None:
         """A unified site chooses no round: to answer and draw after each would cost more than the training."""
@@ -147,10 +153,12 @@ class UnifiedSite:
             texts, answers = [q.text for q in questions], [q.answer for q in questions]
             found["understanding_loss"] = model.understanding_loss(seen, texts, answers)
         if len(batch.told):
-            texts = [data.items.captions[i].text for i in batch.told.tolist()]
-            targets = data.targets[batch.told].to(self.device)
-            found["generation_loss"] = model.generation_loss(texts, targets, batch.draws)
+            found["generation_loss"] = self._making_loss(data, batch.told, batch.draws)
         return found
+
+    def _making_loss(self, data: UnifiedData, told: Tensor, draws: torch.Generator) -> Tensor:
+        texts = [data.items.captions[i].text for i in told.tolist()]
+        return self.model.unified.generation_loss(texts, data.targets[told].to(self.device), draws)
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
@@ -231,7 +239,8 @@ def open_unified(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
 
     anchors = seen(here.anchors, job.anchors)
     heldout = None if job.heldout is None else seen(require_heldout(name, here), job.heldout)
-    data = {part: look(items, model.unified, Path(here.cache)) for part, items in parts.items()}
+    cache = Path(here.cache)
+    data = {part: look(items, model.unified, cache) for part, items in parts.items()}
     log.info("%s: %s samples, %d anchors", name, {k: len(v) for k, v in data.items()}, len(anchors.slots))
     optimizer = make_optimizer(model, job)
     return UnifiedSite(
@@ -239,6 +248,7 @@ def open_unified(name: str, config: SiteConfig, job: JobConfig) -> UnifiedSite:
         config=config,
         job=job,
         data=data,
+        rehearsal=look(read_rehearsal(here), model.unified, cache),
         prompts=wanted,
         detector=detector,
         anchors=anchors,

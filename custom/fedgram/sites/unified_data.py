@@ -73,6 +73,17 @@ def read_items(config: SiteConfig) -> Items:
     return Items(tuple(questions), tuple(captions))
 
 
+def read_rehearsal(config: SiteConfig) -> Items:
+    """The public captions that a site rehearses; none where its file names none.
+
+    Raises:
+        ConfigError: this is a site of one modality.
+        DataError: by file and entry.
+    """
+    named = config.require_unified().rehearsal
+    return Items((), () if named is None else tuple(read_captions(Path(named))))
+
+
 def split_items(items: Items) -> dict[str, Items]:
     """Split items by picture: all that is about one picture is in ``train``, ``validation`` or ``test``.
 

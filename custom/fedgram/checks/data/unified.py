@@ -24,7 +24,7 @@ from fedgram.data.splits import PARTS
 from fedgram.demo.names import resolve
 from fedgram.records import Sample
 from fedgram.scoring.vqa_score import soft_accuracy
-from fedgram.sites.unified_data import Items, read_items, split_items
+from fedgram.sites.unified_data import Items, read_items, read_rehearsal, split_items
 
 _SHOWN, _FREQUENT = 3, 5
 
@@ -57,8 +57,9 @@ def check(site_file: Path, job: Path | None = None) -> UnderstoodItems:
         DataError: the data cannot be read or split: file and entry are named.
     """
     config = read_site_config(site_file)
-    parts = split_items(read_items(resolve(config)))
-    findings = [*_findings(parts)]
+    here = resolve(config)
+    parts, rehearsal = split_items(read_items(here)), read_rehearsal(here)
+    findings = [*content.unreadable({"rehearsal": [*_pictures(rehearsal)]}), *_findings(parts)]
     if job is not None and not any_failed(findings):
         findings.append(opening.opened(site_file.stem, config, job))
     return UnderstoodItems(site_file, parts, tuple(findings))

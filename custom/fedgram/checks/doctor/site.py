@@ -34,7 +34,7 @@ from fedgram.sites.device import choose_device
 from fedgram.sites.groups import parameters_of
 from fedgram.sites.pairs import read_pairs
 from fedgram.sites.samples import concepts_of, read_samples, split_samples
-from fedgram.sites.unified_data import counts, read_items, split_items
+from fedgram.sites.unified_data import counts, read_items, read_rehearsal, split_items
 
 _SNAPSHOTS = 3  # state files that a site has at once: two rounds, and the one being written
 _LESS = 'close other programs, use fewer samples, or write precision = "bf16" or "nf4" in the site file'
@@ -90,8 +90,9 @@ def data(visit: Visit) -> Iterator[Finding]:
 def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
     """Check the questions and captions of a unified site."""
     parts = split_items(read_items(config))
-    visit.samples = {part: (*items.questions, *items.captions) for part, items in parts.items()}
-    lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(parts).items()]
+    looked_at = parts | {"rehearsal": read_rehearsal(config)}
+    visit.samples = {part: (*items.questions, *items.captions) for part, items in looked_at.items()}
+    lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(looked_at).items()]
     yield Finding("ok", "\n".join(lines))
     untested = [part for part, items in parts.items() if not len(items)]
     if untested:

@@ -1,0 +1,55 @@
+"""Full fine-tuning of the language tower, as a method of the study: every weight trains and travels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from fedgram.config.job import JobConfig
+from fedgram.sites.state import set_rates
+from fedgram.sites.unified import UnifiedSite
+from fedgram.training.step import train
+from peft import PeftModel
+from torch import Tensor
+
+
+def fine_tune(sites: Mapping[str, UnifiedSite], job: JobConfig) -> float:
+    """Train the towers in place, and average them by the sites' samples after every round, as FedAvg does.
+
+    Returns the bytes that a site sends in a round.
+    """
+    towers = {name: _weights(site) for name, site in sites.items()}
+    trained = {name: _with_optimizer(site, towers[name]) for name, site in sites.items()}
+    samples = {name: len(site.data["train"]) for name, site in sites.items()}
+    shares = {name: count / sum(samples.values()) for name, count in samples.items()}
+    for round in range(1, job.training.rounds + 1):
+        for site in trained.values():
+            set_rates(site.optimizer, job, round)
+            train(site, round, job.training.local_steps)
+        _average(towers, shares)
+    weights = next(iter(towers.values()))
+    return float(sum(weight.numel() * weight.element_size() for weight in weights.values()))
+
+
+def _weights(site: UnifiedSite) -> dict[str, Tensor]:
+    """The weights of the base, which from now on train; the adapters are taken off."""
+    adapted = site.model.transformer
+    if not isinstance(adapted, PeftModel):
+        raise TypeError(type(adapted).__name__)
+    adapted.unload()
+    return dict(site.model.unified.tower.requires_grad_(True).named_parameters())
+
+
+def _with_optimizer(site: UnifiedSite, weights: Mapping[str, Tensor]) -> UnifiedSite:
+    """The site with an AdamW over these weights; as in all others, what is local has a group, here empty."""
+    groups = [{"params": [*weights.values()], "weight_decay": 0.0}, {"params": []}]
+    return replace(site, optimizer=torch.optim.AdamW(groups))
+
+
+@torch.no_grad()
+def _average(towers: Mapping[str, Mapping[str, Tensor]], shares: Mapping[str, float]) -> None:
+    for name in next(iter(towers.values())):
+        mean = torch.stack([shares[site] * weights[name] for site, weights in towers.items()]).sum(0)
+        for weights in towers.values():
+            weights[name].copy_(mean)
