@@ -45,7 +45,7 @@ GRID = {
 LONGER = {
     Kind(1, MORE * STEPS): (4.0, 8.0),
     Kind(4, MORE * STEPS): (8.0, 16.0),
-    Kind(16, MORE * STEPS): (16.0, 32.0),
+    Kind(16, MORE * STEPS): (8.0, 16.0),
 }
 METHODS = {
     **{Kind(4, method=name): (8.0, 16.0) for name in ("local", "ffa", "geo", "fedsa", "fedprox", "fedex")},
@@ -83,13 +83,13 @@ def trials(rates: Chosen) -> list[Trial]:
     """All runs whose rate has been chosen.
 
     For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then methods, what is left out, ranks
-    and rounds; then the paper's grid.
+    and rounds; then the rest of the paper's grid.
     """
     found = []
     for seed in SEEDS:
         found.append(Trial(1, inf, "fedit", RANK, 0, 1, 0.0, 1.0, seed))
-        for kind, alpha in product((Kind(1), *LONGER, Kind(4), Kind(16)), (0.5, 0.1)):
-            found += [_trial(kind, rates[kind], alpha, seed)] if kind in rates else []
+        cells = [*product((Kind(1), Kind(4), Kind(16)), (0.5,)), *product(LONGER, (0.5, 0.1))]
+        found += [_trial(kind, rates[kind], alpha, seed) for kind, alpha in cells if kind in rates]
     plain = Kind(4)
     for seed in SEEDS:
         found += [_trial(kind, rates[kind], 0.5, seed) for kind in METHODS if kind in rates]

@@ -80,9 +80,9 @@ _DEMOS = {
             "method": {"name": "fedit"},
             "training": {
                 "rounds": 20,
-                "local_steps": 24,
-                "batch_size": 16,
-                "learning_rate": 2e-3,
+                "local_steps": 32,
+                "batch_size": 8,
+                "learning_rate": 0.016,
                 "final_rate": 0.05,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
