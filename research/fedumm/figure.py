@@ -8,11 +8,15 @@ from typing import Any
 from fedgram.files import write_atomically
 from matplotlib.figure import Figure
 
-from research.fedumm.studies import MORE, STEPS
+from research.fedumm.studies import MORE, MOST, STEPS
 from research.worth.unified import INFINITE, KNOWN, NEW, VQA, Unified
 
 _PANELS = ((VQA, "answers"), (NEW, "pictures of new words"), (KNOWN, "pictures of known words"))
-_LINES = (("the same steps over all sites", STEPS, "tab:blue"), ("four times as many", MORE * STEPS, "tab:orange"))
+_LINES = (
+    ("the same steps over all sites", STEPS, "tab:blue"),
+    ("four times as many", MORE * STEPS, "tab:orange"),
+    ("sixteen times as many", MOST * STEPS, "tab:green"),
+)
 _CLIENTS = (1, 2, 4, 8, 16)
 
 

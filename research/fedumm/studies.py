@@ -13,7 +13,8 @@ from research.fedumm.trial import FULL, GENERATION_WEIGHT, Trial
 SEEDS = range(3)
 TUNING_SEED = 100  # its data choose rates, and no run of the study has them
 STEPS, ROUNDS, RANK = 320, 10, 16  # steps of all sites together, however they are divided: equal compute
-MORE = 4  # times as many steps, until which answers get better
+MORE = 4  # times as many steps, after which central answers hardly get better
+MOST = 16  # times as many, so that each of 16 sites has as many as one that has all data
 SKEWS = (0.1, 0.5, 1.0, inf)
 CLIENTS = (2, 4, 8, 16)
 MOMENTUM = 0.6
@@ -48,11 +49,16 @@ LONGER = {
     Kind(16, MORE * STEPS): (8.0, 16.0),
 }
 METHODS = {
-    **{Kind(4, method=name): (8.0, 16.0) for name in ("local", "ffa", "geo", "fedsa", "fedprox", "fedex")},
+    Kind(4, method="ffa"): (8.0, 16.0),
+    Kind(4, method="geo"): (8.0, 16.0),
     Kind(4, method="geo", dora=True): (8.0, 16.0),
-    Kind(4, momentum=MOMENTUM): (4.0, 8.0),
     Kind(1, method=FULL): (1.0, 2.0),
     Kind(4, method=FULL): (1.0, 2.0),
+    Kind(4, method="local"): (8.0, 16.0),
+    Kind(4, momentum=MOMENTUM): (4.0, 8.0),
+    Kind(4, method="fedprox"): (8.0, 16.0),
+    Kind(4, method="fedex"): (8.0, 16.0),
+    Kind(4, method="fedsa"): (8.0, 16.0),
 }
 RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS
 LEFT_OUT = ("rehearsal", "falling", "weight")
@@ -82,16 +88,18 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> Chosen:
 def trials(rates: Chosen) -> list[Trial]:
     """All runs whose rate has been chosen.
 
-    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then methods, what is left out, ranks
-    and rounds; then the rest of the paper's grid.
+    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then 16 sites with the most steps, at
+    the rate of fewer; methods, what is left out, ranks and rounds; and then the rest of the paper's grid.
     """
     found = []
     for seed in SEEDS:
         found.append(Trial(1, inf, "fedit", RANK, 0, 1, 0.0, 1.0, seed))
         cells = [*product((Kind(1), Kind(4), Kind(16)), (0.5,)), *product(LONGER, (0.5, 0.1))]
         found += [_trial(kind, rates[kind], alpha, seed) for kind, alpha in cells if kind in rates]
-    plain = Kind(4)
+    plain, divided = Kind(4), Kind(16, MORE * STEPS)
     for seed in SEEDS:
+        if divided in rates:
+            found.append(replace(_trial(divided, rates[divided], 0.5, seed), steps=MOST * STEPS))
         found += [_trial(kind, rates[kind], 0.5, seed) for kind in METHODS if kind in rates]
         if plain in rates:
             base = _trial(plain, rates[plain], 0.5, seed)

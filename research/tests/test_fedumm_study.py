@@ -22,6 +22,7 @@ from research.fedumm.pictures import ceiling, is_new, judged
 from research.fedumm.studies import (
     LEFT_OUT,
     MORE,
+    MOST,
     RATES,
     SEEDS,
     STEPS,
@@ -40,13 +41,15 @@ from research.scenes.words import SKILLS, portray
 SOME = dict.fromkeys(RATES, 4.0)
 
 
-def test_every_line_has_the_same_compute_or_four_times_that():
+def test_every_line_has_the_same_compute_or_a_multiple_of_it():
     found = trials(SOME)
     assert len(found) == len(set(found))
     for trial in (*found, *tuning()):
         training = job_of(trial).training
         if trial.steps:
-            assert trial.clients * training.rounds * training.local_steps in (STEPS, MORE * STEPS), trial
+            assert trial.clients * training.rounds * training.local_steps in (STEPS, MORE * STEPS, MOST * STEPS), (
+                trial
+            )
             assert training.batch_size == BATCH
 
 
@@ -70,7 +73,7 @@ def test_a_kind_has_the_rate_of_least_loss_on_data_of_no_run():
         for t in tuning()
     ]
     assert chosen(rows) == wanted
-    assert {kind_of(asdict(t)): t.rate for t in trials(wanted) if t.steps} == wanted
+    assert {kind_of(asdict(t)): t.rate for t in trials(wanted) if 0 < t.steps < MOST * STEPS} == wanted
     # Making pictures has the weight that it has in training.
     dearer = [{**row, "generation_loss": 0.3 + row["rate"]} for row in rows]
     assert chosen(dearer) == {kind: min(rates) for kind, rates in RATES.items()}
