@@ -88,8 +88,8 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> Chosen:
 def trials(rates: Chosen) -> list[Trial]:
     """All runs whose rate has been chosen.
 
-    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then 16 sites with the most steps, at
-    the rate of fewer; methods, what is left out, ranks and rounds; and then the rest of the paper's grid.
+    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then methods, what is left out, ranks
+    and rounds; 16 sites with the most steps, at the rate of fewer; and then the rest of the paper's grid.
     """
     found = []
     for seed in SEEDS:
@@ -98,14 +98,14 @@ def trials(rates: Chosen) -> list[Trial]:
         found += [_trial(kind, rates[kind], alpha, seed) for kind, alpha in cells if kind in rates]
     plain, divided = Kind(4), Kind(16, MORE * STEPS)
     for seed in SEEDS:
-        if divided in rates:
-            found.append(replace(_trial(divided, rates[divided], 0.5, seed), steps=MOST * STEPS))
         found += [_trial(kind, rates[kind], 0.5, seed) for kind in METHODS if kind in rates]
         if plain in rates:
             base = _trial(plain, rates[plain], 0.5, seed)
             found += [replace(base, without=part) for part in LEFT_OUT]
             found += [replace(base, rank=rank) for rank in (4, 64)]
             found += [replace(base, rounds=rounds) for rounds in (4, 40)]
+    if divided in rates:
+        found += [replace(_trial(divided, rates[divided], 0.5, seed), steps=MOST * STEPS) for seed in SEEDS]
     for seed in SEEDS:
         found += [_trial(kind, rates[kind], alpha, seed) for kind in GRID for alpha in SKEWS if kind in rates]
     return list(dict.fromkeys(found))
