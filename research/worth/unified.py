@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import mean
 
-from research.fedumm.studies import CLIENTS, MOMENTUM, MORE, RANK, ROUNDS, SKEWS, STEPS
+from research.fedumm.studies import CLIENTS, MOMENTUM, MORE, MOST, RANK, ROUNDS, SKEWS, STEPS
 from research.fedumm.trial import FULL
 from research.rows import Rows
 from research.worth.statistics import Estimate, estimate
@@ -78,6 +78,11 @@ class Unified:
     def central_more(self) -> dict[str, object]:
         """Central training with the larger number of steps."""
         return {**self.central, **self.more}
+
+    @property
+    def most(self) -> dict[str, object]:
+        """16 sites, each with the steps that central training has at the smaller number."""
+        return {"clients": 16, "steps": MOST * STEPS}
 
     @property
     def momentum(self) -> dict[str, object]:
