@@ -80,7 +80,7 @@ _DEMOS = {
             "method": {"name": "fedit"},
             "training": {
                 "rounds": 20,
-                "local_steps": 32,
+                "local_steps": 24,
                 "batch_size": 8,
                 "learning_rate": 0.016,
                 "final_rate": 0.05,
