@@ -167,9 +167,12 @@ def test_what_is_spoilt_is_held_against_the_homes_of_its_own_run():
 
 
 def test_fedumm_is_compared_on_the_same_seeds():
-    plain = {"clients": 4, "alpha": 0.5, "method": "fedit", "rank": 16, "steps": 320, "rounds": 10, "dora": False}
-    rows = [{**plain, "seed": s, "vqa_accuracy": 0.4 + s / 10} for s in (0, 1)]
-    rows += [{**plain, "rank": 4, "seed": s, "vqa_accuracy": 0.3} for s in (1, 2)]
+    rows = [{**PLAIN, "seed": s, "vqa_accuracy": 0.4 + s / 10} for s in (0, 1)]
+    rows += [{**PLAIN, "rank": 4, "seed": s, "vqa_accuracy": 0.3} for s in (1, 2)]
+    # Rows of another kind do not count as plain ones.
+    rows += [
+        {**PLAIN, **kind, "seed": 0, "vqa_accuracy": 0.9} for kind in ({"momentum": 0.6}, {"without": "falling"})
+    ]
     unified = Unified(rows)
     assert unified.level("vqa_accuracy").mean == pytest.approx(0.45)
     found = unified.minus("vqa_accuracy", {"rank": 4}, {})
