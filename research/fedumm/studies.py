@@ -8,6 +8,8 @@ from itertools import product
 from math import inf
 from typing import Any
 
+from fedgram.errors import ConfigError
+
 from research.fedumm.trial import FULL, GENERATION_WEIGHT, Trial
 
 SEEDS = range(3)
@@ -76,12 +78,18 @@ def tuning() -> list[Trial]:
 
 
 def chosen(rows: Sequence[Mapping[str, Any]]) -> Chosen:
-    """The rate of each kind with the least loss, weighted as in training; kinds without a row are left out."""
+    """The rate of each kind with the least loss, weighted as in training.
+
+    Raises:
+        ConfigError: central training or plain averaging has no row; others are left out until they have.
+    """
     best: dict[Kind, tuple[float, float]] = {}
     for row in rows:
         kind = kind_of(row)
         here = row["understanding_loss"] + GENERATION_WEIGHT * row["generation_loss"], row["rate"]
         best[kind] = min(best.get(kind, here), here)
+    if missing := [kind for kind in (Kind(1), Kind(4)) if kind not in best]:
+        raise ConfigError(f"no rate of {missing[0]}", remedy="first: python -m research.fedumm tuning")
     return {kind: rate for kind, (_, rate) in best.items()}
 
 

@@ -9,9 +9,11 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from fedgram.config.job import BackboneConfig
 from fedgram.data.prompts import Prompt, Wanted
+from fedgram.errors import ConfigError
 from fedgram.model.unified.janus import load_janus
 from fedgram.model.unified.site_model import UnifiedSiteModel
 from fedgram.scoring.geneval.exact import ExactDetector
@@ -77,6 +79,8 @@ def test_a_kind_has_the_rate_of_least_loss_on_data_of_no_run():
     # Making pictures has the weight that it has in training.
     dearer = [{**row, "generation_loss": 0.3 + row["rate"]} for row in rows]
     assert chosen(dearer) == {kind: min(rates) for kind, rates in RATES.items()}
+    with pytest.raises(ConfigError, match="no rate of Kind"):
+        chosen([row for row in rows if row["method"] != "fedit"])
 
 
 def test_a_kind_without_rows_has_no_runs():

@@ -49,6 +49,15 @@ def test_a_good_unified_site_passes(toy: unified_toy.UnifiedToy, tmp_path: Path)
     assert extent.samples > 10
 
 
+def test_what_is_rehearsed_is_counted(toy: unified_toy.UnifiedToy, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        kit, job = kit_and_job(toy, tmp_path, listener.getsockname()[1])
+        unified = dataclasses.replace(toy.sites["one"].unified, rehearsal=toy.sites["two"].unified.captions)
+        write_site_file(kit / "local" / "fedgram.toml", dataclasses.replace(toy.sites["one"], unified=unified))
+        found = list(doctor.examine(doctor.visit(kit, job)))
+    assert any(check == "data" and "rehearsal: 0 questions, 12 captions" in f.text for check, f in found)
+
+
 def test_a_job_for_another_modality_is_found(toy: unified_toy.UnifiedToy, tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kit, job = kit_and_job(toy, tmp_path, listener.getsockname()[1])

@@ -58,6 +58,7 @@ def test_four_sites_have_questions_and_captions_of_different_things(cache: Path)
         "position",
     }
     assert len(list((cache / "demo").glob("fedumm-*"))) == 1
+    assert len(list((cache / "demo").glob("tmp*"))) == 0
 
 
 def test_what_is_rehearsed_has_words_that_the_base_knows(cache: Path):
@@ -66,7 +67,6 @@ def test_what_is_rehearsed_has_words_that_the_base_knows(cache: Path):
     words = Counter(word for caption in captions for word in caption.text.split())
     assert words.keys() >= {"red", "circle", "two", "above"}
     assert not words.keys() & {"purple", "orange", "star", "stars"}
-    assert len(list((cache / "demo").glob("tmp*"))) == 0
 
 
 def test_other_names_are_those_of_the_rest_of_the_demo(cache: Path):

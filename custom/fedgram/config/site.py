@@ -261,7 +261,7 @@ def read_site_config(path: Path) -> SiteConfig:
     if config.bridge is not None:
         paths |= {"bridge.data": config.bridge.data, "bridge.labels": config.bridge.labels}
     if config.unified is not None:
-        paths |= {**{f"unified.{k}": v for k, v in config.unified.paths().items()}, "data": None}
+        paths |= {**config.unified.paths(), "data": None}
     elif missing := [name for name in ("data", "tokenizer") if not getattr(config, name)]:
         raise ConfigError(f"missing setting {missing[0]!r}", where=path)
     require_absolute_paths(paths, path)

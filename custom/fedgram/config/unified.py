@@ -48,4 +48,4 @@ class UnifiedConfig:
 
     def paths(self) -> dict[str, str | None]:
         """The settings that are paths, by name."""
-        return {name: getattr(self, name) for name in _PATHS}
+        return {f"unified.{name}": getattr(self, name) for name in _PATHS}
