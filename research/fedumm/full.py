@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from fedgram.config.job import JobConfig
+from fedgram.core.aggregate import WeightedMean
 from fedgram.sites.state import set_rates
 from fedgram.sites.unified import UnifiedSite
 from fedgram.training.step import train
@@ -21,13 +22,12 @@ def fine_tune(sites: Mapping[str, UnifiedSite], job: JobConfig) -> float:
     """
     towers = {name: _weights(site) for name, site in sites.items()}
     trained = {name: _with_optimizer(site, towers[name]) for name, site in sites.items()}
-    samples = {name: len(site.data["train"]) for name, site in sites.items()}
-    shares = {name: count / sum(samples.values()) for name, count in samples.items()}
+    samples = {name: float(len(site.data["train"])) for name, site in sites.items()}
     for round in range(1, job.training.rounds + 1):
         for site in trained.values():
             set_rates(site.optimizer, job, round)
             train(site, round, job.training.local_steps)
-        _average(towers, shares)
+        _average(towers, samples)
     weights = next(iter(towers.values()))
     return float(sum(weight.numel() * weight.element_size() for weight in weights.values()))
 
@@ -48,8 +48,11 @@ def _with_optimizer(site: UnifiedSite, weights: Mapping[str, Tensor]) -> Unified
 
 
 @torch.no_grad()
-def _average(towers: Mapping[str, Mapping[str, Tensor]], shares: Mapping[str, float]) -> None:
-    for name in next(iter(towers.values())):
-        mean = torch.stack([shares[site] * weights[name] for site, weights in towers.items()]).sum(0)
+def _average(towers: Mapping[str, Mapping[str, Tensor]], samples: Mapping[str, float]) -> None:
+    shapes = {name: tuple(weight.shape) for name, weight in next(iter(towers.values())).items()}
+    mean = WeightedMean(shapes, sites=len(towers))
+    for site, weights in towers.items():
+        mean.add(site, weights, samples[site])
+    for name, value in mean.close().items():
         for weights in towers.values():
-            weights[name].copy_(mean)
+            weights[name].copy_(value)

@@ -131,8 +131,9 @@ def job_of(trial: Trial) -> JobConfig:
     plain = settings("fedumm")
     steps = max(1, trial.steps // (trial.clients * trial.rounds))
     plain["training"] |= {"rounds": trial.rounds, "local_steps": steps, "batch_size": BATCH}
-    plain["training"] |= {"learning_rate": trial.rate / 1000}
-    plain["training"] |= {"final_rate": 1.0} if trial.without == "falling" else {}
+    plain["training"]["learning_rate"] = trial.rate / 1000
+    if trial.without == "falling":
+        plain["training"]["final_rate"] = 1.0
     plain["adapter"] |= {"rank": trial.rank, "alpha": 2.0 * trial.rank, "dora": trial.dora}
     plain |= {
         "method": {"name": "fedit" if trial.method == FULL else trial.method},
