@@ -6,15 +6,18 @@ import json
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from nvflare.fuel.utils.secret_utils import PotentialSecretWarning
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.poc_env import PocEnv
 from nvflare.recipe.sim_env import SimEnv
 from nvflare.recipe.spec import ExecEnv
+from nvflare.recipe.run import Run
 from nvflare.recipe.spec import Recipe as FlareRecipe
 from nvflare.tool.poc.poc_commands import get_prod_dir
 
@@ -24,7 +27,10 @@ from fedgram.errors import ConfigError
 from fedgram.files import write_text
 from fedgram.flare import jobs, workspace
 from fedgram.flare.components import SERVER_CLASSES, SITE_CLASSES
+from fedgram.flare.provision import PRIVACY
 from fedgram.training.notebook import AnySite, pins_of, plain_site, site_configs
+
+_STREAMER = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
 
 
 class _FolderJob(FedJob):
@@ -101,8 +107,7 @@ class Recipe(FlareRecipe):
     """A federation as FLARE's Recipe: ``Recipe(sites, anchors=…).execute(SimEnv(clients=[…]))``.
 
     In SimEnv and PocEnv, where all sites are this machine, their own files are written from ``sites``; in ProdEnv
-    every site has its own already, and nothing of ``sites`` but the names and modalities travels. Only SimEnv has
-    been seen to run a job to its end.
+    every site has its own already, and nothing of ``sites`` but the names and modalities travels.
 
     Args:
         sites: by name, as :func:`fedgram.run` takes them; the demo's when absent.
@@ -141,6 +146,17 @@ class Recipe(FlareRecipe):
     def _warn_potential_secrets_in_exported_job(self, job_dir: str) -> None:
         """Leave FLARE's search for secrets out: it would find the hashes of the public anchor sets."""
 
+    def run(
+        self,
+        env: ExecEnv,
+        server_exec_params: dict[str, Any] | None = None,
+        client_exec_params: dict[str, Any] | None = None,
+    ) -> Run:
+        """Run the job in an environment, without FLARE's warnings of secrets: see above."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PotentialSecretWarning)
+            return super().run(env, server_exec_params, client_exec_params)
+
     def process_env(self, env: ExecEnv) -> None:
         """Write the sites' own files into an environment of this machine, and check that it has these sites."""
         if isinstance(env, SimEnv):
@@ -151,13 +167,17 @@ class Recipe(FlareRecipe):
 
 
 def _equip(place: Path, files: Mapping[str, str]) -> None:
-    """Give the kits of a POC the allow-list and the sites' own files: job processes read both when they start."""
+    """Give the kits of a POC the policy of a provisioned kit and the sites' own files, which job processes read.
+
+    FLARE's parents have started by then with its defaults, and add a streamer of error logs to every job.
+    """
     prod = Path(get_prod_dir(str(place)))
     for kit in filter(Path.is_dir, (prod / name for name in ("server", *files))):
         local = kit / "local"
         own, default = local / "resources.json", local / "resources.json.default"
         resources = json.loads((own if own.is_file() else default).read_text())
-        resources["class_allow_list"] = list(SERVER_CLASSES if kit.name == "server" else SITE_CLASSES)
+        resources["class_allow_list"] = list(SERVER_CLASSES if kit.name == "server" else (*SITE_CLASSES, _STREAMER))
         write_text(own, json.dumps(resources, indent=2) + "\n")
         if kit.name in files:
+            write_text(local / "privacy.json", json.dumps(PRIVACY, indent=2) + "\n")
             write_text(local / "fedgram.toml", files[kit.name])
