@@ -15,9 +15,9 @@ from typing import Any
 from nvflare.fuel.utils.secret_utils import PotentialSecretWarning
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.poc_env import PocEnv
+from nvflare.recipe.run import Run
 from nvflare.recipe.sim_env import SimEnv
 from nvflare.recipe.spec import ExecEnv
-from nvflare.recipe.run import Run
 from nvflare.recipe.spec import Recipe as FlareRecipe
 from nvflare.tool.poc.poc_commands import get_prod_dir
 
@@ -176,7 +176,9 @@ def _equip(place: Path, files: Mapping[str, str]) -> None:
         local = kit / "local"
         own, default = local / "resources.json", local / "resources.json.default"
         resources = json.loads((own if own.is_file() else default).read_text())
-        resources["class_allow_list"] = list(SERVER_CLASSES if kit.name == "server" else (*SITE_CLASSES, _STREAMER))
+        resources["class_allow_list"] = list(
+            SERVER_CLASSES if kit.name == "server" else (*SITE_CLASSES, _STREAMER)
+        )
         write_text(own, json.dumps(resources, indent=2) + "\n")
         if kit.name in files:
             write_text(local / "privacy.json", json.dumps(PRIVACY, indent=2) + "\n")
