@@ -16,7 +16,7 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.records import Tokens
 from fedgram.results.alignment import answerable, precision_at_1
-from fedgram.results.crossfloors import class_similarities, frozen_site
+from fedgram.results.crossfloors import class_similarities, frozen_site, site_floors
 from fedgram.sites.single import SingleSite
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
@@ -133,7 +133,7 @@ def by_classes(sites: Mapping[str, SingleSite]) -> Row:
 
     They are of logistic regressions on frozen tokens, each with its site's labelled anchors.
     """
-    sides = {name: frozen_site(site, site.samples("test")) for name, site in sites.items()}
+    sides = {name: frozen_site(site, site.samples("test"), site_floors(site)) for name, site in sites.items()}
     found = []
     for (first, a), (second, b) in permutations(sides.items(), 2):
         if kind_of(first) == kind_of(second) or not answerable(a.concepts, b.concepts):

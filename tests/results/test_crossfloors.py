@@ -19,8 +19,10 @@ from fedgram.results.crossfloors import (
     own_anchors,
     retrieval_floors,
     ridge_similarities,
+    site_floors,
 )
 from fedgram.results.crossmeasure import measure
+from fedgram.results.intervals import WithInterval
 from fedgram.scoring.floors import STRENGTHS
 from fedgram.scoring.frozen import frozen
 from rich.console import Console
@@ -31,7 +33,7 @@ from toy import SITES
 @pytest.fixture(scope="module")
 def sites(finished: Path) -> dict[str, FrozenSite]:
     opened = {name: fedgram.load(finished, site=name).site for name in SITES}
-    return {name: frozen_site(site, site.samples("test")) for name, site in opened.items()}
+    return {name: frozen_site(site, site.samples("test"), site_floors(site)) for name, site in opened.items()}
 
 
 def standardised(x: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -40,6 +42,11 @@ def standardised(x: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+
+
+def value(floor: WithInterval | None) -> float:
+    assert floor is not None
+    return floor.value
 
 
 def precision(similarity: np.ndarray, truth: FrozenSite, offered: FrozenSite) -> float:
@@ -69,7 +76,7 @@ def test_class_probabilities_are_those_of_two_logistic_regressions(sites: dict[s
     np.testing.assert_allclose(class_similarities(sites["red"], sites["green"]), expected, atol=1e-6)
     floors = retrieval_floors(sites["red"], sites["green"])
     assert (floors.query, floors.gallery) == ("red", "green")
-    assert floors.class_probabilities == precision(expected, sites["red"], sites["green"])
+    assert value(floors.class_probabilities) == precision(expected, sites["red"], sites["green"])
 
 
 def test_ridge_on_anchors_leaves_one_anchor_out(sites: dict[str, FrozenSite]):
@@ -88,7 +95,7 @@ def test_ridge_on_anchors_leaves_one_anchor_out(sites: dict[str, FrozenSite]):
     best = Ridge(min(np.logspace(-2, 5, 8), key=left_out)).fit(x, y)
     expected = cosines(best.predict(standardised(red.test, ours)), standardised(blue.test, blue.anchors))
     np.testing.assert_allclose(ridge_similarities(red, blue), expected, atol=1e-6)
-    assert retrieval_floors(red, blue).ridge_on_anchors == precision(expected, red, blue)
+    assert value(retrieval_floors(red, blue).ridge_on_anchors) == precision(expected, red, blue)
 
 
 def test_own_anchors_name_a_concept_without_labels(sites: dict[str, FrozenSite]):
@@ -98,7 +105,7 @@ def test_own_anchors_name_a_concept_without_labels(sites: dict[str, FrozenSite])
     means = np.stack([x[[i for i, n in enumerate(names) if n == c]].mean(0) for c in known])
     nearest = ((test[:, None] - means) ** 2).sum(2).argmin(1)
     rye = [known[n] == "rye" for n, c in zip(nearest, green.concepts, strict=True) if c == "rye"]
-    assert own_anchors(green, "red", "rye", known).own_anchors == pytest.approx(np.mean(rye))
+    assert value(own_anchors(green, "red", "rye", known).own_anchors) == pytest.approx(np.mean(rye))
 
 
 def test_a_floor_that_is_not_defined_is_none(sites: dict[str, FrozenSite]):
@@ -122,7 +129,10 @@ def test_the_tables_show_home_and_floors_and_say_what_they_are(finished: Path, t
     assert len(facts["retrieval"]) == len(facts["retrieval_floors"]) == len(facts["retrieval_alone"]) == 6
     for row, floor in zip(facts["retrieval"], facts["retrieval_floors"], strict=True):
         assert (row["query"], row["gallery"]) == (floor["query"], floor["gallery"])
-        assert floor["class_probabilities"] > row["chance"]
+        for name in ("class_probabilities", "ridge_on_anchors"):
+            low, high = floor[name]["interval"]
+            assert low <= floor[name]["value"] <= high
+        assert floor["class_probabilities"]["value"] > row["chance"]
     assert [(t["query"], t["concept"]) for t in facts["transfer_floors"]] == [("green", "rye"), ("green", "rye")]
     words = " ".join(shown.getvalue().split())
     for text in ("home", "together", "probabilities", "ridge on", "own anchors", "mAP: mean average precision"):
@@ -146,6 +156,6 @@ def test_each_model_of_a_site_is_asked_as_if_it_were_loaded_by_itself(finished: 
 def test_without_results_at_home_their_place_is_a_dash(sites: dict[str, FrozenSite]):
     red, blue = (crossmodal.embed(s.site, s.site.samples("test")) for s in (sites["red"], sites["blue"]))
     table = crossreport._table(
-        [crossmodal.compare(red, blue)], {}, [retrieval_floors(sites["red"], sites["blue"])]
+        [crossmodal.compare(red, blue)], [], [retrieval_floors(sites["red"], sites["blue"])]
     )
     assert [*table.columns[3].cells] == ["–"]

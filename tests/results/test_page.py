@@ -10,16 +10,11 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import fedgram
 import pytest
-import torch
-from fedgram.core.bootstrap import by_group
 from fedgram.data.pixels import Picture
 from fedgram.results import crossreport, gallery
-from fedgram.results.owntest import accuracy, macro_f1, own_test, share
 from rich.console import Console
 from site_data import write_image
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from toy import SITES
 
 
@@ -108,36 +103,6 @@ def test_the_server_shows_what_sites_have_sent_and_nothing_else(pages: dict[str,
     for word in ("Confusion", "red asks", "macro-F1"):
         assert word in sites.text
         assert word not in server.text
-
-
-def test_own_test_samples_are_counted_as_scikit_learn_does(finished: Path):
-    model = fedgram.load(finished, site="red")
-    found = own_test(model.site, finished / "fedgram/red/result")
-    samples, classes = model.site.samples("test"), model.site.task.classes
-    truth, named = (
-        [s.concept for s in samples],
-        [answer.value for answer in model.predict([s.content for s in samples])],
-    )
-    assert found.confusion["kept"] == confusion_matrix(truth, named, labels=classes).tolist()
-    assert found.accuracy["kept"].value == pytest.approx(accuracy_score(truth, named))
-    assert found.macro_f1["kept"].value == pytest.approx(f1_score(truth, named, average="macro"))
-    told = json.loads((finished / "server/metrics.json").read_text())
-    for name, part in (("home", "test_alone"), ("together", "test"), ("kept", "test_kept")):
-        assert found.accuracy[name].value == pytest.approx(told[part]["red"]["accuracy"])
-        assert found.macro_f1[name].value == pytest.approx(told[part]["red"]["macro_f1"])
-    assert found.groups == len({s.group for s in samples})
-
-
-def test_figures_of_counts():
-    """Hand-worked: class 2 never occurs, and does not count."""
-    counts = torch.tensor([[3.0, 1, 0], [0, 4, 0], [0, 0, 0]])
-    assert accuracy(counts).item() == 7 / 8
-    assert macro_f1(counts).item() == pytest.approx((6 / 7 + 8 / 9) / 2)
-    assert share([True, False], ["a", "a"]).interval is None
-    found = share([True, True, False, False], ["a", "a", "b", "c"])
-    assert found.value == 0.5
-    assert found.interval[0] == 0
-    assert by_group(torch.ones(2), ["a", "b"]).tolist() == [1, 1]
 
 
 def test_pictures_lie_in_the_page_and_texts_stand_in_it(tmp_path: Path):

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fedgram.core.relative import cross_similarity
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import Sample
-from fedgram.results.alignment import precision_at_1
+from fedgram.results.alignment import answerable
 from fedgram.results.crossmodal import common_slots
-from fedgram.scoring.floors import frozen_linear, nearest_mean
+from fedgram.results.intervals import WithInterval, share
+from fedgram.scoring.floors import fitted_floors, nearest_mean
 from fedgram.scoring.frozen import frozen
-from fedgram.sites.anchored import with_labelled_anchors
+from fedgram.sites.anchored import labelled_anchors, with_labelled_anchors
 from fedgram.sites.single import SingleSite, own_samples
 
 _ALPHAS = np.logspace(-2, 5, 8)  # of the ridge regression between anchors
@@ -34,7 +35,7 @@ class FrozenSite:
 
     Attributes:
         site: whose.
-        concepts: of the N test samples.
+        concepts, groups: of the N test samples.
         test: (N, d_m), means of their tokens.
         anchors: (b, d_m), of the anchors that the site covers, in slot order.
         probabilities: of each class of the site's task, (N,), by a logistic regression; empty for another task.
@@ -42,6 +43,7 @@ class FrozenSite:
 
     site: SingleSite
     concepts: Sequence[str]
+    groups: Sequence[str]
     test: np.ndarray
     anchors: np.ndarray
     probabilities: Mapping[str, np.ndarray]
@@ -59,8 +61,8 @@ class RetrievalFloors:
 
     query: str
     gallery: str
-    class_probabilities: float | None
-    ridge_on_anchors: float | None
+    class_probabilities: WithInterval | None
+    ridge_on_anchors: WithInterval | None
 
 
 @dataclass(frozen=True)
@@ -70,31 +72,38 @@ class TransferFloors:
     query: str
     teacher: str
     concept: str
-    own_anchors: float | None
+    own_anchors: WithInterval | None
 
 
-def frozen_site(site: SingleSite, samples: Sequence[Sample]) -> FrozenSite:
-    """Read a site's frozen tokens, and fit the logistic regression of its own task where that has classes.
+def site_floors(site: SingleSite) -> dict[str, Pipeline]:
+    """Fit the floors of a site's own task to its samples, as the site does at the end of a run."""
+    train, validation = (own_samples(site, split) for split in ("train", "validation"))
+    asked = train, site.anchors, site.job.anchors.concepts, site.task
+    fit = with_labelled_anchors(*asked) if site.job.training.anchor_labels else train
+    return fitted_floors(site.task, fit, validation, labelled_anchors(*asked))
+
+
+def frozen_site(site: SingleSite, samples: Sequence[Sample], floors: Mapping[str, Pipeline]) -> FrozenSite:
+    """Read a site's frozen tokens, and ask the logistic regression of its own task where that has classes.
 
     Args:
         samples: of its test split.
+        floors: of :func:`site_floors`.
     """
     test = frozen(site.channel(0).tokens_of([s.content for s in samples]))
     probabilities: dict[str, np.ndarray] = {}
     if isinstance(site.task, Classification):
-        train, validation = (own_samples(site, split) for split in ("train", "validation"))
-        if site.job.training.anchor_labels:
-            train = with_labelled_anchors(train, site.anchors, site.job.anchors.concepts, site.task)
-        model = frozen_linear(site.task, train, validation)
+        model = floors["frozen_lr"]
         columns = model.predict_proba(test).T if len(test) else np.empty((len(model.classes_), 0))
         probabilities = {site.task.classes[c]: column for c, column in zip(model.classes_, columns, strict=True)}
-    return FrozenSite(site, [s.concept for s in samples], test, frozen(site.anchors.tokens), probabilities)
+    concepts, groups = [s.concept for s in samples], [s.group for s in samples]
+    return FrozenSite(site, concepts, groups, test, frozen(site.anchors.tokens), probabilities)
 
 
 def retrieval_floors(query: FrozenSite, gallery: FrozenSite) -> RetrievalFloors:
     """Measure both floors of retrieval from one site to another."""
     similarities = class_similarities(query, gallery), ridge_similarities(query, gallery)
-    found = (None if s is None else _precision(s, query.concepts, gallery.concepts) for s in similarities)
+    found = (None if s is None else _precision(s, query, gallery) for s in similarities)
     return RetrievalFloors(query.site.name, gallery.site.name, *found)
 
 
@@ -132,8 +141,9 @@ def own_anchors(query: FrozenSite, teacher: str, concept: str, known: Collection
     answers, accuracy = [concepts[i] for i in rows], None
     if concept in answers and len(set(answers)) > 1:
         model = nearest_mean(query.anchors[rows], np.array(answers))
-        asked = query.test[[i for i, c in enumerate(query.concepts) if c == concept]]
-        accuracy = float(np.mean(model.predict(asked) == concept))
+        asked = [i for i, c in enumerate(query.concepts) if c == concept]
+        right = model.predict(query.test[asked]) == concept
+        accuracy = share(right.tolist(), [query.groups[i] for i in asked])
     return TransferFloors(query.site.name, teacher, concept, accuracy)
 
 
@@ -141,5 +151,8 @@ def _cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return cross_similarity(torch.from_numpy(queries), torch.from_numpy(gallery)).numpy()
 
 
-def _precision(similarity: np.ndarray, truth: Sequence[str], offered: Sequence[str]) -> float:
-    return precision_at_1(torch.from_numpy(similarity), truth, offered)[0]
+def _precision(similarity: np.ndarray, query: FrozenSite, gallery: FrozenSite) -> WithInterval | None:
+    """P@1 of the queries whose concept is in the gallery; None where there are none."""
+    asked, best = answerable(query.concepts, gallery.concepts), similarity.argmax(axis=1)
+    right = [gallery.concepts[best[i]] == query.concepts[i] for i in asked]
+    return share(right, [query.groups[i] for i in asked]) if asked else None

@@ -5,13 +5,22 @@ A site is opened and its data are read once; its model of training alone is lent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
+from sklearn.pipeline import Pipeline
+
 from fedgram.results import crossmodal
-from fedgram.results.crossfloors import RetrievalFloors, TransferFloors, frozen_site, own_anchors, retrieval_floors
+from fedgram.results.crossfloors import (
+    RetrievalFloors,
+    TransferFloors,
+    frozen_site,
+    own_anchors,
+    retrieval_floors,
+    site_floors,
+)
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.owntest import OwnTest, own_test
 from fedgram.sites.kept import lent, read_trained
@@ -52,7 +61,8 @@ def measure(folders: Sequence[Path]) -> Measured:
         folders: result folders of sites; beside each may lie ``alone``, the site's model of training alone.
     """
     sites = {folder: reopen_site(folder) for folder in folders if (folder / "site.json").is_file()}
-    own = [own_test(site, folder) for folder, site in sites.items()]
+    floors = {site.name: site_floors(site) for site in sites.values()}
+    own = [own_test(site, folder, floors[site.name]) for folder, site in sites.items()]
     together = [_represented(site, [*sites.values()]) for site in sites.values()]
     home = []
     for folder, site in sites.items():
@@ -61,7 +71,7 @@ def measure(folders: Sequence[Path]) -> Measured:
             with lent(site, read_trained(alone), alone):
                 home.append(_represented(site, [*sites.values()]))
     asked = _asked(together)
-    return Measured([test for test in own if test is not None], asked, _asked(home), *_floors(asked))
+    return Measured([test for test in own if test is not None], asked, _asked(home), *_floors(asked, floors))
 
 
 def _represented(site: SingleSite, sites: Sequence[SingleSite]) -> tuple[Embedded, Embedded | None]:
@@ -90,8 +100,11 @@ def kind(part: Embedded) -> str:
     return part.site.modality.name
 
 
-def _floors(asked: Asked) -> tuple[list[RetrievalFloors], list[TransferFloors]]:
-    sites = {part.site.name: frozen_site(part.site, part.samples) for part in asked.tested}
+def _floors(
+    asked: Asked, floors: Mapping[str, Mapping[str, Pipeline]]
+) -> tuple[list[RetrievalFloors], list[TransferFloors]]:
+    parts = {part.site.name: part for part in asked.tested}
+    sites = {name: frozen_site(part.site, part.samples, floors[name]) for name, part in parts.items()}
     known = {t.teacher: crossmodal.trained_concepts(sites[t.teacher].site) for t in asked.transfers}
     return (
         [retrieval_floors(sites[c.query], sites[c.gallery]) for c in asked.comparisons],

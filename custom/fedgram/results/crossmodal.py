@@ -21,7 +21,7 @@ from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, CheckpointError, DataError
 from fedgram.records import Sample, Tokens
 from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
-from fedgram.results.owntest import share
+from fedgram.results.intervals import Interval, share
 from fedgram.sites.samples import concepts_of
 from fedgram.sites.single import SingleSite
 from fedgram.training.directory import named
@@ -79,7 +79,7 @@ class Comparison:
     gallery: str
     queries: int
     relative: float
-    interval: tuple[float, float] | None
+    interval: Interval
     relative_map: float
     raw: float
     chance: float
@@ -87,13 +87,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Zero-shot naming of test samples, of a concept without labels at their site, by a teacher's labels."""
+    """Zero-shot naming of test samples, of a concept without labels at their site, by a teacher's labels.
+
+    ``interval`` is that of ``accuracy``: 95 %, over the groups of the samples.
+    """
 
     query: str
     teacher: str
     concept: str
     samples: int
     accuracy: float
+    interval: Interval
     chance: float
 
 
@@ -233,12 +237,11 @@ def transfers(query: Embedded, taught: Embedded) -> list[Transfer]:
     asked = query[[i for i, s in enumerate(query.samples) if s.concept in new]]
     if not asked.samples:
         return []
-    named = [match.concept for match in named_by(asked, taught)]
-    hits = {
-        concept: [name == concept for s, name in zip(asked.samples, named, strict=True) if s.concept == concept]
-        for concept in sorted({s.concept for s in asked.samples})
-    }
-    return [
-        Transfer(query.site.name, taught.site.name, concept, len(right), sum(right) / len(right), 1 / len(known))
-        for concept, right in hits.items()
-    ]
+    answers = [*zip(asked.samples, named_by(asked, taught), strict=True)]
+    found = []
+    for concept in sorted({s.concept for s in asked.samples}):
+        named = [(match.concept == concept, s.group) for s, match in answers if s.concept == concept]
+        hits = share(*map(list, zip(*named, strict=True)))
+        sites = query.site.name, taught.site.name
+        found.append(Transfer(*sites, concept, len(named), hits.value, hits.interval, 1 / len(known)))
+    return found

@@ -24,9 +24,11 @@ from fedgram.results.crossmeasure import Measured, kind, measure
 from fedgram.results.crossmodal import Comparison, Embedded, Transfer
 from fedgram.results.figure import short_names
 from fedgram.results.gallery import first_of_each, questions
-from fedgram.results.owntest import KEPT, OwnTest, WithInterval
+from fedgram.results.intervals import WithInterval
+from fedgram.results.owntest import KEPT, OwnTest
 from fedgram.results.page import Page
 from fedgram.results.report import modes, number, tables, verdicts
+from fedgram.results.site_results import FLOORS
 from fedgram.sites.settled import HOME, TOGETHER
 
 _EXAMPLES, _ANSWERS = 6, 3
@@ -53,11 +55,9 @@ def write(folders: Sequence[Path], results: Path, console: Console) -> None:
     }
     plain = {name: [dataclasses.asdict(row) for row in rows] for name, rows in facts.items()}
     write_text(results / "crossmodal.json", json.dumps(plain, indent=1, allow_nan=False))
-    before = {(c.query, c.gallery): c.relative for c in home.comparisons}
-    across = [_table(together.comparisons, before, floors)] if together.comparisons else []
+    across = [_table(together.comparisons, home.comparisons, floors)] if together.comparisons else []
     if together.transfers:
-        named = {(t.query, t.teacher, t.concept): t.accuracy for t in home.transfers}
-        across.append(_transfer_table(together.transfers, named, measured.transfer_floors))
+        across.append(_transfer_table(together.transfers, home.transfers, measured.transfer_floors))
     for table in [_own_table(measured.own), *across]:
         console.print(table)
     figure = _figure(measured)
@@ -79,25 +79,33 @@ def _write_page(results: Path, measured: Measured, across: Sequence[Table]) -> N
 def _own_table(own: Sequence[OwnTest]) -> Table:
     table = Table(
         title="Sites' own test samples, with 95 % intervals over their groups",
-        caption="Measured where the results lie, and never sent. The intervals are bootstraps.",
+        caption="Measured where the results lie, and never sent. The intervals are bootstraps, here and below.",
     )
-    for column in ("site", "figure", "home", "together", "kept"):
+    for column in ("site", "figure", "home", "together", "kept", *FLOORS.values()):
         table.add_column(column)
     for test in own:
-        for label, found in (("accuracy", test.accuracy), ("macro-F1", test.macro_f1)):
-            table.add_row(test.site, label, *(_between(found.get(name)) for name in (HOME, TOGETHER, KEPT)))
+        for label, found in test.figures.items():
+            shown = (_between(found.get(name)) for name in (HOME, TOGETHER, KEPT, *FLOORS))
+            table.add_row(test.site, label, *shown)
     return table
 
 
 def _between(found: WithInterval | None) -> str:
     if found is None or found.interval is None:
         return number(None if found is None else found.value)
-    return f"{found.value:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+    return f"{found.value:.3f}\n[{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
 
 
-def _table(
-    together: Sequence[Comparison], home: Mapping[tuple[str, str], float], floors: Sequence[RetrievalFloors]
-) -> Table:
+def _found(c: Comparison | None) -> WithInterval | None:
+    return None if c is None else WithInterval(c.relative, c.interval)
+
+
+def _named(t: Transfer | None) -> WithInterval | None:
+    return None if t is None else WithInterval(t.accuracy, t.interval)
+
+
+def _table(together: Sequence[Comparison], home: Sequence[Comparison], floors: Sequence[RetrievalFloors]) -> Table:
+    before = {(c.query, c.gallery): c for c in home}
     table = Table(
         title="Retrieval between test samples, P@1 of the concept: no site ever saw a pair",
         caption="home, together: in the frame of the anchors, at sites that trained alone and by the federation. "
@@ -110,15 +118,17 @@ def _table(
     for column in heads:
         table.add_column(column, justify="right")
     for c, floor in zip(together, floors, strict=True):
-        values = home.get((c.query, c.gallery)), c.relative, c.raw
-        bounds = floor.class_probabilities, floor.ridge_on_anchors, c.chance, c.relative_map
-        table.add_row(c.query, c.gallery, str(c.queries), *map(number, (*values, *bounds)))
+        models = map(_between, (_found(before.get((c.query, c.gallery))), _found(c)))
+        bounds = map(_between, (floor.class_probabilities, floor.ridge_on_anchors))
+        scores = number(c.chance), number(c.relative_map)
+        table.add_row(c.query, c.gallery, str(c.queries), *models, number(c.raw), *bounds, *scores)
     return table
 
 
 def _transfer_table(
-    transfers: Sequence[Transfer], home: Mapping[tuple[str, str, str], float], floors: Sequence[TransferFloors]
+    transfers: Sequence[Transfer], home: Sequence[Transfer], floors: Sequence[TransferFloors]
 ) -> Table:
+    before = {(t.query, t.teacher, t.concept): t for t in home}
     table = Table(
         title="Concepts that the asking site never trained on, named by another site's labels",
         caption="own anchors: a floor, the nearest class mean of the asking site's own anchors' frozen tokens, "
@@ -129,8 +139,8 @@ def _transfer_table(
     for column in ("n", "home", "together", "own anchors", "chance"):
         table.add_column(column, justify="right")
     for t, floor in zip(transfers, floors, strict=True):
-        numbers = home.get((t.query, t.teacher, t.concept)), t.accuracy, floor.own_anchors, t.chance
-        table.add_row(t.query, t.teacher, t.concept, str(t.samples), *map(number, numbers))
+        found = _named(before.get((t.query, t.teacher, t.concept))), _named(t), floor.own_anchors
+        table.add_row(t.query, t.teacher, t.concept, str(t.samples), *map(_between, found), number(t.chance))
     return table
 
 
@@ -160,18 +170,20 @@ def _bars(axes: Axes, kinds: Mapping[str, str], measured: Measured) -> None:
     home = {(c.query, c.gallery): c for c in measured.home.comparisons}
     drawn: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for c, f in zip(measured.together.comparisons, measured.retrieval_floors, strict=True):
-        best = max((v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None), default=np.nan)
-        before = home.get((c.query, c.gallery))
-        values = np.nan if before is None else before.relative, c.relative, best, c.chance
-        drawn.setdefault((kinds[c.query], kinds[c.gallery]), []).append((*values, *_whisker(before), *_whisker(c)))
+        floors = [v for v in (f.class_probabilities, f.ridge_on_anchors) if v is not None]
+        best = max(floors, key=lambda floor: floor.value, default=None)
+        bars = _found(home.get((c.query, c.gallery))), _found(c), best
+        values = (np.nan if bar is None else bar.value for bar in bars)
+        whiskers = (end for bar in bars for end in _whisker(bar))
+        drawn.setdefault((kinds[c.query], kinds[c.gallery]), []).append((*values, c.chance, *whiskers))
     rows = [np.array(part) for part in drawn.values()]
     means = np.array([part[:, :4].mean(0) for part in rows]).reshape(-1, 4)
-    halves = np.array([np.sqrt((part[:, 4:] ** 2).sum(0)) / len(part) for part in rows]).reshape(-1, 4)
+    halves = np.array([np.sqrt((part[:, 4:] ** 2).sum(0)) / len(part) for part in rows]).reshape(-1, 6)
     places = np.arange(len(drawn))
     for row, (label, colour) in enumerate((("home", "C0"), ("together", "C1"), ("best floor", "0.6"))):
-        whiskers = halves[:, 2 * row : 2 * row + 2].T if row < 2 else None
+        ends = halves[:, 2 * row : 2 * row + 2].T
         at = places + 0.27 * (row - 1)
-        axes.bar(at, means[:, row], 0.27, label=label, color=colour, yerr=whiskers, error_kw={"elinewidth": 1})
+        axes.bar(at, means[:, row], 0.27, label=label, color=colour, yerr=ends, error_kw={"elinewidth": 1})
     axes.plot(places, means[:, 3], "k_", markersize=18, label="chance")
     axes.set_title("retrieval P@1: home and together in the frame of the anchors, floor on frozen tokens", pad=24)
     axes.set(ylim=(0, 1), xticks=places)
@@ -179,11 +191,11 @@ def _bars(axes: Axes, kinds: Mapping[str, str], measured: Measured) -> None:
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
 
-def _whisker(c: Comparison | None) -> tuple[float, float]:
+def _whisker(found: WithInterval | None) -> tuple[float, float]:
     """The lengths of an interval below and above its value; 0 where there is none."""
-    if c is None or c.interval is None:
+    if found is None or found.interval is None:
         return 0.0, 0.0
-    return max(c.relative - c.interval[0], 0.0), max(c.interval[1] - c.relative, 0.0)
+    return max(found.value - found.interval[0], 0.0), max(found.interval[1] - found.value, 0.0)
 
 
 def _heat_map(axes: Axes, names: list[str], comparisons: Sequence[Comparison]) -> None:

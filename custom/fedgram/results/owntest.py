@@ -1,82 +1,84 @@
-"""A site's own test samples, answered by home, by the federation's model and by what the site keeps.
+"""A site's own test samples, answered by home, by the federation's model, by what the site keeps, and by floors.
 
-For where the result of the site lies: nothing here is sent. Intervals are bootstraps over groups of samples.
+For where the result of the site lies: nothing here is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedgram.core.bootstrap import by_group, interval, resampled
+from fedgram.core.bootstrap import by_group
+from fedgram.model.tasks import Task
 from fedgram.model.tasks.base import mixed
-from fedgram.model.tasks.labels import Classification
+from fedgram.model.tasks.labels import Classification, MultiLabel
+from fedgram.model.tasks.regression import Regression
+from fedgram.model.tasks.segmentation import Segmentation, confusions
 from fedgram.records import LabelledTokens
+from fedgram.results.intervals import WithInterval, figure, ratio
+from fedgram.scoring.frozen import frozen
 from fedgram.sites.kept import lent, read_facts, read_trained
 from fedgram.sites.settled import DIRECTORY, FROZEN, HOME, TOGETHER, read_settled
 from fedgram.sites.single import SingleSite, own_samples
 from fedgram.training.directory import answerable, logits
 
 KEPT = "kept"
-Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class WithInterval:
-    """A figure on test samples, and its 95 % interval over their groups; None with fewer than two groups."""
-
-    value: float
-    interval: Interval
+Measure = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class OwnTest:
-    """A site's models on its own test samples.
+    """A site's models and floors on its own test samples.
 
     Attributes:
         site: its name.
-        classes: C, sorted.
+        classes: C, sorted; none where the task is not to name one of them.
         groups: the number of groups that were tested.
         confusion: (C, C) counts by model: true class by named class.
-        accuracy, macro_f1: by model.
+        figures: by metric, and then by model or floor.
     """
 
     site: str
     classes: tuple[str, ...]
     groups: int
     confusion: Mapping[str, list[list[int]]]
-    accuracy: Mapping[str, WithInterval]
-    macro_f1: Mapping[str, WithInterval]
+    figures: Mapping[str, Mapping[str, WithInterval]]
 
 
-def own_test(site: SingleSite, result: Path) -> OwnTest | None:
-    """Ask a site's models about its test samples; None where the task has no classes or nothing is tested.
+def own_test(site: SingleSite, result: Path, floors: Mapping[str, Pipeline]) -> OwnTest | None:
+    """Ask a site's models and floors about its test samples; None where nothing is tested, or the task is another.
 
     Args:
         result: its folder, beside which ``alone`` may lie.
+        floors: see :func:`~fedgram.scoring.floors.fitted_floors`.
     """
-    if not isinstance(site.task, Classification):
-        return None
     data = own_samples(site, "test")
     if not len(data):
         return None
-    counts = {name: _counts(output, data, len(site.task.classes)) for name, output in _answers(site, result, data)}
-    return OwnTest(
-        site=site.name,
-        classes=site.task.classes,
-        groups=len(set(data.groups)),
-        confusion={name: part.sum(0).long().tolist() for name, part in counts.items()},
-        accuracy={name: figure(part, accuracy) for name, part in counts.items()},
-        macro_f1={name: figure(part, macro_f1) for name, part in counts.items()},
-    )
+    answers = _answers(site, result, data)
+    answers |= {name: _as_output(site.task, model.predict(frozen(data.tokens))) for name, model in floors.items()}
+    figures: dict[str, dict[str, WithInterval]] = {}
+    confusion = {}
+    for name, output in answers.items():
+        if (found := parts(site.task, output, data.targets.cpu())) is None:
+            return None
+        counted, measures = by_group(found[0], list(data.groups)), found[1]
+        for label, measure in measures.items():
+            figures.setdefault(label, {})[name] = figure(counted, measure)
+        if isinstance(site.task, Classification):
+            confusion[name] = counted.sum(0).long().tolist()
+    classes = site.task.classes if isinstance(site.task, Classification) else ()
+    return OwnTest(site.name, classes, len(set(data.groups)), confusion, figures)
 
 
-def _answers(site: SingleSite, result: Path, data: LabelledTokens) -> list[tuple[str, Tensor]]:
+def _answers(site: SingleSite, result: Path, data: LabelledTokens) -> dict[str, Tensor]:
     settled = read_settled(result, read_facts(result)[0])
     alone, found = result.parent / "alone", {TOGETHER: site.outputs(data.tokens)}
     if (alone / "site.json").is_file():
@@ -88,13 +90,35 @@ def _answers(site: SingleSite, result: Path, data: LabelledTokens) -> list[tuple
         found[FROZEN] = settled.frozen(data.tokens)
     if all(name in found for name, weight in settled.kept.weights.items() if weight > 0):
         found[KEPT] = mixed(site.task, found, settled.kept.weights)
-    return [*found.items()]
+    return found
 
 
-def _counts(output: Tensor, data: LabelledTokens, classes: int) -> Tensor:
-    """Count samples by group, true class and named class, (G, C, C)."""
-    truth, named = (F.one_hot(labels.cpu(), classes) for labels in (data.targets, output.argmax(1)))
-    return by_group(truth[:, :, None] * named[:, None, :], list(data.groups))
+def _as_output(task: Task, answers: np.ndarray) -> Tensor:
+    """Encode classes or numbers as the output of a head that would answer with them, (N, C)."""
+    if isinstance(task, Classification):
+        return F.one_hot(torch.as_tensor(answers).long(), len(task.classes)).double()
+    if isinstance(task, Regression):
+        return (torch.as_tensor(answers).double()[:, None] - task.mean) / task.std
+    raise TypeError(type(task).__name__)
+
+
+def parts(task: Task, output: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, Measure]] | None:
+    """Split the task's figures into what each sample adds to a sum, (N, …), and measures of the sum.
+
+    None for a task of another package.
+    """
+    if isinstance(task, Classification):
+        truth, named = (F.one_hot(labels, len(task.classes)) for labels in (targets, output.argmax(1)))
+        return truth[:, :, None] * named[:, None, :], {"accuracy": accuracy, "macro-F1": macro_f1}
+    if isinstance(task, Regression):
+        wrong = (targets.double() - task.mean - task.std * output[:, 0].double()).abs()
+        return torch.stack([wrong, torch.ones_like(wrong)], 1), {"mae ↓": ratio}
+    if isinstance(task, MultiLabel):
+        truth, named = targets.bool(), output > 0
+        return torch.stack([truth & named, truth ^ named], 2), {"macro-F1": _of_labels}
+    if isinstance(task, Segmentation):
+        return confusions(output, targets, len(task.classes)), {"dice": dice}
+    return None
 
 
 def accuracy(counts: Tensor) -> Tensor:
@@ -103,19 +127,26 @@ def accuracy(counts: Tensor) -> Tensor:
 
 
 def macro_f1(counts: Tensor) -> Tensor:
-    """The mean over the classes that occur of F1 = 2 TP / (2 TP + FP + FN), (…), of (…, C, C) counts."""
-    right, either = counts.diagonal(dim1=-2, dim2=-1), counts.sum(-1) + counts.sum(-2)
-    scores = torch.where(either > 0, 2 * right / either.clamp(min=1), float("nan"))
-    return scores.nanmean(-1)
+    """The mean over the classes that occur of F1, (…), of (…, C, C) counts."""
+    return _f1(*_right_and_wrong(counts)).nanmean(-1)
 
 
-def figure(parts: Tensor, measure: Callable[[Tensor], Tensor]) -> WithInterval:
-    """Measure a sum of parts (G, …), and how far that varies with the groups that are drawn."""
-    value = measure(parts.sum(0)).item()
-    return WithInterval(value, interval(measure(resampled(parts))) if len(parts) > 1 else None)
+def dice(counts: Tensor) -> Tensor:
+    """The mean Dice, which is F1, of the classes that occur but the first, (…), of (…, C, C) counts of pixels."""
+    return _f1(*_right_and_wrong(counts))[..., 1:].nanmean(-1)
 
 
-def share(right: Sequence[bool], groups: Sequence[str]) -> WithInterval:
-    """The share of answers that are right, with its interval over groups."""
-    pairs = torch.tensor([[float(r), 1.0] for r in right], dtype=torch.float64)
-    return figure(by_group(pairs, list(groups)), lambda sums: sums[..., 0] / sums[..., 1])
+def _of_labels(sums: Tensor) -> Tensor:
+    """The mean F1 of the labels that occur, (…), of (…, C, 2) counts: right, and wrong or missed."""
+    return _f1(sums[..., 0], sums[..., 1]).nanmean(-1)
+
+
+def _right_and_wrong(counts: Tensor) -> tuple[Tensor, Tensor]:
+    right = counts.diagonal(dim1=-2, dim2=-1)
+    return right, counts.sum(-1) + counts.sum(-2) - 2 * right
+
+
+def _f1(right: Tensor, wrong: Tensor) -> Tensor:
+    """F1 = 2 TP / (2 TP + FP + FN); not a number where a class does not occur."""
+    either = 2 * right + wrong
+    return torch.where(either > 0, 2 * right / either.clamp(min=1), float("nan"))

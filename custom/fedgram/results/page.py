@@ -20,6 +20,7 @@ from rich.table import Table
 
 from fedgram.files import write_text
 from fedgram.results import figure
+from fedgram.results.site_results import FLOORS
 from fedgram.results.sizing import sizing
 
 if TYPE_CHECKING:  # they come with the sites' models, and the server writes its page without
@@ -67,7 +68,8 @@ def write(path: Path, page: Page) -> None:
         tables=[*map(_plain, page.tables)],
         across=[*map(_plain, page.across)],
         own=page.own,
-        confusions=[_confusion(test) for test in page.own if len(test.classes) <= _MOST_CLASSES],
+        asked={name: name for name in ("home", "together", "kept")} | FLOORS,
+        confusions=[_confusion(test) for test in page.own if 0 < len(test.classes) <= _MOST_CLASSES],
         curves=[*map(_svg, figure.panels(dict(page.facts)))],
         figures=[*map(_svg, page.figures)],
         gallery=page.gallery,

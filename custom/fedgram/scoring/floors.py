@@ -40,16 +40,25 @@ def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledToke
     Returns:
         The floors, and ``test_samples`` and ``test_groups``: their numbers.
     """
-    fit, validation, test = (data[part] for part in ("fit", "validation", "test"))
+    test = data["test"]
     found = {"test_samples": float(len(test)), "test_groups": float(len(set(test.groups)))}
-    if not len(test) or not isinstance(task, Classification | Regression):
-        return found
-    asked = _features(test)
-    found["frozen_lr"] = _score(task, frozen_linear(task, fit, validation), *asked)
-    found["frozen_knn"] = _score(task, _nearest(task, fit, validation), *asked)
-    if anchors is not None and len(anchors.targets.unique()) > 1:
-        found["own_anchors"] = _score(task, nearest_mean(*_features(anchors)), *asked)
+    if len(test):
+        asked = _features(test)
+        models = fitted_floors(task, data["fit"], data["validation"], anchors)
+        found |= {name: _score(task, model, *asked) for name, model in models.items()}
     return found
+
+
+def fitted_floors(
+    task: Task, fit: LabelledTokens, validation: LabelledTokens, anchors: LabelledTokens | None
+) -> dict[str, Pipeline]:
+    """Fit the floors of a task, by the names of :func:`floors`; none of a task without classes or numbers."""
+    if not isinstance(task, Classification | Regression):
+        return {}
+    models = {"frozen_lr": frozen_linear(task, fit, validation), "frozen_knn": _nearest(task, fit, validation)}
+    if anchors is not None and len(anchors.targets.unique()) > 1:
+        models["own_anchors"] = nearest_mean(*_features(anchors))
+    return models
 
 
 def frozen_linear(task: Task, fit: LabelledTokens, validation: LabelledTokens) -> Pipeline:

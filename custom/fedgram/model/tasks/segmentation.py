@@ -22,7 +22,6 @@ from fedgram.records import Sample
 
 _FINE = 4  # every token predicts a piece of 4 × 4 of the mask: encoders have 7 to 16 patches a side
 _MOST_CLASSES = 64
-_BATCH = 32
 
 
 class PatchHead(nn.Module):
@@ -113,10 +112,7 @@ class Segmentation:
 
     def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
         """Dice and IoU over the pixels of all samples."""
-        counts = np.zeros((len(self.classes),) * 2)
-        for logits, truth in zip(output.split(_BATCH), targets.split(_BATCH), strict=True):
-            predicted = _enlarged(logits, truth).argmax(1).cpu().numpy()
-            counts += metrics.confusion(truth.cpu().numpy(), predicted, len(self.classes))
+        counts = confusions(output, targets, len(self.classes)).sum(0).numpy()
         return metrics.defined(metrics.overlaps(counts))
 
     def predictions(self, output: Tensor) -> list[Prediction]:
@@ -127,6 +123,20 @@ class Segmentation:
     def mix(self, outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """Average the probabilities of every pixel: log Σ w softmax, (N, C, H, W)."""
         return mix_logs([output.log_softmax(1) for output in outputs], weights)
+
+
+def confusions(output: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Count the pixels of each sample by true class and named class, (N, C, C), float64.
+
+    Args:
+        output: (N, C, h, w), logits.
+        targets: (N, H, W).
+    """
+    counts = torch.zeros(len(output), classes, classes, dtype=torch.float64)
+    for row, (logits, truth) in enumerate(zip(output, targets, strict=True)):
+        named = _enlarged(logits[None], truth[None]).argmax(1)[0].cpu().numpy()
+        counts[row] = torch.from_numpy(metrics.confusion(truth.cpu().numpy(), named, classes))
+    return counts
 
 
 def _enlarged(output: Tensor, targets: Tensor) -> Tensor:
