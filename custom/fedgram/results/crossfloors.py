@@ -142,8 +142,8 @@ def own_anchors(query: FrozenSite, teacher: str, concept: str, known: Collection
     if concept in answers and len(set(answers)) > 1:
         model = nearest_mean(query.anchors[rows], np.array(answers))
         asked = [i for i, c in enumerate(query.concepts) if c == concept]
-        right = model.predict(query.test[asked]) == concept
-        accuracy = share(right.tolist(), [query.groups[i] for i in asked])
+        right = [name == concept for name in model.predict(query.test[asked])]
+        accuracy = share(right, [query.groups[i] for i in asked])
     return TransferFloors(query.site.name, teacher, concept, accuracy)
 
 

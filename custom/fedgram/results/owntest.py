@@ -63,7 +63,8 @@ def own_test(site: SingleSite, result: Path, floors: Mapping[str, Pipeline]) -> 
     if not len(data):
         return None
     answers = _answers(site, result, data)
-    answers |= {name: _as_output(site.task, model.predict(frozen(data.tokens))) for name, model in floors.items()}
+    x = frozen(data.tokens)
+    answers |= {name: _as_output(site.task, np.asarray(model.predict(x))) for name, model in floors.items()}
     figures: dict[str, dict[str, WithInterval]] = {}
     confusion = {}
     for name, output in answers.items():
