@@ -112,7 +112,7 @@ def test_a_cut_backbone_is_merged_as_it_was_trained(toy: Toy, site: SingleSite, 
     merge(tmp_path, tmp_path / "merged", base=base)
     plain = AutoModel.from_pretrained(tmp_path / "merged")
     assert plain.config.num_hidden_layers == 1
-    torch.testing.assert_close(hidden(plain, site), hidden(model, site), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden(plain, site), hidden(model, site), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
