@@ -41,6 +41,14 @@ def test_importing_fedgram_stays_light():
         fedgram.lod  # noqa: B018
 
 
+def test_what_loads_a_result_says_nothing_of_kernels_that_no_training_uses():
+    """bitsandbytes warns of a missing one where PEFT imports it, on a processor that could use it."""
+    said = "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('Failed to load CPU gemm_4bit_forward')"
+    script = f"import logging, fedgram; fedgram.load; {said}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
+
+
 def test_a_loaded_model_is_the_trained_one(toy: Toy, finished: Path, models: dict[str, Trained]):
     """Its test accuracy is what the site reported of what it keeps; an untrained model differs."""
     told = json.loads((finished / "server/metrics.json").read_text())["test_kept"]
