@@ -1,8 +1,8 @@
 """Training of the language tower of the small Janus, and of its ties to the encoders.
 
 It sees every picture, and reads every word; but what the words mean it is told of half of the colours and shapes
-only, of one or two things in a picture, and of simple questions. The rest is for a federation to learn. Making
-several things from one prompt comes after making one.
+only, of one or two things in a picture. The rest is for a federation to learn. Making several things from one
+prompt comes after making one, and questions of how many and where after those of what.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from torch.nn.functional import cross_entropy
 
 from research.pretraining.encoders import adamw, batches
 from research.pretraining.pictures import PUBLIC, make_pictures, random_pictures
-from research.scenes.scenes import Scene, World
-from research.scenes.words import NUMBERS, SKILLS, ask, plural, portray, told
+from research.scenes.scenes import Scene, World, random_scene
+from research.scenes.words import NUMBERS, SKILLS, TOPICS, Asked, ask, plural, portray, told
 
-TOPICS = ("presence", "colour", "shape")  # of PUBLIC, that the base is taught
-_BATCH = 16  # questions, and sentences
+_WHAT = ("presence", "colour", "shape")
+_WHERE = ("relation", "position")  # what takes longest
+_BATCH = 16  # sentences, and half of the pictures
 _GRAMMAR = (
     "what colour is the shape how many are there a an photo of and where from left right above below yes no "
     "0 1 2 3 4 one two three four this in picture animal dog cat bear marten wolf fox lion otter"
@@ -62,6 +63,8 @@ class Stage:
         pictures: to make in each step.
         wordless: share of them that nothing is said about, of the whole world.
         asks_every: so many steps come questions to answer and sentences to read; 0 is never.
+        topics: of the questions, one as often as it is named.
+        questions: in each of those steps.
     """
 
     steps: int
@@ -69,6 +72,8 @@ class Stage:
     pictures: int
     wordless: float
     asks_every: int
+    topics: tuple[str, ...] = _WHAT
+    questions: int = 16
 
 
 # Colours by themselves first: a word that decides one code of 64 is else found late, beside what decides more.
@@ -76,6 +81,7 @@ STAGES = (
     Stage(800, ("colors",), 2 * _BATCH, 1 / 8, 4),
     Stage(3000, SKILLS, 2 * _BATCH, 1 / 8, 4),
     Stage(2400, SKILLS, 2 * _BATCH, 1 / 8, 4),
+    Stage(3000, SKILLS, _BATCH // 2, 1 / 8, 1, (*TOPICS, *_WHERE), 48),
 )
 
 
@@ -101,7 +107,7 @@ class Lessons:
 def prepare(janus: Janus, size: int, count: int, seed: int, skills: Sequence[str]) -> Lessons:
     """Lessons of ``count`` scenes of each sort and prompts of these skills; the encoders must be trained."""
     generator = np.random.default_rng(seed)
-    asked = make_pictures([_public_scene(generator) for _ in range(count)], size)
+    asked = make_pictures([random_scene(generator, PUBLIC) for _ in range(count)], size)
     shown = [told(skills[int(generator.integers(len(skills)))], generator, PUBLIC) for _ in range(count)]
     silent = random_pictures(count, size, World(), seed + 1)
     codes = [in_parts(janus.targets, pictures) for pictures in (_drawn(shown, size), silent.images)]
@@ -133,9 +139,10 @@ def teach(janus: Janus, lessons: Lessons, stage: Stage, seed: int, log: Callable
         loss = generation = _making_loss(janus, lessons, rows, stage.wordless)
         making.append(generation.item())
         if stage.asks_every and step % stage.asks_every == 0:
-            questions = [_question(lessons.asked[i], generator) for i in rows[:_BATCH].tolist()]
-            texts, answers = map(list, zip(*questions, strict=True))
-            understanding = janus.understanding_loss(lessons.seen[rows[:_BATCH]], texts, answers)
+            questions = [_question(lessons.asked, stage.topics, generator) for _ in range(stage.questions)]
+            seen = lessons.seen[[row for row, _ in questions]]
+            texts, answers = [asked.text for _, asked in questions], [asked.answer for _, asked in questions]
+            understanding = janus.understanding_loss(seen, texts, answers)
             loss = generation + understanding + reading_loss(janus, _sentences(generator))
             asking.append(understanding.item())
         optimizer.zero_grad()
@@ -180,15 +187,13 @@ def _drawn(shown: Sequence[tuple[Scene, str]], size: int) -> Sequence[Image]:
     return make_pictures([scene for scene, _ in shown], size).images
 
 
-def _public_scene(generator: np.random.Generator) -> Scene:
-    return portray("two_object" if generator.random() < 0.5 else "colors", generator, PUBLIC)[0]
-
-
-def _question(scene: Scene, generator: np.random.Generator) -> tuple[str, str]:
+def _question(scenes: Sequence[Scene], topics: Sequence[str], generator: np.random.Generator) -> tuple[int, Asked]:
+    """A question of any of the topics, and the scene that it is about."""
+    topic = topics[int(generator.integers(len(topics)))]
     while True:
-        asked = ask(scene, TOPICS[int(generator.integers(len(TOPICS)))], generator, PUBLIC)
-        if asked is not None:
-            return asked.text, asked.answer
+        row = int(generator.integers(len(scenes)))
+        if (asked := ask(scenes[row], topic, generator, PUBLIC)) is not None:
+            return row, asked
 
 
 def _sentences(generator: np.random.Generator) -> list[str]:

@@ -93,7 +93,7 @@ def _own_table(own: Sequence[OwnTest]) -> Table:
 def _between(found: WithInterval | None) -> str:
     if found is None or found.interval is None:
         return number(None if found is None else found.value)
-    return f"{found.value:.3f}\n[{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+    return "{:.3f}\n{:.2f}–{:.2f}".format(found.value, *found.interval)
 
 
 def _found(c: Comparison | None) -> WithInterval | None:
