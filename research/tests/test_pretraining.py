@@ -12,11 +12,12 @@ from fedgram.config.job import BackboneConfig
 from fedgram.demo.shapes import COLOURS, SHAPES
 from fedgram.model.unified.janus import Janus, load_janus
 from fedgram.model.unified.janus_chat import Ids
+from fedgram.pretrained import locate
 from fedgram.scoring.geneval.exact import look
 
 from research.pretraining.__main__ import main
 from research.pretraining.encoders import k_means, on_sphere
-from research.pretraining.language import STAGES, _making_loss, prepare, words
+from research.pretraining.language import STAGES, _making_loss, _question, prepare, words
 from research.pretraining.pictures import PUBLIC, looks_by_patch, make_pictures
 from research.scenes.scenes import Scene, Thing, World, random_scene
 from research.scenes.words import SKILLS, TOPICS, ask, portray
@@ -27,13 +28,14 @@ def embedded() -> Janus:
     return load_janus(BackboneConfig("janus-shapes"), {})
 
 
-def answered(janus: Janus, world: World, topic: str) -> float:
-    """Share of right answers about one thing a picture."""
+def answered(janus: Janus, world: World, topic: str, skill: str = "colors", count: int = 24) -> float:
+    """Share of right answers about the pictures of a skill: one thing, or two."""
     generator = np.random.default_rng(7)
-    scenes = [portray("colors", generator, world)[0] for _ in range(24)]
-    questions = [ask(scene, topic, generator, world) for scene in scenes]
-    given = janus.understand(janus.see(make_pictures(scenes, 32).images), [q.text for q in questions if q])
-    return float(np.mean([answer == q.answer for answer, q in zip(given, questions, strict=True) if q]))
+    scenes = [portray(skill, generator, world)[0] for _ in range(count)]
+    asked = [(scene, q) for scene in scenes if (q := ask(scene, topic, generator, world)) is not None]
+    pictures = make_pictures([scene for scene, _ in asked], 32).images
+    given = janus.understand(janus.see(pictures), [q.text for _, q in asked])
+    return float(np.mean([answer == q.answer for answer, (_, q) in zip(given, asked, strict=True)]))
 
 
 def test_the_embedded_model_knows_half_of_the_names(embedded: Janus):
@@ -42,6 +44,13 @@ def test_the_embedded_model_knows_half_of_the_names(embedded: Janus):
     for topic in ("colour", "shape"):
         assert answered(embedded, PUBLIC, topic) >= 0.75
         assert answered(embedded, new, topic) <= 0.25
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_embedded_model_answers_questions_of_every_topic_about_what_it_knows(embedded: Janus, topic: str):
+    """Chance is a quarter where something is, a half for yes or no."""
+    skill = "counting" if topic == "count" else "two_object"
+    assert answered(embedded, PUBLIC, topic, skill, count=60) >= 0.75
 
 
 def test_the_embedded_model_makes_what_it_knows(embedded: Janus):
@@ -81,6 +90,26 @@ def test_the_script_makes_a_checkpoint_that_loads(tmp_path: Path):
     assert made.model.generation_config.guidance_scale == 1.5
     codes = made.model.model.vqmodel.quantize.embedding.weight.float()
     torch.testing.assert_close(codes.norm(dim=1), torch.ones(len(codes)), atol=0.01, rtol=0)
+
+
+def test_the_last_stage_begins_with_a_checkpoint_and_leaves_its_encoders(embedded: Janus, tmp_path: Path):
+    before = torch.get_rng_state()
+    folder = Path(locate("janus-shapes"))
+    main(tmp_path, folder, stages=[replace(stage, steps=8) for stage in STAGES], pool=60)
+    torch.set_rng_state(before)
+    made = load_janus(BackboneConfig("made"), {"made": str(tmp_path)}).model.state_dict()
+    same = {name for name, value in embedded.model.state_dict().items() if torch.equal(value, made[name])}
+    frozen = {name for name in made if name.startswith(("model.vision_model.", "model.vqmodel."))}
+    assert frozen <= same
+    assert len(made) - len(same) > 30
+
+
+def test_every_question_is_about_its_scene():
+    generator = np.random.default_rng(0)
+    scenes = [random_scene(generator, PUBLIC) for _ in range(20)]
+    found = [_question(scenes, ("count", "position"), generator) for _ in range(40)]
+    assert {asked.topic for _, asked in found} == {"count", "position"}
+    assert all(len(scenes[row].things) == 2 for row, asked in found if asked.topic == "position")
 
 
 @torch.no_grad()
