@@ -90,9 +90,11 @@ def data(visit: Visit) -> Iterator[Finding]:
 def _items(visit: Visit, config: SiteConfig) -> Iterator[Finding]:
     """Check the questions and captions of a unified site."""
     parts = split_items(read_items(config))
-    looked_at = parts | {"rehearsal": read_rehearsal(config)}
+    rehearsal = read_rehearsal(config)
+    looked_at = parts | {"rehearsal": rehearsal}
     visit.samples = {part: (*items.questions, *items.captions) for part, items in looked_at.items()}
-    lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(looked_at).items()]
+    lines = [f"{part}: {asked} questions, {told} captions" for part, (asked, told) in counts(parts).items()]
+    lines += [f"rehearsal: {len(rehearsal.captions)} captions"] if len(rehearsal) else []
     yield Finding("ok", "\n".join(lines))
     untested = [part for part, items in parts.items() if not len(items)]
     if untested:
