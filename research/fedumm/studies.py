@@ -39,14 +39,16 @@ class Kind:
 
 # The rates to choose from. The more sites share the steps, the fewer each has, and the larger they may be.
 GRID = {
-    Kind(1): (4.0, 8.0, 16.0),
+    Kind(1): (2.0, 4.0, 8.0),
+    Kind(4): (8.0, 16.0),
+    Kind(16): (16.0, 32.0),
+}
+BETWEEN = {
     Kind(2): (4.0, 8.0, 16.0),
-    Kind(4): (8.0, 16.0, 32.0),
     Kind(8): (8.0, 16.0, 32.0),
-    Kind(16): (16.0, 32.0, 64.0),
 }
 LONGER = {
-    Kind(1, MORE * STEPS): (4.0, 8.0),
+    Kind(1, MORE * STEPS): (2.0, 4.0),
     Kind(4, MORE * STEPS): (8.0, 16.0),
     Kind(16, MORE * STEPS): (8.0, 16.0),
 }
@@ -62,7 +64,7 @@ METHODS = {
     Kind(4, method="fedex"): (8.0, 16.0),
     Kind(4, method="fedsa"): (8.0, 16.0),
 }
-RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS
+RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS | BETWEEN
 LEFT_OUT = ("rehearsal", "falling", "weight")
 Chosen = Mapping[Kind, float]
 
@@ -115,7 +117,9 @@ def trials(rates: Chosen) -> list[Trial]:
     if divided in rates:
         found += [replace(_trial(divided, rates[divided], 0.5, seed), steps=MOST * STEPS) for seed in SEEDS]
     for seed in SEEDS:
-        found += [_trial(kind, rates[kind], alpha, seed) for kind in GRID for alpha in SKEWS if kind in rates]
+        found += [
+            _trial(kind, rates[kind], alpha, seed) for kind in GRID | BETWEEN for alpha in SKEWS if kind in rates
+        ]
     return list(dict.fromkeys(found))
 
 
