@@ -98,14 +98,15 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> Chosen:
 def trials(rates: Chosen) -> list[Trial]:
     """All runs whose rate has been chosen.
 
-    For each seed the base, and 1, 4 and 16 sites at both numbers of steps; then methods, what is left out, ranks
-    and rounds; 16 sites with the most steps, at the rate of fewer; and then the rest of the paper's grid.
+    For each seed the base, and 1, 4 and 16 sites; those with more steps; then methods, what is left out, ranks and
+    rounds; 16 sites with the most steps, at the rate of fewer; and then the rest of the paper's grid.
     """
     found = []
     for seed in SEEDS:
         found.append(Trial(1, inf, "fedit", RANK, 0, 1, 0.0, 1.0, seed))
-        cells = [*product((Kind(1), Kind(4), Kind(16)), (0.5,)), *product(LONGER, (0.5, 0.1))]
-        found += [_trial(kind, rates[kind], alpha, seed) for kind, alpha in cells if kind in rates]
+        found += [_trial(kind, rates[kind], alpha, seed) for kind in GRID for alpha in (0.5, 0.1) if kind in rates]
+    for seed, alpha in product(SEEDS, (0.5, 0.1)):
+        found += [_trial(kind, rates[kind], alpha, seed) for kind in LONGER if kind in rates]
     plain, divided = Kind(4), Kind(16, MORE * STEPS)
     for seed in SEEDS:
         found += [_trial(kind, rates[kind], 0.5, seed) for kind in METHODS if kind in rates]
