@@ -71,4 +71,5 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    named, *rest = map(Path, sys.argv[1:])
+    main(named, rest[0] if rest else None)
