@@ -109,13 +109,17 @@ def precision_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[s
     Returns:
         (P@1, chance), over the queries that have a concept and whose concept is offered; NaN when there are none.
     """
-    rows = answerable(truth, offered)
-    if not rows:
+    right = right_at_1(similarity, truth, offered)
+    if not right:
         return float("nan"), float("nan")
-    best = similarity.argmax(dim=1)
-    hits = sum(offered[int(best[i])] == truth[i] for i in rows) / len(rows)
-    chance = sum(offered.count(truth[i]) / len(offered) for i in rows) / len(rows)
-    return hits, chance
+    chance = sum(offered.count(truth[i]) / len(offered) for i in right) / len(right)
+    return sum(right.values()) / len(right), chance
+
+
+def right_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[str]) -> dict[int, bool]:
+    """Say of each query that :func:`answerable` counts whether its most similar item has its concept."""
+    best = similarity.argmax(dim=1) if offered else []
+    return {i: offered[int(best[i])] == truth[i] for i in answerable(truth, offered)}
 
 
 def answerable(truth: Sequence[str], offered: Sequence[str]) -> list[int]:

@@ -17,10 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from fedgram.core.relative import cross_similarity
 from fedgram.model.tasks.labels import Classification
 from fedgram.records import Sample
-from fedgram.results.alignment import answerable
+from fedgram.results.alignment import right_at_1
 from fedgram.results.crossmodal import common_slots
 from fedgram.results.intervals import WithInterval, share
-from fedgram.scoring.floors import fitted_floors, nearest_mean
+from fedgram.scoring.floors import FLOORED, fitted_floors, nearest_mean
 from fedgram.scoring.frozen import frozen
 from fedgram.sites.anchored import labelled_anchors, with_labelled_anchors
 from fedgram.sites.single import SingleSite, own_samples
@@ -77,6 +77,8 @@ class TransferFloors:
 
 def site_floors(site: SingleSite) -> dict[str, Pipeline]:
     """Fit the floors of a site's own task to its samples, as the site does at the end of a run."""
+    if not isinstance(site.task, FLOORED):
+        return {}  # before all samples are tokenised
     train, validation = (own_samples(site, split) for split in ("train", "validation"))
     asked = train, site.anchors, site.job.anchors.concepts, site.task
     fit = with_labelled_anchors(*asked) if site.job.training.anchor_labels else train
@@ -153,6 +155,5 @@ def _cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 def _precision(similarity: np.ndarray, query: FrozenSite, gallery: FrozenSite) -> WithInterval | None:
     """P@1 of the queries whose concept is in the gallery; None where there are none."""
-    asked, best = answerable(query.concepts, gallery.concepts), similarity.argmax(axis=1)
-    right = [gallery.concepts[best[i]] == query.concepts[i] for i in asked]
-    return share(right, [query.groups[i] for i in asked]) if asked else None
+    right = right_at_1(torch.from_numpy(similarity), query.concepts, gallery.concepts)
+    return share([*right.values()], [query.groups[i] for i in right]) if right else None

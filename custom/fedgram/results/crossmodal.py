@@ -20,7 +20,7 @@ from fedgram.core.gram import cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from fedgram.errors import AnchorError, CheckpointError, DataError
 from fedgram.records import Sample, Tokens
-from fedgram.results.alignment import answerable, mean_average_precision, precision_at_1
+from fedgram.results.alignment import mean_average_precision, precision_at_1, right_at_1
 from fedgram.results.intervals import Interval, share
 from fedgram.sites.samples import concepts_of
 from fedgram.sites.single import SingleSite
@@ -211,14 +211,13 @@ def compare(query: Embedded, gallery: Embedded) -> Comparison:
     relative, raw = similarities(query, gallery), cross_similarity(query.z, gallery.z)
     truth, concepts = [s.concept for s in query.samples], [s.concept for s in gallery.samples]
     hits, chance = precision_at_1(relative, truth, concepts)
-    asked, best = answerable(truth, concepts), relative.argmax(dim=1)
-    right = [concepts[int(best[i])] == truth[i] for i in asked]
+    right = right_at_1(relative, truth, concepts)
     return Comparison(
         query=query.site.name,
         gallery=gallery.site.name,
-        queries=len(asked),
+        queries=len(right),
         relative=hits,
-        interval=share(right, [query.samples[i].group for i in asked]).interval if asked else None,
+        interval=share([*right.values()], [query.samples[i].group for i in right]).interval if right else None,
         relative_map=mean_average_precision(relative, truth, concepts),
         raw=precision_at_1(raw, truth, concepts)[0],
         chance=chance,

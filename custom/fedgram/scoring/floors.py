@@ -25,6 +25,7 @@ from fedgram.scoring.frozen import frozen
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of a logistic regression, 1/α of a ridge regression
 NEIGHBOURS = (1, 3, 5, 11)
+FLOORED = (Classification, Regression)  # tasks that have floors
 
 
 def floors(task: Task, data: Mapping[str, LabelledTokens], anchors: LabelledTokens | None) -> dict[str, float]:
@@ -53,7 +54,7 @@ def fitted_floors(
     task: Task, fit: LabelledTokens, validation: LabelledTokens, anchors: LabelledTokens | None
 ) -> dict[str, Pipeline]:
     """Fit the floors of a task, by the names of :func:`floors`; none of a task without classes or numbers."""
-    if not isinstance(task, Classification | Regression):
+    if not isinstance(task, FLOORED):
         return {}
     models = {"frozen_lr": frozen_linear(task, fit, validation), "frozen_knn": _nearest(task, fit, validation)}
     if anchors is not None and len(anchors.targets.unique()) > 1:
