@@ -28,12 +28,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import simulator
 from loopback import Federation, free_port, read_project
 from toy import ROOT, SITES, Toy, write_site_file
 
 HONEST = {site: (simulator.HONEST, site) for site in SITES}
 _SECURE = {"scheme": "grpc", "connection_security": "mtls"}  # FLARE's own default for a relay is neither
+MARK = "FEDGRAM_TEST"  # in the environment of what a test starts outside such a federation: its folder
 _FOLDERS = (ROOT / "tests/integration", ROOT / "tests/federation", ROOT / "custom")
 
 
@@ -88,3 +90,15 @@ def running(
         yield federation
     finally:
         federation.stop()
+
+
+def left(folder: Path) -> list[int]:
+    """Processes that were started with :data:`MARK` of a folder, and that still run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(folder):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found

@@ -18,11 +18,9 @@ from nvflare.recipe.prod_env import ProdEnv
 from test_simulator import assert_same_model, plain
 from toy import ROOT, Toy
 
-from federation.federation import running
+from federation.federation import MARK, left, running
 
 pytestmark = pytest.mark.federation
-
-_MARK = "FEDGRAM_POC"
 
 
 @pytest.fixture
@@ -33,22 +31,11 @@ def poc(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[T
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "custom"), str(toy.root / "modules")]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv(_MARK, str(tmp_path))
+    monkeypatch.setenv(MARK, str(tmp_path))
     sites = {name: toy.sites[name] for name in ("red", "green")}
     yield replace(toy.with_job(training={"rounds": 1, "local_steps": 1}, baseline=False), sites=sites)
-    for pid in started(tmp_path):
+    for pid in left(tmp_path):
         psutil.Process(pid).kill()
-
-
-def started(folder: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(_MARK) == str(folder) and process.pid != os.getpid():
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def recipe_of(run: Toy) -> fedgram.Recipe:
@@ -76,4 +63,4 @@ def test_in_a_proof_of_concept(poc: Toy, tmp_path: Path):
     assert_same_model(results / "workspace/fedgram", plain(poc, tmp_path / "plain"))
     shares = json.loads((results / "workspace/fedgram/metrics.json").read_text())["rounds"][0]["shares"]
     assert set(shares) == {"red", "green"}
-    wait_until(lambda: not started(tmp_path), 60, "the end of all processes of the POC")
+    wait_until(lambda: not left(tmp_path), 60, "the end of all processes of the POC")

@@ -15,9 +15,10 @@ from demo import shortened
 from loopback import PROVISIONING, read_project, wait_until
 from toy import ROOT
 
+from federation.federation import MARK, left
+
 pytestmark = pytest.mark.federation
 
-MARK = "FEDGRAM_RUNBOOK"
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
 _BLOCK = re.compile(r"<!-- run: (hub|site) -->\n```\n(.*?)```", re.DOTALL)
 
@@ -32,18 +33,6 @@ def script() -> str:
             block = f'for SITE in {" ".join(SITES)}; do\nEDITOR="cp {own}/$SITE.toml"\n{block}done\n'
         lines.append(f"set -x\n{block}set +x 2> /dev/null")
     return "\n".join(lines)
-
-
-def left(folder: Path) -> list[int]:
-    """Processes that the script has started and that still run."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(folder):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_every_command_of_the_runbook(tmp_path: Path):
