@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import WeightedMean
+from fedgram.model.unified.base import UnifiedModel
+from fedgram.model.unified.site_model import UnifiedSiteModel
 from fedgram.sites.state import set_rates
 from fedgram.sites.unified import UnifiedSite
 from fedgram.training.step import train
@@ -21,7 +24,7 @@ def fine_tune(sites: Mapping[str, UnifiedSite], job: JobConfig) -> float:
     Returns the bytes that a site sends in a round.
     """
     towers = {name: _weights(site) for name, site in sites.items()}
-    trained = {name: _with_optimizer(site, towers[name]) for name, site in sites.items()}
+    trained = {name: _fully_trained(site, towers[name]) for name, site in sites.items()}
     samples = {name: float(len(site.data["train"])) for name, site in sites.items()}
     for round in range(1, job.training.rounds + 1):
         for site in trained.values():
@@ -41,10 +44,31 @@ def _weights(site: UnifiedSite) -> dict[str, Tensor]:
     return dict(site.model.unified.tower.requires_grad_(True).named_parameters())
 
 
-def _with_optimizer(site: UnifiedSite, weights: Mapping[str, Tensor]) -> UnifiedSite:
+def _fully_trained(site: UnifiedSite, weights: Mapping[str, Tensor]) -> UnifiedSite:
     """The site with an AdamW over these weights; as in all others, what is local has a group, here empty."""
     groups = [{"params": [*weights.values()], "weight_decay": 0.0}, {"params": []}]
-    return replace(site, optimizer=torch.optim.AdamW(groups))
+    return replace(site, model=WholeModel(site.model.unified, weights), optimizer=torch.optim.AdamW(groups))
+
+
+class WholeModel(UnifiedSiteModel):
+    """A unified model of which every weight of the tower trains, and which remembers those it began with."""
+
+    def __init__(self, unified: UnifiedModel, weights: Mapping[str, Tensor]):
+        super().__init__(unified, unified.tower)
+        self._weights = weights
+        self._begun = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    @contextmanager
+    def untrained(self) -> Generator[None]:
+        """Make the tower compute with the weights that it began with."""
+        now = {name: weight.data for name, weight in self._weights.items()}
+        for name, weight in self._weights.items():
+            weight.data = self._begun[name]
+        try:
+            yield
+        finally:
+            for name, weight in self._weights.items():
+                weight.data = now[name]
 
 
 @torch.no_grad()

@@ -15,11 +15,10 @@ from fedgram.config.job import BackboneConfig
 from fedgram.data.prompts import Prompt, Wanted
 from fedgram.errors import ConfigError
 from fedgram.model.unified.janus import load_janus
-from fedgram.model.unified.site_model import UnifiedSiteModel
 from fedgram.scoring.geneval.exact import ExactDetector
 from torch import Tensor
 
-from research.fedumm.full import fine_tune
+from research.fedumm.full import WholeModel, fine_tune
 from research.fedumm.pictures import ceiling, is_new, judged
 from research.fedumm.studies import (
     LEFT_OUT,
@@ -111,7 +110,7 @@ def test_full_fine_tuning_averages_every_weight_of_the_tower(tmp_path: Path):
     for site in sites.values():
         base = load_janus(BackboneConfig("janus-shapes"), {})
         weights = dict(base.tower.requires_grad_(True).named_parameters())
-        replace(site, model=UnifiedSiteModel(base, base.tower)).task_loss(next(site.batches(1, 1))).loss.backward()
+        replace(site, model=WholeModel(base, weights)).task_loss(next(site.batches(1, 1))).loss.backward()
         for name, weight in weights.items():
             # The first step of Adam is the gradient's sign, but for its ε.
             stepped = weight.detach() - 1e-3 * weight.grad / (weight.grad.abs() + 1e-8)
@@ -123,6 +122,18 @@ def test_full_fine_tuning_averages_every_weight_of_the_tower(tmp_path: Path):
         torch.testing.assert_close(one[name].detach(), total / samples, rtol=1e-4, atol=1e-6)
         assert torch.equal(one[name], two[name])
     assert sent == 4 * sum(total.numel() for total in expected.values())
+
+
+def test_a_whole_model_remembers_the_weights_it_began_with():
+    base = load_janus(BackboneConfig("janus-shapes"), {})
+    weights = dict(base.tower.requires_grad_(True).named_parameters())
+    model, begun = WholeModel(base, weights), {name: weight.detach().clone() for name, weight in weights.items()}
+    with torch.no_grad():
+        for weight in weights.values():
+            weight += 1.0
+    with model.untrained():
+        assert all(torch.equal(weight, begun[name]) for name, weight in weights.items())
+    assert all(torch.equal(weight, begun[name] + 1.0) for name, weight in weights.items())
 
 
 def test_every_skill_has_as_many_pictures():

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +493,30 @@ def test_adapters_learn_both_tasks(folder, seen, dora):
     assert history[-1][1] < 0.9 * history[0][1]
     assert model.generate(PROMPTS[:1], generator())
     assert len(model.understand(seen, QUESTIONS)) == 2
+
+
+def test_rehearsal_is_the_loss_of_making_and_the_way_from_the_base(folder):
+    model, data = load(folder), torch.randn(2, 64, CHANNELS)
+    with torch.no_grad():
+        before = model._predict(PROMPTS, torch.ones(2, 1, 1))
+    model.tower = attach(model.tower, rank=2, alpha=2, targets=TOWER_TARGETS, dora=False, seed=0)
+
+    def losses() -> tuple[Tensor, Tensor]:
+        return model.rehearsal_losses(PROMPTS, data, generator(5), partial(lora.untrained, model.tower))
+
+    assert losses()[1].item() == pytest.approx(0.0, abs=1e-9)
+    for layer in lora.adapted_layers(model.tower).values():
+        torch.nn.init.normal_(layer.B, generator=generator(1))
+    making, drift = losses()
+    assert making == model.generation_loss(PROMPTS, data, generator(5))
+    kept, times, noise = model._draws(data, generator(5))
+    assert kept.all()
+    sigma = (times / 1000).view(-1, 1, 1)
+    between = (1 - sigma) * data + sigma * noise
+    after = model._predict(PROMPTS, torch.ones(2, 1, 1))
+    expected = mse_loss(after(between, times), before(between, times))
+    assert drift.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert expected > 0
 
 
 def test_both_losses_train_the_tower_and_one_the_head(folder, seen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,33 @@ def test_one_prompt_in_ten_is_dropped_and_the_generator_says_which(janus):
     assert 0 < dropped < 0.3
     torch.testing.assert_close(share, dropped, rtol=1e-3, atol=1e-3)
     assert loss(1) == loss(1) != loss(3)
+
+
+def test_rehearsal_is_the_loss_of_making_and_the_divergence_from_the_base(folder):
+    """KL of every code's distribution, by its definition."""
+    base, trained = load(folder), load(folder)
+    with torch.no_grad():  # else the codes would be about as likely with any weights
+        for weight in (*base.head.parameters(), *trained.head.parameters()):
+            weight *= 30
+    trained.tower = attach(trained.tower, **SETTINGS, dora=False)
+    codes, said = base.targets(images()), base.chat.prompts(PROMPTS)  # the generator drops no words
+
+    def draws() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    def losses() -> tuple[Tensor, Tensor]:
+        return trained.rehearsal_losses(PROMPTS, codes, draws(), partial(lora.untrained, trained.tower))
+
+    assert losses()[1].item() == pytest.approx(0.0, abs=1e-6)
+    for layer in lora.adapted_layers(trained.tower).values():
+        torch.nn.init.normal_(layer.B, generator=torch.Generator().manual_seed(1))
+    making, drift = losses()
+    assert making == trained.generation_loss(PROMPTS, codes, draws())
+    assert making == trained.codes_loss(said, codes)
+    before, after = (m._code_logits(said, codes).detach().double().softmax(-1) for m in (base, trained))
+    expected = sum(float((p * (p / q).log()).sum()) for p, q in zip(before, after, strict=True)) / codes.numel()
+    assert drift.item() == pytest.approx(expected, rel=1e-4)
+    assert expected > 1e-2
 
 
 def test_see_and_targets_are_the_outputs_of_the_frozen_parts(janus, published):

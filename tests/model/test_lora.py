@@ -109,6 +109,36 @@ def test_detached_magnitude():
     assert run(model)[1].keys() == full.keys()
 
 
+@pytest.mark.parametrize("with_m", [False, True])
+def test_untrained_is_the_base_and_what_trains_stays_so(with_m):
+    """Also where the forward fails inside."""
+    x = torch.randn(1, 4, 32)
+    model, base = attached(llama(), with_m), llama()
+    trained = model(inputs_embeds=x).last_hidden_state
+    learning = {name: p.requires_grad for name, p in model.named_parameters()}
+
+    def fail() -> None:
+        with lora.untrained(model):
+            assert torch.equal(model(inputs_embeds=x).last_hidden_state, base(inputs_embeds=x).last_hidden_state)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not torch.equal(trained, base(inputs_embeds=x).last_hidden_state)
+    assert torch.equal(model(inputs_embeds=x).last_hidden_state, trained)
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == learning
+
+
+def test_untrained_is_without_the_residual():
+    x = torch.randn(1, 4, 32)
+    model = attached(llama(bias=True), False)
+    shapes = {name: (o, i) for name, (o, _, i) in lora.spec(model).items()}
+    lora.set_residual(model, {name: torch.ones(shape) for name, shape in shapes.items()})
+    with lora.untrained(model):
+        inside = model(inputs_embeds=x).last_hidden_state
+    assert torch.equal(inside, llama(bias=True)(inputs_embeds=x).last_hidden_state)
+
+
 def test_detached_forward_lets_an_earlier_graph_train_m():
     model = attached(llama())
     task = model(inputs_embeds=torch.randn(1, 4, 32)).last_hidden_state.sin().sum()

@@ -11,6 +11,7 @@ import unified_toy
 from fedgram.checks.data.unified import check
 from fedgram.config.site import read_site_config
 from fedgram.errors import ConfigError, DataError
+from fedgram.model import lora
 from fedgram.sites.unified import UnifiedSite
 from fedgram.training import rounds
 from toy import write_site_file
@@ -42,7 +43,7 @@ def opened(toy: UnifiedToy, name: str) -> UnifiedSite:
 
 
 def test_a_step_learns_a_batch_of_public_captions_too(toy: UnifiedToy):
-    """The loss is that without them, and the weight times theirs with the draws that come next."""
+    """The loss is that without them, and the weight times theirs and the drift, with the draws that come next."""
     weight = 3.0
     site = opened(rehearsing(toy, "one", generation_weight=weight), "one")
     batch = next(site.batches(1, 1))
@@ -50,13 +51,18 @@ def test_a_step_learns_a_batch_of_public_captions_too(toy: UnifiedToy):
     assert len(public.items.questions) == 0
     assert len(public.items.captions) == 6
     assert len(batch.rehearsed) == toy.job.training.batch_size
+    for layer in lora.adapted_layers(site.model.transformer).values():
+        torch.nn.init.normal_(layer.B, generator=torch.Generator().manual_seed(1))
     before = batch.draws.get_state()
     whole = site.task_loss(batch).loss
     batch.draws.set_state(before)
     own = site.task_loss(replace(batch, rehearsed=batch.rehearsed[:0])).loss
     texts = [public.items.captions[i].text for i in batch.rehearsed.tolist()]
-    theirs = site.model.unified.generation_loss(texts, public.targets[batch.rehearsed], batch.draws)
-    torch.testing.assert_close(whole, own + weight * theirs)
+    making, drift = site.model.unified.rehearsal_losses(
+        texts, public.targets[batch.rehearsed], batch.draws, site.model.untrained
+    )
+    assert drift > 0
+    torch.testing.assert_close(whole, own + weight * (making + 3.0 * drift))
 
 
 def test_without_a_table_nothing_is_rehearsed(toy: UnifiedToy):

@@ -11,6 +11,7 @@ from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.layer import Linear, LoraVariant
 from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from fedgram.core import dora
 from fedgram.errors import BackboneError
@@ -39,6 +40,7 @@ class GeoLinear(Linear):
     Attributes:
         norm_base, norm_mixing: `NormConstants`, float32 buffers that no checkpoint holds.
         m_detached: m takes no gradient; see `detached_m`.
+        set_aside: the base alone computes; see `untrained`.
     """
 
     lora_A: Any
@@ -49,6 +51,7 @@ class GeoLinear(Linear):
     norm_base: Tensor
     norm_mixing: Tensor
     m_detached = False
+    set_aside = False
     untouched: Tensor | None = None  # W₀, once there is a residual
 
     @property
@@ -131,6 +134,8 @@ class GeoLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base: Any = self.get_base_layer()
+        if self.set_aside:
+            return base(x) if self.untouched is None else linear(x, self.untouched, base.bias)
         plain = not (args or kwargs or self.disable_adapters or self.merged or self.active_adapters != [ADAPTER])
         plain &= not self.A.requires_grad  # what follows takes A for a constant
         fits = x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)

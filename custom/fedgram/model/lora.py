@@ -154,6 +154,19 @@ def detached_m(model: nn.Module) -> Generator[None]:
             layer.m_detached = value
 
 
+@contextmanager
+def untrained(model: nn.Module) -> Generator[None]:
+    """Make the model compute as its base inside, without update and R; what trains goes on to train."""
+    layers = adapted_layers(model).values()
+    for layer in layers:
+        layer.set_aside = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.set_aside = False
+
+
 def plain_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 

@@ -43,6 +43,7 @@ from fedgram.sites.unified_data import UnifiedData, as_tokens, look, read_items,
 
 log = logging.getLogger("fedgram.site")
 
+_DRIFT_WEIGHT = 3.0  # of the distance from the base on public captions, beside the loss of making them
 _VALIDATED = 64  # questions and captions that are looked at after every round, at most
 
 
@@ -134,7 +135,8 @@ class UnifiedSite:
         weight, terms = self.config.require_unified().generation_weight, self.losses("train", batch)
         weighted = [term if name == "understanding_loss" else weight * term for name, term in terms.items()]
         if len(batch.rehearsed):
-            weighted.append(weight * self._making_loss(self.rehearsal, batch.rehearsed, batch.draws))
+            making, drift = self._rehearsal_losses(batch)
+            weighted.append(weight * (making + _DRIFT_WEIGHT * drift))
         return TaskLoss(torch.stack(weighted).sum())
 
     def validation_loss(self) -> None:
@@ -159,6 +161,12 @@ class UnifiedSite:
     def _making_loss(self, data: UnifiedData, told: Tensor, draws: torch.Generator) -> Tensor:
         texts = [data.items.captions[i].text for i in told.tolist()]
         return self.model.unified.generation_loss(texts, data.targets[told].to(self.device), draws)
+
+    def _rehearsal_losses(self, batch: UnifiedBatch) -> tuple[Tensor, Tensor]:
+        public, rows = self.rehearsal, batch.rehearsed
+        texts, targets = [public.items.captions[i].text for i in rows.tolist()], public.targets[rows]
+        unified = self.model.unified
+        return unified.rehearsal_losses(texts, targets.to(self.device), batch.draws, self.model.untrained)
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:

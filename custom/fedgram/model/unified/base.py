@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -44,6 +45,23 @@ class UnifiedModel(Protocol):
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of making ``targets`` from prompts; the generator draws dropped prompts, noise, times."""
+        ...
+
+    def rehearsal_losses(
+        self,
+        prompts: Sequence[str],
+        targets: Tensor,
+        generator: torch.Generator,
+        untrained: Callable[[], AbstractContextManager[None]],
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of making ``targets``, and how far the model has gone from its base there: two scalars.
+
+        The second is learning without forgetting (Li & Hoiem 2016), the base's own prediction as the target.
+
+        Args:
+            prompts, targets, generator: as in :meth:`generation_loss`, which the first equals.
+            untrained: within it the tower computes as the base does.
+        """
         ...
 
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:

@@ -6,13 +6,14 @@ embeddings. What trains is the low-rank update of the language tower, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from PIL.Image import Image, fromarray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from fedgram.config.job import BackboneConfig
 from fedgram.config.site import Precision
@@ -116,19 +117,26 @@ class Janus:
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
         """Mean cross-entropy of the codes, a scalar; one prompt in ten is learnt without its words."""
-        said = self.chat.prompts(prompts)
-        dropped = torch.rand(len(prompts), generator=generator) < _DROPPED
-        values = torch.where(dropped[:, None], self.chat.without_words(said.values), said.values)
-        return self.codes_loss(Ids(values, said.mask), targets)
+        return self.codes_loss(self._with_some_dropped(prompts, generator), targets)
 
     def codes_loss(self, said: Ids, targets: Tensor) -> Tensor:
         """Mean cross-entropy of codes, (N, T), after these prompts, a scalar."""
-        codes = targets.to(self._device)
-        embedded = torch.cat([self._embed(said.values.to(self._device)), self._embed_codes(codes[:, :-1])], 1)
-        mask = torch.cat([said.mask, torch.ones_like(targets[:, :-1], device="cpu")], 1).to(self._device)
-        states = self.tower(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        logits = self.head(states[:, -codes.shape[1] :]).float()
-        return cross_entropy(logits.flatten(0, 1), codes.flatten())
+        return cross_entropy(self._code_logits(said, targets), targets.to(self._device).flatten())
+
+    def rehearsal_losses(
+        self,
+        prompts: Sequence[str],
+        targets: Tensor,
+        generator: torch.Generator,
+        untrained: Callable[[], AbstractContextManager[None]],
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy of the codes, and KL(base ‖ model), the mean over the codes, in nats."""
+        said = self._with_some_dropped(prompts, generator)
+        with torch.no_grad(), untrained():
+            base = self._code_logits(said, targets).log_softmax(-1)
+        logits = self._code_logits(said, targets)
+        drift = kl_div(logits.log_softmax(-1), base, reduction="batchmean", log_target=True)
+        return cross_entropy(logits, targets.to(self._device).flatten()), drift
 
     @torch.no_grad()
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:
@@ -176,6 +184,20 @@ class Janus:
         framed = self.chat.pictures(len(seen), seen.shape[1]).values.to(self._device)
         states = self.tower(inputs_embeds=self._with_pictures(framed, seen)).last_hidden_state
         return states[:, -seen.shape[1] :].float().mean(1)
+
+    def _with_some_dropped(self, prompts: Sequence[str], generator: torch.Generator) -> Ids:
+        """The prompts, one in ten without its words."""
+        said = self.chat.prompts(prompts)
+        dropped = torch.rand(len(prompts), generator=generator) < _DROPPED
+        return Ids(torch.where(dropped[:, None], self.chat.without_words(said.values), said.values), said.mask)
+
+    def _code_logits(self, said: Ids, targets: Tensor) -> Tensor:
+        """What the model expects at each code, (N · T, codes), float32, after the prompt and the codes before."""
+        codes = targets.to(self._device)
+        embedded = torch.cat([self._embed(said.values.to(self._device)), self._embed_codes(codes[:, :-1])], 1)
+        mask = torch.cat([said.mask, torch.ones_like(targets[:, :-1], device="cpu")], 1).to(self._device)
+        states = self.tower(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        return self.head(states[:, -codes.shape[1] :]).float().flatten(0, 1)
 
     @property
     def _device(self) -> torch.device:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
+from fedgram.model import lora
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Tokens
 
@@ -34,6 +36,10 @@ class UnifiedSiteModel:
     def embed(self, tokens: Tokens) -> Tensor:
         """Represent many pictures, in batches, without gradient: z, (N, d), float32, on the CPU."""
         return torch.cat([self.unified.represent(part).cpu() for part in tokens.values.split(EVALUATION_BATCH)])
+
+    def untrained(self) -> AbstractContextManager[None]:
+        """Make the tower compute as the base does, within a ``with``."""
+        return lora.untrained(self.transformer)
 
     def local(self) -> dict[str, torch.nn.Module]:
         """No parameters: nothing but the shared update trains."""

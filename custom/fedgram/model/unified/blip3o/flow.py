@@ -36,9 +36,13 @@ def matching_loss(velocity: Velocity, data: Tensor, noise: Tensor, times: Tensor
         data, noise: x and ε, (N, T, c).
         times: σ · TIMES, (N,).
     """
+    return (predicted(velocity, data, noise, times) - (noise - data)).square().mean()
+
+
+def predicted(velocity: Velocity, data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """The velocity v(x_σ, σ) on the line between data and noise, (N, T, c), float32; arguments as above."""
     sigma = (times / TIMES).view(-1, *[1] * (data.dim() - 1))
-    predicted = velocity((1.0 - sigma) * data + sigma * noise, times)
-    return (predicted.float() - (noise - data)).square().mean()
+    return velocity((1.0 - sigma) * data + sigma * noise, times).float()
 
 
 def integrate(velocity: Velocity, noise: Tensor, steps: int = STEPS) -> Tensor:

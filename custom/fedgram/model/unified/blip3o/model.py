@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from math import isqrt
 from typing import Any
@@ -18,7 +19,15 @@ from fedgram.model.backbone import fingerprint
 from fedgram.model.site_model import input_embeddings
 from fedgram.model.unified.blip3o.clip import EvaClip
 from fedgram.model.unified.blip3o.decoder import Decoder
-from fedgram.model.unified.blip3o.flow import draw_noise, draw_times, guided, integrate, matching_loss
+from fedgram.model.unified.blip3o.flow import (
+    Velocity,
+    draw_noise,
+    draw_times,
+    guided,
+    integrate,
+    matching_loss,
+    predicted,
+)
 from fedgram.model.unified.blip3o.head import PLACES
 from fedgram.model.unified.blip3o.sequences import (
     BEFORE_PICTURE,
@@ -121,11 +130,23 @@ class Blip3o(nn.Module):
 
     def generation_loss(self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of flow matching; a dropped prompt's states are 0, as in BLIP3o."""
-        kept = torch.rand(len(prompts), generator=generator, device=generator.device) >= DROPPED
-        times = draw_times(len(prompts), generator).to(self._device)
-        noise = draw_noise(tuple(targets.shape), generator).to(self._device)
-        states = self._prompted(prompts) * kept.to(self._device).view(-1, 1, 1)
-        return matching_loss(partial(self._velocity, states), targets.to(self._device), noise, times)
+        kept, times, noise = self._draws(targets, generator)
+        return matching_loss(self._predict(prompts, kept), targets.to(self._device), noise, times)
+
+    def rehearsal_losses(
+        self,
+        prompts: Sequence[str],
+        targets: Tensor,
+        generator: torch.Generator,
+        untrained: Callable[[], AbstractContextManager[None]],
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of flow matching, and the mean square of the step from the base's velocity to the model's."""
+        kept, times, noise = self._draws(targets, generator)
+        data = targets.to(self._device)
+        with torch.no_grad(), untrained():
+            base = predicted(self._predict(prompts, kept), data, noise, times)
+        now = predicted(self._predict(prompts, kept), data, noise, times)
+        return (now - (noise - data)).square().mean(), (now - base).square().mean()
 
     @torch.no_grad()
     def understand(self, seen: Tensor, questions: Sequence[str]) -> list[str]:
@@ -211,6 +232,16 @@ class Blip3o(nn.Module):
     def _prompted(self, prompts: Sequence[str]) -> Tensor:
         """The tower's states at the query tokens after each prompt, (N, Q, d)."""
         return self._states_at_queries([self._picture_starts(picture_prompt(p)) for p in prompts])
+
+    def _draws(self, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Which prompts are kept, (N, 1, 1), the times, (N,), and the noise, (N, T, c), of a training batch."""
+        kept = torch.rand(len(targets), generator=generator, device=generator.device) >= DROPPED
+        times = draw_times(len(targets), generator).to(self._device)
+        noise = draw_noise(tuple(targets.shape), generator).to(self._device)
+        return kept.to(self._device).view(-1, 1, 1), times, noise
+
+    def _predict(self, prompts: Sequence[str], kept: Tensor) -> Velocity:
+        return partial(self._velocity, self._prompted(prompts) * kept)
 
     def _states_at_queries(self, given: Sequence[Sequence[Piece]]) -> Tensor:
         batch = join(given)
