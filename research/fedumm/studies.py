@@ -65,7 +65,7 @@ METHODS = {
     Kind(4, method="fedsa"): (8.0, 16.0),
 }
 RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS | BETWEEN
-LEFT_OUT = ("rehearsal", "falling", "weight")
+LEFT_OUT = ("rehearsal", "drift", "falling", "weight")
 Chosen = Mapping[Kind, float]
 
 

@@ -58,7 +58,8 @@ class Trial:
         rate: the learning rate, in thousandths.
         seed: of data, partition and training.
         dora: whether magnitudes train.
-        without: what is left out: ``nothing``, ``rehearsal``, ``falling`` rates, or the ``weight`` of pictures.
+        without: what is left out: ``nothing``, ``rehearsal``, in it the ``drift`` from the base, ``falling``
+            rates, or the ``weight`` of pictures.
     """
 
     clients: int
@@ -158,6 +159,7 @@ def config_of(trial: Trial, folder: Path, share: Path) -> SiteConfig:
             questions=str(share),
             captions=str(share / TABLE),
             generation_weight=1.0 if trial.without == "weight" else GENERATION_WEIGHT,
+            drift_weight=0.0 if trial.without == "drift" else UnifiedConfig.drift_weight,
             rehearsal=None if trial.without == "rehearsal" else "demo:fedumm/rehearsal/captions.jsonl",
         ),
         device="cpu",

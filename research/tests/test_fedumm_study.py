@@ -93,14 +93,16 @@ def test_what_is_left_out_is_not_there(tmp_path: Path):
     whole, job = config_of(trial, tmp_path, tmp_path).require_unified(), job_of(trial)
     assert (whole.generation_weight, job.training.final_rate) == (GENERATION_WEIGHT, 0.05)
     assert whole.rehearsal
+    assert whole.drift_weight > 0
     without = {part: replace(trial, without=part) for part in LEFT_OUT}
     configs = {part: config_of(t, tmp_path, tmp_path).require_unified() for part, t in without.items()}
     assert configs == {
         "rehearsal": replace(whole, rehearsal=None),
+        "drift": replace(whole, drift_weight=0.0),
         "falling": whole,
         "weight": replace(whole, generation_weight=1.0),
     }
-    assert [job_of(t).training.final_rate for t in without.values()] == [0.05, 1.0, 0.05]
+    assert [job_of(t).training.final_rate for t in without.values()] == [0.05, 0.05, 1.0, 0.05]
 
 
 def test_full_fine_tuning_averages_every_weight_of_the_tower(tmp_path: Path):

@@ -44,8 +44,7 @@ def opened(toy: UnifiedToy, name: str) -> UnifiedSite:
 
 def test_a_step_learns_a_batch_of_public_captions_too(toy: UnifiedToy):
     """The loss is that without them, and the weight times theirs and the drift, with the draws that come next."""
-    weight = 3.0
-    site = opened(rehearsing(toy, "one", generation_weight=weight), "one")
+    site = opened(rehearsing(toy, "one", generation_weight=2.0, drift_weight=5.0), "one")
     batch = next(site.batches(1, 1))
     public = site.rehearsal
     assert len(public.items.questions) == 0
@@ -62,7 +61,7 @@ def test_a_step_learns_a_batch_of_public_captions_too(toy: UnifiedToy):
         texts, public.targets[batch.rehearsed], batch.draws, site.model.untrained
     )
     assert drift > 0
-    torch.testing.assert_close(whole, own + weight * (making + 3.0 * drift))
+    torch.testing.assert_close(whole, own + 2.0 * (making + 5.0 * drift))
 
 
 def test_without_a_table_nothing_is_rehearsed(toy: UnifiedToy):

@@ -25,6 +25,8 @@ class UnifiedConfig:
         generation_weight: the weight of the loss of making pictures, beside that of answering questions.
         rehearsal: public pictures that the base can make already, in the format of ``captions``: every step learns
             a batch of them too, with the weight of making pictures, so that the skills of the base stay.
+        drift_weight: how much the distance from the base's own prediction of those pictures counts, beside the
+            loss of making them: more keeps more of what the base knew, and learns less of what is new.
     """
 
     questions: str | None = None
@@ -34,6 +36,7 @@ class UnifiedConfig:
     colours: str = "openai/clip-vit-large-patch14"
     generation_weight: float = 1.0
     rehearsal: str | None = None
+    drift_weight: float = 3.0
 
     def __post_init__(self) -> None:
         expand_home(self, _PATHS)
@@ -41,10 +44,9 @@ class UnifiedConfig:
             raise ConfigError(
                 "neither questions nor captions", where="unified", expected="the absolute path of one, or both"
             )
-        if not 0 <= self.generation_weight < math.inf:
-            raise ConfigError(
-                f"{self.generation_weight!r}", where="unified.generation_weight", expected="not negative"
-            )
+        for name in ("generation_weight", "drift_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ConfigError(f"{value!r}", where=f"unified.{name}", expected="not negative")
 
     def paths(self) -> dict[str, str | None]:
         """The settings that are paths, by name."""

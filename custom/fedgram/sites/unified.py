@@ -43,7 +43,6 @@ from fedgram.sites.unified_data import UnifiedData, as_tokens, look, read_items,
 
 log = logging.getLogger("fedgram.site")
 
-_DRIFT_WEIGHT = 3.0  # of the distance from the base on public captions, beside the loss of making them
 _VALIDATED = 64  # questions and captions that are looked at after every round, at most
 
 
@@ -132,11 +131,12 @@ class UnifiedSite:
 
     def task_loss(self, batch: UnifiedBatch) -> TaskLoss:
         """The loss of understanding, and ``generation_weight`` times those of generation and of rehearsal."""
-        weight, terms = self.config.require_unified().generation_weight, self.losses("train", batch)
+        settings, terms = self.config.require_unified(), self.losses("train", batch)
+        weight = settings.generation_weight
         weighted = [term if name == "understanding_loss" else weight * term for name, term in terms.items()]
         if len(batch.rehearsed):
             making, drift = self._rehearsal_losses(batch)
-            weighted.append(weight * (making + _DRIFT_WEIGHT * drift))
+            weighted.append(weight * (making + settings.drift_weight * drift))
         return TaskLoss(torch.stack(weighted).sum())
 
     def validation_loss(self) -> None:

@@ -234,7 +234,7 @@ class Blip3o(nn.Module):
         return self._states_at_queries([self._picture_starts(picture_prompt(p)) for p in prompts])
 
     def _draws(self, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Which prompts are kept, (N, 1, 1), the times, (N,), and the noise, (N, T, c), of a training batch."""
+        """Draw for a training batch: 1 for prompts that are kept, (N, 1, 1), times, (N,), and noise, (N, T, c)."""
         kept = torch.rand(len(targets), generator=generator, device=generator.device) >= DROPPED
         times = draw_times(len(targets), generator).to(self._device)
         noise = draw_noise(tuple(targets.shape), generator).to(self._device)
