@@ -192,7 +192,7 @@ class Janus:
         return Ids(torch.where(dropped[:, None], self.chat.without_words(said.values), said.values), said.mask)
 
     def _code_logits(self, said: Ids, targets: Tensor) -> Tensor:
-        """What the model expects at each code, (N · T, codes), float32, after the prompt and the codes before."""
+        """Logits of each code, (N · T, codes), float32, after the prompt and the codes before it."""
         codes = targets.to(self._device)
         embedded = torch.cat([self._embed(said.values.to(self._device)), self._embed_codes(codes[:, :-1])], 1)
         mask = torch.cat([said.mask, torch.ones_like(targets[:, :-1], device="cpu")], 1).to(self._device)
