@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from fedgram.config.job import AggregationConfig, AnchorPin, JobConfig
-from fedgram.core.masks import derived
+from fedgram.core.masks import derived, public_key
 from fedgram.errors import FedgramError, MaskRefused, RoundFailed, UpdateRejected
 from fedgram.training.masked.gathering import MaskedSum
 from fedgram.training.masked.identity import Unsigned
@@ -232,7 +232,7 @@ def test_keys_and_seed_are_of_the_site_s_secret_and_of_the_job(asked: Asked, tmp
     def of(one: Member) -> tuple[str, ...]:
         return public_part(one, replace(call, cards={**call.cards, "ant": one.keys(call).card}))
 
-    stranger = replace(ant, secret="a guess")
+    stranger = replace(ant, secret="a guess", memory=Memory(tmp_path / "stranger"))
     assert of(ant) == public_part(ant, call)
     assert not {*of(ant)} & {*of(stranger)}
     other = json.loads(replace(ant, job="0" * 64).keys(call).card)
@@ -250,14 +250,12 @@ def test_the_seed_is_of_the_secret_also_under_one_key(
     assert ant.shares(call).seed_print != stranger.shares(call).seed_print
 
 
-def test_a_sum_among_others_has_other_masks_under_the_same_keys(asked: Asked, tmp_path: Path):
-    """A server that ends a sum and asks for it anew, without the fox."""
-    call, ant, bee = asked[0].calls[SHARES]["ant"], member("ant", tmp_path), member("bee", tmp_path)
-    five = without(call, "fox")
-    assert ant.keys(call) == ant.keys(five)
-    assert ant.shares(call).seed_print != ant.shares(five).seed_print
-    private = ant._private("mask", call)
-    card = json.loads(bee.keys(call).card)["mask_key"]
+def test_a_sum_among_others_has_another_seed_and_other_masks_between_two_sites(asked: Asked, tmp_path: Path):
+    """Also at a site that has lost its memory, and so takes part in both."""
+    call = asked[0].calls[SHARES]["ant"]
+    five, ant, forgetful = without(call, "fox"), member("ant", tmp_path), member("ant", tmp_path / "elsewhere")
+    assert ant.shares(call).seed_print != forgetful.shares(five).seed_print
+    private, card = ant._private("mask", call), json.loads(call.cards["bee"])["mask_key"]
     assert pair_seed(private, card, call, "ant", "bee") != pair_seed(private, card, five, "ant", "bee")
 
 
@@ -333,6 +331,31 @@ def test_under_the_masks_of_a_sum_there_is_one_value_between_one_set_of_sites(
         ant.mask(call, value_of("bee"))
     with pytest.raises(MaskRefused, match="another value was masked in this sum already"):
         ant.mask(replace(call, sharers=SIX[:5]), value_of("ant"))
+
+
+def test_on_one_occasion_there_is_one_sum_else_a_server_would_have_the_key_of_one_and_the_seed_of_the_other(
+    tmp_path: Path,
+):
+    """The dog is said to be gone from the first, where its key is revealed, and would survive in the second."""
+    members = [member(name, tmp_path) for name in SIX]
+    first, second = a_sum(), a_sum()
+    first.gather(("ant", "bee", "cat", "dog"), Sites(members, gone={"dog": MASKED}).ask)
+    assert public_key(first._secret("dog", "keys")).hex() == json.loads(first._call.cards["dog"])["mask_key"]
+    again = Sites(members)
+    with pytest.raises(RoundFailed, match="2 sites gave shares") as failed:
+        second.gather(("dog", "elk", "fox"), again.ask)
+    assert "dog/sums.jsonl: a second sum of this round, between other sites" in str(failed.value)
+    assert second.fell_apart
+    assert not [reply for phase, reply in again.sent if (phase, reply.site) == (SHARES, "dog")]
+    assert_sum(a_sum(round=2).gather(SIX, Sites(members).ask), SIX, 2)
+
+
+def test_a_value_is_not_masked_a_second_time_on_one_occasion(calls: dict[str, SumCall], fresh: Member):
+    """Also by a site that is asked for no shares."""
+    fresh.mask(calls[MASKED], value_of("ant"))
+    five = replace(without(calls[MASKED], "fox"), sharers=SIX[:5])
+    with pytest.raises(MaskRefused, match="a second sum of this round, between other sites"):
+        fresh.mask(five, value_of("ant"))
 
 
 def marks(*sites: str) -> dict[str, str]:

@@ -70,9 +70,10 @@ class Member:
         """The seed and the mask key of this site in shares, each encrypted for the site that keeps it.
 
         Raises:
-            MaskRefused: see :meth:`peers`.
+            MaskRefused: see :meth:`peers`; or this site has taken part in this round with other cards.
         """
         peers = self.peers(call)
+        self.memory.joins(self._occasion(call), call.context)
         needed, seed, key = threshold(len(peers)), self._seed(call), self._private("mask", call)
         seeds, keys = (split(secret, needed, len(peers)) for secret in (seed, key))
         sent, prints = {}, {}
@@ -97,7 +98,7 @@ class Member:
             values: int64 by label.
 
         Raises:
-            MaskRefused: see :meth:`peers`; too few sharers, or another value under the same masks.
+            MaskRefused: see :meth:`shares`; too few sharers, or another value under the same masks.
         """
         peers, sharers = self.peers(call), set(call.sharers)
         if not sharers <= peers.keys() or self.name not in sharers or len(sharers) < threshold(len(peers)):
@@ -106,6 +107,7 @@ class Member:
                 where=self.name,
                 expected=f"this one and others, {threshold(len(peers))} or more",
             )
+        self.memory.joins(self._occasion(call), call.context)
         self.memory.masks(call.context, call.sharers, values)
         private, others = self._private("mask", call), sorted(sharers - {self.name})
         pairs = {other: pair_seed(private, peers[other].mask_key, call, self.name, other) for other in others}
@@ -205,8 +207,11 @@ class Member:
 
     def _private(self, what: str, call: SumCall) -> bytes:
         """A private key for one sum, the same whenever it is asked for."""
-        occasion = (call.run, call.round, call.state, self.job)
-        return derived(self.secret.encode(), self.name, what, *occasion)
+        return derived(self.secret.encode(), self.name, what, *self._occasion(call))
+
+    def _occasion(self, call: SumCall) -> tuple[str | int, ...]:
+        """All that keys are made of before it is known who takes part."""
+        return call.run, call.round, call.state, self.job
 
     def _seed(self, call: SumCall) -> bytes:
         """The seed b of this site's own mask; other sites in the sum, another seed."""
