@@ -64,6 +64,7 @@ def members(count: int, folder: Path) -> dict[str, Member]:
             name=name,
             secret=name,
             job=JOB.fingerprint(),
+            seed=JOB.seed,
             anchors=ANCHORS,
             slots=tuple(range(ANCHORS)),
             identity=Unsigned(),

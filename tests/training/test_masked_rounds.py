@@ -15,7 +15,10 @@ from fedgram.results import report
 from fedgram.sites.opening import require_mode
 from fedgram.training import contracts
 from fedgram.training.loop import asking, run_federation
+from fedgram.training.masked.gathering import MaskedSum
+from fedgram.training.masked.messages import digest
 from fedgram.training.masked.rounds import first_consensus, masked_round
+from fedgram.training.masked.shapes import shapes_of
 from fedgram.training.masked.values import gram_value, masked_values, update_values
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState, agree
@@ -82,8 +85,8 @@ def first(federation: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
     return started(federation, tmp_path_factory.mktemp("first"))
 
 
-def test_a_round_that_falls_apart_leaves_the_model_and_the_next_goes_on(federation: Toy, first):
-    sessions, state = first
+def test_a_round_that_falls_apart_leaves_the_model_and_the_next_goes_on(federation: Toy, tmp_path: Path):
+    sessions, state = started(federation, tmp_path)
 
     def ask(phase, calls, receive, refuse):
         lost = {"red", "violet"} if phase == "reveal" else set()
@@ -116,6 +119,21 @@ def test_a_round_of_two_sites_does_not_begin(federation: Toy, first):
     sessions, state = first
     with pytest.raises(RoundFailed, match="2 sites gave keys"):
         masked_round(state, federation.job, ("red", "blue"), asking(sessions, state.state))
+
+
+@pytest.mark.parametrize(("number", "batch"), [(1, 32), (2, 1000)])
+def test_a_second_run_with_nearly_the_same_rounds_opens_no_site(toy: Toy, tmp_path: Path, number: int, batch: int):
+    """Violet, left out of it, would be the difference of both sums.
+
+    To 1e-4 where the state is moved by a trifle, and where all samples are one batch also in another round.
+    """
+    run = four(toy, training={"rounds": 2, "local_steps": 1, "batch_size": batch}, baseline=False)
+    sessions, state = started(run, tmp_path)
+    masked_round(state, run.job, sessions, asking(sessions, state.state))
+    moved = replace(state.state, round=number - 1, consensus=state.state.consensus + 1e-6)
+    again = MaskedSum("another", number, run.job, shapes_of(run.job, moved), state=digest(moved))
+    with pytest.raises(RoundFailed, match=r"0 sites confirmed(.|\n)*seed 0: a sum over other sites"):
+        again.gather(("blue", "green", "red"), asking(sessions, moved))
 
 
 @pytest.mark.slow
@@ -227,6 +245,22 @@ def test_a_state_that_does_not_fit_the_keys_trains_nothing(federation: Toy, firs
     for tried in (other, replace(state.state, round=1), None):
         with pytest.raises(MaskRefused, match="a sum of another state than comes with it"):
             masked_values(red.site, red._member, calls["masked"], tried, lambda run, state: pytest.fail("trained"))
+
+
+def test_a_round_that_is_asked_for_after_a_later_one_trains_nothing(federation: Toy, tmp_path: Path):
+    """It would set the site back, and a later round without violet would begin where one with violet has begun."""
+    sessions, state = started(federation, tmp_path)
+    calls = {}
+
+    def ask(phase, asked, receive, refuse):
+        calls.setdefault(phase, asked["red"])
+        asking(sessions, state.state)(phase, asked, receive, refuse)
+
+    after = masked_round(state, federation.job, sessions, ask)
+    masked_round(after, federation.job, sessions, asking(sessions, after.state))
+    red = sessions["red"]
+    with pytest.raises(MaskRefused, match="round 1 after round 2"):
+        masked_values(red.site, red._member, calls["masked"], state.state, lambda *_: pytest.fail("trained"))
 
 
 # --- settings

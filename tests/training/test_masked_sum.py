@@ -48,6 +48,7 @@ def member(name: str, folder: Path, *, slots: tuple[int, ...] = (0, 1, 2, 3), id
         name=name,
         secret=f"{name}'s own",
         job=JOB.fingerprint(),
+        seed=JOB.seed,
         anchors=4,
         slots=slots,
         identity=identity or Unsigned(),
@@ -350,12 +351,15 @@ def test_on_one_occasion_there_is_one_sum_else_a_server_would_have_the_key_of_on
     assert_sum(a_sum(round=2).gather(SIX, Sites(members).ask), SIX, 2)
 
 
-def test_a_value_is_not_masked_a_second_time_on_one_occasion(calls: dict[str, SumCall], fresh: Member):
-    """Also by a site that is asked for no shares."""
+@pytest.mark.parametrize("phase", [SHARES, MASKED, CONFIRM, REVEAL])
+def test_no_phase_of_a_second_sum_on_one_occasion_is_answered(
+    calls: dict[str, SumCall], fresh: Member, phase: str
+):
+    """Also by a site that was asked for nothing but masked values."""
     fresh.mask(calls[MASKED], value_of("ant"))
-    five = replace(without(calls[MASKED], "fox"), sharers=SIX[:5])
+    five = replace(without(calls[phase], "fox"), sharers=SIX[:5])
     with pytest.raises(MaskRefused, match="a second sum of this round, between other sites"):
-        fresh.mask(five, value_of("ant"))
+        Sites([fresh]).answer(phase, "ant", five)
 
 
 def marks(*sites: str) -> dict[str, str]:
@@ -367,7 +371,7 @@ def marks(*sites: str) -> dict[str, str]:
     [
         (SIX[:3], "a sum over 3 of 6 sites"),
         ((*SIX, "gnu"), "a sum over 7 of 6 sites"),
-        (SIX[:5], "a sum of this value over other sites was confirmed before"),
+        (SIX[:5], "seed 0: a sum over other sites was confirmed before"),
     ],
 )
 def test_a_site_confirms_one_sum_over_enough_sites(
@@ -377,14 +381,47 @@ def test_a_site_confirms_one_sum_over_enough_sites(
         ant.confirm(replace(calls[CONFIRM], marks=marks(*survivors)))
 
 
-def test_one_value_is_in_one_sum_also_of_another_run(tmp_path: Path):
-    """Else two sums would differ by the value of the site that is missing in one."""
+@pytest.mark.parametrize("other", [{"run": "another"}, {"run": "another", "round": 2}, {"state": "1" * 64}])
+def test_with_one_seed_no_site_can_be_left_out_of_another_sum(tmp_path: Path, other: dict[str, Any]):
+    """Else two sums would differ by the value of the site that is missing in one, or by as good as that."""
     sites = six(tmp_path)
     a_sum().gather(SIX, sites.ask)
-    assert_sum(a_sum(run="again").gather(SIX, sites.ask), SIX)
     with pytest.raises(RoundFailed, match="0 sites confirmed") as failed:
-        a_sum(run="and again").gather(SIX[:5], sites.ask)
-    assert "needs another seed" in str(failed.value)
+        a_sum(**other).gather(SIX[:5], sites.ask)
+    assert "seed 0: a sum over other sites was confirmed before" in str(failed.value)
+    assert "any other run needs another `seed`" in str(failed.value)
+
+
+def test_a_run_does_not_go_back(tmp_path: Path):
+    """A site would train once more, and begin a later round with what an earlier one has begun with."""
+    sites = six(tmp_path)
+    for number in (1, 2):
+        assert_sum(a_sum(round=number).gather(SIX, sites.ask), SIX, number)
+    with pytest.raises(RoundFailed, match=r"0 sites gave shares(.|\n)*ant/sums.jsonl: round 1 after round 2"):
+        a_sum().gather(SIX, sites.ask)
+    assert_sum(a_sum(round=2).gather(SIX, sites.ask), SIX, 2)
+
+
+def test_another_setting_of_the_job_makes_no_other_round(tmp_path: Path):
+    a_sum().gather(SIX, six(tmp_path).ask)
+    job = replace(JOB, backbone=replace(JOB.backbone, layers=2))
+    sites = Sites([replace(member(name, tmp_path), job=job.fingerprint()) for name in SIX[:5]])
+    with pytest.raises(RoundFailed, match="0 sites confirmed"):
+        MaskedSum("another", 1, job, SHAPES).gather(SIX[:5], sites.ask)
+
+
+def test_in_one_run_sites_may_leave_and_come_back_and_a_round_may_be_done_again(tmp_path: Path):
+    sites, five = six(tmp_path), SIX[:5]
+    for number, gone in ((1, {}), (2, {"fox": MASKED}), (2, {"fox": MASKED}), (3, {})):
+        sites.gone = gone
+        assert_sum(a_sum(round=number).gather(SIX, sites.ask), five if gone else SIX, number)
+
+
+def test_in_another_run_the_same_sites_are_summed_with_the_same_seed_and_others_with_another(tmp_path: Path):
+    a_sum().gather(SIX, six(tmp_path).ask)
+    assert_sum(a_sum(run="another").gather(SIX, six(tmp_path).ask), SIX)
+    reseeded = Sites([replace(member(name, tmp_path), seed=1) for name in SIX[:5]])
+    assert_sum(a_sum(run="a third").gather(SIX[:5], reseeded.ask), SIX[:5])
 
 
 def test_shares_are_given_for_what_was_confirmed_alone(calls: dict[str, SumCall], ant: Member, fresh: Member):
@@ -428,14 +465,13 @@ def test_a_pair_of_anchors_that_two_sites_are_left_for_ends_the_sum(tmp_path: Pa
     made = [member(name, tmp_path, slots=(0, 1, 2, 3) if name < "d" else (0, 1, 2)) for name in SIX]
     sites = Sites(made)
     a_sum().gather(SIX, sites.ask)
-    call = sites.calls[CONFIRM]["ant"]
+    left = marks(*(name for name in SIX if name != "cat"))
+    with pytest.raises(MaskRefused, match="a pair of anchors that fewer than three sites are left for"):
+        made[0].confirm(replace(sites.calls[CONFIRM]["ant"], marks=left))
     with pytest.raises(RoundFailed, match="round 2: a pair of anchors that fewer than three sites are left for"):
         a_sum(round=2).gather(SIX, Sites(made, gone={"cat": MASKED}).ask)
     found = a_sum(round=3).gather(SIX, Sites(made, gone={"dog": MASKED}).ask)
     assert_sum(found, [name for name in SIX if name != "dog"], 3)
-    left = marks(*(name for name in SIX if name != "cat"))
-    with pytest.raises(MaskRefused, match="a pair of anchors that fewer than three sites are left for"):
-        made[0].confirm(replace(call, marks=left))
 
 
 # --- what a site may try

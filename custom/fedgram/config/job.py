@@ -273,7 +273,7 @@ class JobConfig:
         metrics: the numbers that sites send besides the contract, as far as their tasks have them; no other is
             sent.
         baseline: whether every site is also trained alone, with the same budget, for the report.
-        seed: the seed of A, the adapters, the heads and the batches.
+        seed: the seed of A, the adapters, the heads and the batches; a masked job needs one of its own.
     """
 
     anchors: AnchorPin

@@ -65,6 +65,7 @@ class SiteSession:
             name=site.name,
             secret=site.config.secret or "",
             job=site.job.fingerprint(),
+            seed=site.job.seed,
             anchors=site.job.anchors.slots,
             slots=site.anchors.slots,
             identity=identity or Unsigned(),

@@ -46,6 +46,7 @@ class Member:
         name: of the site.
         secret: of the site, from which all its keys are drawn.
         job: fingerprint of its settings.
+        seed: of the job.
         anchors: B, of the job.
         slots: of these that it covers.
         identity: that signs for it.
@@ -55,6 +56,7 @@ class Member:
     name: str
     secret: str
     job: str
+    seed: int
     anchors: int
     slots: tuple[int, ...]
     identity: Identity
@@ -70,10 +72,9 @@ class Member:
         """The seed and the mask key of this site in shares, each encrypted for the site that keeps it.
 
         Raises:
-            MaskRefused: see :meth:`peers`; or this site has taken part in this round with other cards.
+            MaskRefused: see :meth:`peers`.
         """
         peers = self.peers(call)
-        self.memory.joins(self._occasion(call), call.context)
         needed, seed, key = threshold(len(peers)), self._seed(call), self._private("mask", call)
         seeds, keys = (split(secret, needed, len(peers)) for secret in (seed, key))
         sent, prints = {}, {}
@@ -98,7 +99,7 @@ class Member:
             values: int64 by label.
 
         Raises:
-            MaskRefused: see :meth:`shares`; too few sharers, or another value under the same masks.
+            MaskRefused: see :meth:`peers`; too few sharers, or another value under the same masks.
         """
         peers, sharers = self.peers(call), set(call.sharers)
         if not sharers <= peers.keys() or self.name not in sharers or len(sharers) < threshold(len(peers)):
@@ -107,8 +108,7 @@ class Member:
                 where=self.name,
                 expected=f"this one and others, {threshold(len(peers))} or more",
             )
-        self.memory.joins(self._occasion(call), call.context)
-        self.memory.masks(call.context, call.sharers, values)
+        self.memory.masks(call, values)
         private, others = self._private("mask", call), sorted(sharers - {self.name})
         pairs = {other: pair_seed(private, peers[other].mask_key, call, self.name, other) for other in others}
         return MaskedUpdate(
@@ -124,10 +124,10 @@ class Member:
 
         Raises:
             MaskRefused: see :meth:`peers`; the sum would be of too few sites, or tell too much of a pair of
-                anchors, or others were confirmed before.
+                anchors, or one of the same seed was over others.
         """
         self._survivors(call, self.peers(call))
-        self.memory.confirms(call.context, call.sharers, call.survivors)
+        self.memory.confirms(call, self.seed)
         signature, _ = self.identity.sign(call.sum_text)
         return Confirmation(site=self.name, round=call.round, context=call.context, signature=signature)
 
@@ -141,7 +141,7 @@ class Member:
         """
         peers = self.peers(call)
         survivors = self._survivors(call, peers)
-        self.memory.require_confirmed(call.context, call.survivors)
+        self.memory.require_confirmed(call, self.seed)
         needed, confirmed = threshold(len(peers)), call.confirmed.keys() & survivors
         if len(confirmed) < needed:
             raise MaskRefused(
@@ -180,8 +180,11 @@ class Member:
     def peers(self, call: SumCall) -> dict[str, KeyCard]:
         """The cards of all that take part, this site's among them, each signed and made for this sum.
 
+        With them this site takes part, which its memory keeps before anything is trained, shared or masked.
+
         Raises:
-            MaskRefused: fewer than three, this site's card is another than its own, or one is not signed.
+            MaskRefused: fewer than three, this site's card is another than its own, or one is not signed; or this
+                site has taken part in this round with others, or in a later one.
             UpdateRejected: a card of another sum, or none.
         """
         if len(call.cards) < LEAST:
@@ -191,6 +194,7 @@ class Member:
         found = {site: read_card(text, site, call, self.job, self.anchors) for site, text in call.cards.items()}
         for site, text in call.cards.items():
             self.identity.require(site, text, call.signatures.get(site, ""), call.certificates.get(site, ""))
+        self.memory.joins(call, self.job)
         return found
 
     def _card(self, call: SumCall) -> KeyCard:
@@ -207,11 +211,8 @@ class Member:
 
     def _private(self, what: str, call: SumCall) -> bytes:
         """A private key for one sum, the same whenever it is asked for."""
-        return derived(self.secret.encode(), self.name, what, *self._occasion(call))
-
-    def _occasion(self, call: SumCall) -> tuple[str | int, ...]:
-        """All that keys are made of before it is known who takes part."""
-        return call.run, call.round, call.state, self.job
+        occasion = (call.run, call.round, call.state, self.job)
+        return derived(self.secret.encode(), self.name, what, *occasion)
 
     def _seed(self, call: SumCall) -> bytes:
         """The seed b of this site's own mask; other sites in the sum, another seed."""

@@ -1,16 +1,21 @@
 """A site's memory of masked sums, on its disk: by it the site gives no share twice to different ends.
 
-Every line of ``sums.jsonl`` says of one thing what it was first, and nothing else is taken for it later. On one
+Every line of ``sums.jsonl`` says of one sum what the site has done, and nothing else is done for it later. On one
 occasion (run, round, state and job) there is one set of cards: the mask key is of the occasion, and where it is
 revealed there must be no second sum that reveals the site's seed. Under the masks of one sum there is one value,
-between one set of sites, and for one sum there is one list of survivors: else a mask could be taken off. And one
-value is in one sum: two sums over different sites that both hold it would differ by somebody's value alone.
+between one set of sites, and for one sum there is one list of survivors: else a mask could be taken off.
+
+And one value is in one sum: two sums over different sites that hold it would differ by somebody's value alone. It
+is not values that are compared: a server that moves the state by a trifle, or begins with another round where all
+samples are one batch, gets nearly the same again. Only another seed makes a site draw other weights. With one seed
+the sites of a sum may change from a round to a later one of the same run, which begins with what was trained in
+between, so rounds of a run do not go back; in another run they may not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +26,7 @@ from torch import Tensor
 
 from fedgram.errors import MaskRefused
 from fedgram.files import append
+from fedgram.training.masked.messages import SumCall
 
 FILE = "sums.jsonl"
 _CARDS, _MASKS, _SUM = "cards", "masks", "sum"
@@ -36,18 +42,25 @@ class Memory:
     def __init__(self, folder: Path):
         self._path = folder / FILE
 
-    def joins(self, occasion: Sequence[str | int], context: str) -> None:
+    def joins(self, call: SumCall, job: str) -> None:
         """Note the cards with which the site takes part on an occasion.
 
         Args:
-            occasion: run, round, state and job, of which the keys are made.
-            context: sha256 of the cards.
+            job: fingerprint of its settings.
 
         Raises:
-            MaskRefused: it has taken part with other cards.
+            MaskRefused: it has taken part with other cards, or in a later round of the same run.
             CheckpointError: it cannot be written.
         """
-        if self._first(_CARDS, [*occasion], context) != context:
+        last = max((of[1] for of, _ in self._all(_CARDS) if of[0] == call.run), default=0)
+        if call.round < last:
+            raise MaskRefused(
+                f"round {call.round} after round {last}",
+                where=self._path,
+                expected="no earlier one: what was trained since would be undone, and its sum told apart",
+                remedy=f"round {last} and later ones are free",
+            )
+        if self._first(_CARDS, [call.run, call.round, call.state, job], call.context) != call.context:
             raise MaskRefused(
                 "a second sum of this round, between other sites",
                 where=self._path,
@@ -55,15 +68,15 @@ class Memory:
                 remedy="the next round is free, with whichever sites are there",
             )
 
-    def masks(self, context: str, sharers: Sequence[str], values: Mapping[str, Tensor]) -> None:
-        """Note that a value is masked in a sum, between some sites.
+    def masks(self, call: SumCall, values: Mapping[str, Tensor]) -> None:
+        """Note that a value is masked in a sum, between its sharers.
 
         Raises:
             MaskRefused: another value was, or between others, in the same sum.
             CheckpointError: it cannot be written.
         """
-        masked = {"sharers": sorted(sharers), "value": print_of(values)}
-        if self._first(_MASKS, context, masked) != masked:
+        masked = {"sharers": sorted(call.sharers), "value": print_of(values)}
+        if self._first(_MASKS, call.context, masked) != masked:
             raise MaskRefused(
                 "another value was masked in this sum already",
                 where=self._path,
@@ -71,31 +84,35 @@ class Memory:
                 remedy="the next round has masks of its own",
             )
 
-    def confirms(self, context: str, sharers: Sequence[str], survivors: Sequence[str]) -> None:
-        """Note whom a sum is over, between some sites.
+    def confirms(self, call: SumCall, seed: int) -> None:
+        """Note whom a sum is over.
+
+        Args:
+            seed: of the job.
 
         Raises:
-            MaskRefused: it was confirmed over others, this sum or another one that holds the same value; or this
-                site has masked nothing in it between these.
+            MaskRefused: a sum of this seed was confirmed over others, and this is no later round of the same run;
+                or this site has masked nothing in it between these.
             CheckpointError: it cannot be written.
         """
-        masked = dict(self._all(_MASKS))
-        if context not in masked or masked[context]["sharers"] != sorted(sharers):
+        masked = dict(self._all(_MASKS)).get(call.context)
+        if masked is None or masked["sharers"] != sorted(call.sharers):
             raise MaskRefused("a sum in which this site has masked nothing between these", where=self._path)
-        alike = [other for other in masked if masked[other]["value"] == masked[context]["value"]]
-        given = [names for other, names in self._all(_SUM) if other in alike]
-        if any(names != sorted(survivors) for names in given):
-            raise MaskRefused(
-                "a sum of this value over other sites was confirmed before",
-                where=self._path,
-                expected=f"the sum over {', '.join(given[0])} and no other: two sums differ by somebody's value",
-                remedy="the next round is free; a job that begins anew with other sites needs another seed",
-            )
-        self._first(_SUM, context, sorted(survivors))
+        own = _sum(call, seed)
+        for earlier in (noted for _, noted in self._all(_SUM) if noted["seed"] == seed):
+            goes_on = earlier["run"] == call.run and earlier["round"] < call.round
+            if earlier["survivors"] != own["survivors"] and not goes_on:
+                raise MaskRefused(
+                    f"seed {seed}: a sum over other sites was confirmed before",
+                    where=self._path,
+                    expected=f"{', '.join(earlier['survivors'])} and nobody else: two sums differ by one's value",
+                    remedy="a later round of that run may be over others; any other run needs another `seed`",
+                )
+        self._first(_SUM, call.context, own)
 
-    def require_confirmed(self, context: str, survivors: Sequence[str]) -> None:
-        """Raise MaskRefused unless this site has confirmed that a sum is over these."""
-        if (context, sorted(survivors)) not in self._all(_SUM):
+    def require_confirmed(self, call: SumCall, seed: int) -> None:
+        """Raise MaskRefused unless this site has confirmed whom a sum is over."""
+        if (call.context, _sum(call, seed)) not in self._all(_SUM):
             raise MaskRefused("a sum that this site has not confirmed", where=self._path)
 
     def _first(self, kind: str, of: Any, given: Any) -> Any:
@@ -114,6 +131,11 @@ class Memory:
             with suppress(ValueError):
                 notes.append(json.loads(line))
         return [(of, given) for noted, of, given in notes if noted == kind]
+
+
+def _sum(call: SumCall, seed: int) -> dict[str, Any]:
+    """The note of whom a sum is over."""
+    return {"seed": seed, "run": call.run, "round": call.round, "survivors": [*call.survivors]}
 
 
 def print_of(values: Mapping[str, Tensor]) -> str:
