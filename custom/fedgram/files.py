@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
 import uuid
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -120,6 +121,27 @@ def read_small(path: Path, error: type[FedgramError]) -> bytes:
         problem = "not a file" if not regular else f"more than {_SMALL >> 20} MiB"
         raise error(problem, where=path, expected="a small file of text", remedy="correct the path, or the file")
     return content
+
+
+@contextmanager
+def exclusively(path: Path) -> Generator[None]:
+    """Hold a lock, which no other process then has; some file systems have none, and there nothing is done.
+
+    Args:
+        path: of the lock, an empty file.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(path, "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            remedy = "keep the site's state (`state`) on a file system that has locks"
+            raise CheckpointError(f"no lock ({error})", where=path, remedy=remedy) from error
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,15 +6,20 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 import torch
+from fedgram import files
 from fedgram.config.job import AggregationConfig, AnchorPin, JobConfig
 from fedgram.core.masks import derived, public_key
-from fedgram.errors import FedgramError, MaskRefused, RoundFailed, UpdateRejected
+from fedgram.errors import CheckpointError, FedgramError, MaskRefused, RoundFailed, UpdateRejected
+from fedgram.training.masked import memory
 from fedgram.training.masked.gathering import MaskedSum
 from fedgram.training.masked.identity import Unsigned
 from fedgram.training.masked.member import Member, pair_seed
@@ -422,6 +427,40 @@ def test_in_another_run_the_same_sites_are_summed_with_the_same_seed_and_others_
     assert_sum(a_sum(run="another").gather(SIX, six(tmp_path).ask), SIX)
     reseeded = Sites([replace(member(name, tmp_path), seed=1) for name in SIX[:5]])
     assert_sum(a_sum(run="a third").gather(SIX[:5], reseeded.ask), SIX[:5])
+
+
+def test_of_two_jobs_that_confirm_at_once_one_is_refused(
+    calls: dict[str, SumCall], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are two processes on one file; each would have looked before the other has written."""
+    member("ant", tmp_path).mask(calls[MASKED], value_of("ant"))
+    both = Barrier(2, timeout=0.5)
+
+    def append(path: Path, lines: bytes) -> None:
+        with suppress(BrokenBarrierError):  # with a lock the other does not come
+            both.wait()
+        files.append(path, lines)
+
+    monkeypatch.setattr(memory, "append", append)
+    with ThreadPoolExecutor() as pool:
+        lists = [replace(calls[CONFIRM], marks=marks(*names)) for names in (SIX, SIX[:5])]
+        answers = [pool.submit(member("ant", tmp_path).confirm, call) for call in lists]
+    refused = [answer.exception() for answer in answers if answer.exception() is not None]
+    assert [type(error) for error in refused] == [MaskRefused]
+
+
+def test_without_a_lock_a_site_takes_no_part(
+    calls: dict[str, SumCall], fresh: Member, monkeypatch: pytest.MonkeyPatch
+):
+    def none(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    for phase in (SHARES, MASKED, CONFIRM, REVEAL):
+        with pytest.raises(
+            CheckpointError, match=r"sums.lock: no lock \(no locks here\)\n  remedy: keep the site's"
+        ):
+            Sites([fresh]).answer(phase, "ant", calls[phase])
 
 
 def test_shares_are_given_for_what_was_confirmed_alone(calls: dict[str, SumCall], ant: Member, fresh: Member):

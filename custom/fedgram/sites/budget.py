@@ -10,11 +10,9 @@ there is no reply.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any
 
 from fedgram.config.privacy import PrivacyConfig
 from fedgram.errors import CheckpointError, ConfigError
-from fedgram.files import read_small, write_text
+from fedgram.files import exclusively, read_small, write_text
 from fedgram.sites.accountant import spent_epsilon
 from fedgram.sites.guarantee import Guarantee
 
@@ -68,7 +66,7 @@ class Budget:
         """
         plan = {name: getattr(guarantee, name) for name in _PLAN}
         key = sha256(json.dumps([run, plan], sort_keys=True).encode()).hexdigest()
-        with self._locked():
+        with exclusively(self._folder / _LOCK):
             jobs = self._read()
             job = jobs.setdefault(key, {"run": run, **plan, "rounds": {}})
             if start not in job["rounds"]:
@@ -133,18 +131,6 @@ class Budget:
             raise CheckpointError(
                 f"cannot be written ({error})", where=self._folder / FILE, remedy=remedy
             ) from error
-
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        path = self._folder / _LOCK
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                remedy = "keep the site's state (`state`) on a file system that has locks"
-                raise CheckpointError(f"no lock ({error})", where=path, remedy=remedy) from error
-            yield
 
 
 def _sum(jobs: Mapping[str, Any], current: str) -> Spent:

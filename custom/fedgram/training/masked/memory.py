@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from fedgram.errors import MaskRefused
-from fedgram.files import append
+from fedgram.files import append, exclusively
 from fedgram.training.masked.messages import SumCall
 
-FILE = "sums.jsonl"
+FILE, _LOCK = "sums.jsonl", "sums.lock"
 _CARDS, _MASKS, _SUM = "cards", "masks", "sum"
 
 
@@ -40,7 +40,7 @@ class Memory:
     """
 
     def __init__(self, folder: Path):
-        self._path = folder / FILE
+        self._path, self._lock = folder / FILE, folder / _LOCK
 
     def joins(self, call: SumCall, job: str) -> None:
         """Note the cards with which the site takes part on an occasion.
@@ -50,39 +50,41 @@ class Memory:
 
         Raises:
             MaskRefused: it has taken part with other cards, or in a later round of the same run.
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or not be locked.
         """
-        last = max((of[1] for of, _ in self._all(_CARDS) if of[0] == call.run), default=0)
-        if call.round < last:
-            raise MaskRefused(
-                f"round {call.round} after round {last}",
-                where=self._path,
-                expected="no earlier one: what was trained since would be undone, and its sum told apart",
-                remedy=f"round {last} and later ones are free",
-            )
-        if self._first(_CARDS, [call.run, call.round, call.state, job], call.context) != call.context:
-            raise MaskRefused(
-                "a second sum of this round, between other sites",
-                where=self._path,
-                expected="the cards of the first: the keys are the same, and two sums could reveal both secrets",
-                remedy="the next round is free, with whichever sites are there",
-            )
+        with exclusively(self._lock):
+            last = max((of[1] for of, _ in self._all(_CARDS) if of[0] == call.run), default=0)
+            if call.round < last:
+                raise MaskRefused(
+                    f"round {call.round} after round {last}",
+                    where=self._path,
+                    expected="no earlier one: what was trained since would be undone, and its sum told apart",
+                    remedy=f"round {last} and later ones are free",
+                )
+            if self._first(_CARDS, [call.run, call.round, call.state, job], call.context) != call.context:
+                raise MaskRefused(
+                    "a second sum of this round, between other sites",
+                    where=self._path,
+                    expected="the cards of the first: under the same keys two sums could reveal both secrets",
+                    remedy="the next round is free, with whichever sites are there",
+                )
 
     def masks(self, call: SumCall, values: Mapping[str, Tensor]) -> None:
         """Note that a value is masked in a sum, between its sharers.
 
         Raises:
             MaskRefused: another value was, or between others, in the same sum.
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or not be locked.
         """
         masked = {"sharers": sorted(call.sharers), "value": print_of(values)}
-        if self._first(_MASKS, call.context, masked) != masked:
-            raise MaskRefused(
-                "another value was masked in this sum already",
-                where=self._path,
-                expected="the same one, between the same sites",
-                remedy="the next round has masks of its own",
-            )
+        with exclusively(self._lock):
+            if self._first(_MASKS, call.context, masked) != masked:
+                raise MaskRefused(
+                    "another value was masked in this sum already",
+                    where=self._path,
+                    expected="the same one, between the same sites",
+                    remedy="the next round has masks of its own",
+                )
 
     def confirms(self, call: SumCall, seed: int) -> None:
         """Note whom a sum is over.
@@ -93,22 +95,23 @@ class Memory:
         Raises:
             MaskRefused: a sum of this seed was confirmed over others, and this is no later round of the same run;
                 or this site has masked nothing in it between these.
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or not be locked.
         """
-        masked = dict(self._all(_MASKS)).get(call.context)
-        if masked is None or masked["sharers"] != sorted(call.sharers):
-            raise MaskRefused("a sum in which this site has masked nothing between these", where=self._path)
-        own = _sum(call, seed)
-        for earlier in (noted for _, noted in self._all(_SUM) if noted["seed"] == seed):
-            goes_on = earlier["run"] == call.run and earlier["round"] < call.round
-            if earlier["survivors"] != own["survivors"] and not goes_on:
-                raise MaskRefused(
-                    f"seed {seed}: a sum over other sites was confirmed before",
-                    where=self._path,
-                    expected=f"{', '.join(earlier['survivors'])} and nobody else: two sums differ by one's value",
-                    remedy="a later round of that run may be over others; any other run needs another `seed`",
-                )
-        self._first(_SUM, call.context, own)
+        with exclusively(self._lock):
+            masked = dict(self._all(_MASKS)).get(call.context)
+            if masked is None or masked["sharers"] != sorted(call.sharers):
+                raise MaskRefused("a sum in which this site has masked nothing between these", where=self._path)
+            own = _sum(call, seed)
+            for earlier in (noted for _, noted in self._all(_SUM) if noted["seed"] == seed):
+                goes_on = earlier["run"] == call.run and earlier["round"] < call.round
+                if earlier["survivors"] != own["survivors"] and not goes_on:
+                    raise MaskRefused(
+                        f"seed {seed}: a sum over other sites was confirmed before",
+                        where=self._path,
+                        expected=f"{', '.join(earlier['survivors'])} alone: two sums would differ by one's value",
+                        remedy="a later round of that run may be over others; any other run needs another `seed`",
+                    )
+            self._first(_SUM, call.context, own)
 
     def require_confirmed(self, call: SumCall, seed: int) -> None:
         """Raise MaskRefused unless this site has confirmed whom a sum is over."""
