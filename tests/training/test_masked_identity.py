@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,16 +22,20 @@ from fedgram.training.masked.messages import CONFIRM, KEYS, MASKED, REVEAL, SHAR
 from test_masked_sum import SIX, Sites, a_sum, assert_sum, member, value_of
 
 FOUR = SIX[:4]
-FILES = ("rootCA.pem", "client.crt", "client.key")
+FILES = ("rootCA.pem", "client.crt", "client.key", "fed_client.json")
+OTHERS = {"server": "", "admin": "lead"}  # by the role in their certificate
 
 
-def named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def named(name: str, role: str = "") -> x509.Name:
+    roles = [x509.NameAttribute(NameOID.UNSTRUCTURED_NAME, role)] if role else []
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), *roles])
 
 
-def certificate(name: str, key: RSAPrivateKey, authority: str, authority_key: RSAPrivateKey) -> x509.Certificate:
+def certificate(
+    name: str, key: RSAPrivateKey, authority: str, authority_key: RSAPrivateKey, role: str = ""
+) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(named(name)).issuer_name(named(authority))
+    builder = x509.CertificateBuilder().subject_name(named(name, role)).issuer_name(named(authority))
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
     return builder.sign(authority_key, SHA256())
@@ -38,21 +43,25 @@ def certificate(name: str, key: RSAPrivateKey, authority: str, authority_key: RS
 
 @pytest.fixture(scope="module")
 def kits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The startup folders of four sites, and of one whose federation is another."""
+    """The startup folders of four sites, of one whose federation is another, of the server and of an admin."""
     folder, keys = tmp_path_factory.mktemp("kits"), {}
-    for name in ("root", "other", *FOUR):
+    for name in ("root", "other", *OTHERS, *FOUR):
         keys[name] = generate_private_key(65537, 1024)  # small, for the test's sake
     found = {}
-    for name, root in [*((name, "root") for name in FOUR), ("foreign", "other")]:
+    for name, root in [*((name, "root") for name in (*FOUR, *OTHERS)), ("foreign", "other")]:
         key, place = keys.get(name, keys["ant"]), folder / name
         place.mkdir()
         for file, made in (
             ("rootCA.pem", certificate(root, keys[root], root, keys[root])),
-            ("client.crt", certificate("ant" if name == "foreign" else name, key, root, keys[root])),
+            (
+                "client.crt",
+                certificate("ant" if name == "foreign" else name, key, root, keys[root], OTHERS.get(name, "")),
+            ),
         ):
             (place / file).write_bytes(made.public_bytes(Encoding.PEM))
         plain = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         (place / "client.key").write_bytes(plain)
+        (place / "fed_client.json").write_text(json.dumps({"servers": [{"identity": "server"}]}))
         found[name] = place
     return found
 
@@ -90,6 +99,26 @@ def test_signed_keys_give_the_sum_and_others_are_refused(kits: dict[str, Path], 
     ):
         with pytest.raises(MaskRefused, match=said):
             ant.shares(tried)
+
+
+@pytest.mark.parametrize("other", sorted(OTHERS))
+def test_neither_the_server_nor_an_admin_is_a_site(kits: dict[str, Path], tmp_path: Path, other: str):
+    """Both have certificates of the same authority: as a third site either would see what two sites add up to."""
+    names = ("ant", "bee", other)
+    sites = Sites([member(name, tmp_path, identity=find_identity(kits[name])) for name in names])
+    with pytest.raises(RoundFailed, match=f"{other}: a certificate of the server or of an admin"):
+        a_sum().gather(names, sites.ask)
+    assert [phase for phase, _ in sites.sent] == [KEYS] * 3
+    with pytest.raises(MaskRefused, match=f"{other}: a certificate of the server or of an admin"):
+        sites.members["ant"].peers(sites.calls[SHARES]["ant"])
+
+
+def test_the_server_leaves_an_admin_out_and_the_sites_go_on(kits: dict[str, Path], tmp_path: Path):
+    names = (*FOUR, "admin")
+    sites = Sites([member(name, tmp_path, identity=find_identity(kits[name])) for name in names])
+    current = a_sum(authority=find_authority(kits["ant"]))
+    assert_sum(current.gather(names, sites.ask), FOUR)
+    assert "admin: a certificate of the server or of an admin" in current.rejected["admin"]
 
 
 def test_what_others_have_signed_about_masks_and_sum_is_looked_at(kits: dict[str, Path], tmp_path: Path):
@@ -145,6 +174,10 @@ def test_a_kit_says_who_a_site_is_and_a_damaged_one_what_is_wrong(kits: dict[str
         shutil.copy(kits["ant"] / name, tmp_path)
     (tmp_path / "client.key").write_text("damaged")
     with pytest.raises(ConfigError, match=r"client.key: cannot be read .*\n  remedy: restore it"):
+        find_identity(tmp_path)
+    shutil.copy(kits["ant"] / "client.key", tmp_path)
+    (tmp_path / "fed_client.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"fed_client.json: cannot be read \(KeyError\)\n  remedy: restore it"):
         find_identity(tmp_path)
     assert isinstance(find_authority(kits["ant"]), Authority)
     assert isinstance(find_authority(tmp_path / "none"), Unsigned)

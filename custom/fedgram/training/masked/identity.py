@@ -6,6 +6,7 @@ A site of a provisioned federation takes no unsigned key.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from fedgram.errors import ConfigError, MaskRefused
 
 _PADDING = PSS(mgf=MGF1(SHA256()), salt_length=PSS.DIGEST_LENGTH)
 _ROOT = "rootCA.pem"
+_ROLE = NameOID.UNSTRUCTURED_NAME  # where FLARE writes an admin's role; no site has one
 
 
 class Verifier(Protocol):
@@ -51,11 +53,17 @@ class Unsigned:
         """Take every key as it comes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Authority:
-    """The certificate authority of a federation, by which anybody checks what a site has signed."""
+    """The certificate authority of a federation, by which anybody checks what a site has signed.
+
+    Attributes:
+        root: its certificate.
+        servers: names that are no site's: it has certified the federation's server, too.
+    """
 
     root: x509.Certificate
+    servers: frozenset[str] = frozenset()
 
     def require(self, site: str, text: str, signature: str, certificate: str) -> None:
         """Require a certificate of this federation in the site's name, and its signature."""
@@ -67,6 +75,8 @@ class Authority:
             key, names = theirs.public_key(), theirs.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             if not isinstance(key, RSAPublicKey) or [name.value for name in names] != [site]:
                 raise MaskRefused("a certificate of somebody else", where=site, expected="one in the site's name")
+            if site in self.servers or theirs.subject.get_attributes_for_oid(_ROLE):
+                raise MaskRefused("a certificate of the server or of an admin", where=site, expected="a site's")
             key.verify(bytes.fromhex(signature), text.encode(), _PADDING, SHA256())
         except (ValueError, TypeError, InvalidSignature) as error:
             raise MaskRefused(
@@ -76,12 +86,12 @@ class Authority:
             ) from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certified(Authority):
     """The identity that provisioning has given to a site.
 
     Attributes:
-        root: the federation's certificate authority.
+        root, servers: of the federation's certificate authority.
         own: the site's certificate.
         key: its private key.
     """
@@ -102,7 +112,7 @@ def find_authority(startup: Path) -> Verifier:
         ConfigError: it is damaged.
     """
     path = startup / _ROOT
-    return Authority(_certificate(path)) if path.exists() else Unsigned()
+    return Authority(root=_certificate(path)) if path.exists() else Unsigned()
 
 
 def find_identity(startup: Path) -> Identity:
@@ -120,7 +130,16 @@ def find_identity(startup: Path) -> Identity:
         raise _unreadable(key, error) from None
     if not isinstance(private, RSAPrivateKey):
         raise ConfigError(f"a key of kind {type(private).__name__}", where=key, expected="RSA, as FLARE makes it")
-    return Certified(_certificate(root), _certificate(own), private)
+    return Certified(root=_certificate(root), servers=_servers(startup), own=_certificate(own), key=private)
+
+
+def _servers(startup: Path) -> frozenset[str]:
+    """The names in the certificates of the servers that a site's kit knows."""
+    path = startup / "fed_client.json"
+    try:
+        return frozenset(server["identity"] for server in json.loads(path.read_bytes())["servers"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from None
 
 
 def _certificate(path: Path) -> x509.Certificate:
