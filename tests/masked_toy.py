@@ -20,7 +20,7 @@ RULES = {"clip": 0.0, "max_share": 1.0, "min_sites": 3}
 def four(toy: Toy, *, masked: bool = True, **changes: object) -> Toy:
     """Red, green, blue and violet, who has red's data; blue lacks a concept that the other three have."""
     data = {name: "red" if name == "violet" else name for name in NAMES}
-    own = {name: replace(toy.sites[site], secret=f"{site}'s own") for name, site in data.items()}
+    own = {name: replace(toy.sites[site], secret=8 * f"{site}'s own") for name, site in data.items()}
     rules = {**RULES, "masked": masked}
     return Toy(toy.root, toy.job, own).with_job(aggregation=rules, **changes)
 

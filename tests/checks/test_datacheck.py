@@ -14,6 +14,7 @@ from fedgram.anchors.build import build
 from fedgram.checks.data import check
 from fedgram.cli.main import app
 from kits import job_folder
+from masked_toy import four
 from PIL import Image
 from site_data import save_bert, write_image
 from toy import ROOT, Toy, few_positions, write_site_file
@@ -304,6 +305,16 @@ def test_a_site_is_opened_for_a_job(toy: Toy, tmp_path: Path):
     result = CliRunner().invoke(app, [*asked, "--job", str(job)])
     assert result.exit_code == 1
     assert "no folder" in result.output
+
+
+def test_a_site_is_opened_for_a_masked_job_with_a_secret_that_nobody_guesses(toy: Toy, tmp_path: Path):
+    """Its own, or the one that is yet to be drawn."""
+    run, path = four(toy), tmp_path / "red.toml"
+    job = job_folder(run, tmp_path / "job")
+    write_site_file(path, replace(run.sites["red"], secret=None))
+    assert check(path, job).findings[-1].level == "ok"
+    write_site_file(path, replace(run.sites["red"], secret="abc"))
+    assert check(path, job).findings[-1].text.endswith("a secret of 3 characters, in a masked job")
 
 
 def test_a_device_that_is_not_there(tmp_path: Path):

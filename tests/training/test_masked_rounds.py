@@ -289,7 +289,12 @@ def test_a_method_that_sends_more_is_refused_by_name(toy: Toy, method: str):
     [
         (False, {"require": ("masked",)}, "red: require: a job whose server sees each site's numbers"),
         (True, {"share": ("concepts",)}, r"red: share: \['concepts'\] in a masked job"),
-        (True, {"secret": ""}, "red: secret: an empty secret in a masked job"),
+        (True, {"secret": ""}, "red: secret: a secret of 0 characters, in a masked job"),
+        (
+            True,
+            {"secret": "abc"},
+            r"red: secret: a secret of 3 characters, in a masked job\n  expected: at least 32",
+        ),
     ],
 )
 def test_a_site_refuses_a_mode_that_its_file_does_not_allow(toy: Toy, masked: bool, changes: Any, said: str):

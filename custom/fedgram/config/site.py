@@ -162,7 +162,8 @@ class SiteConfig:
         cache: folder of the token cache.
         state: folder of the site's own state and results; inside the site's workspace when absent.
         secret: a phrase that nobody else knows, from which initial weights and batches are drawn; when absent, one
-            is drawn once and kept with the site's state. Empty, they follow from the job: for public data only.
+            is drawn once and kept with the site's state. Empty, they follow from the job: for public data only. In
+            masked jobs and with ``[privacy]`` it has 32 characters or more.
     """
 
     modality: str

@@ -19,7 +19,7 @@ from fedgram.config.site import SiteConfig
 from fedgram.core.privacy import box_muller
 from fedgram.errors import ConfigError
 
-_SHORTEST = 32  # characters of a secret: whoever guesses it knows the noise
+_SHORTEST = 32  # characters of a secret: whoever guesses it knows the noise, or the masks
 
 
 class Draws:
@@ -55,17 +55,20 @@ def private_draws(name: str, config: SiteConfig, what: bytes) -> Draws:
     return Draws(hmac.digest(secret.encode(), b"fedgram/privacy/1|" + what, sha256))
 
 
-def require_secret(name: str, config: SiteConfig) -> str:
-    """The secret of a site that promises differential privacy.
+def require_secret(name: str, config: SiteConfig, where: str = "with [privacy]") -> str:
+    """The secret of a site, from which noise or masks are drawn.
+
+    Args:
+        where: they are, for the message.
 
     Raises:
         ConfigError: it is missing, or so short that it can be guessed.
     """
     if config.secret is None or len(config.secret) < _SHORTEST:
         raise ConfigError(
-            f"a secret of {len(config.secret or '')} characters, with [privacy]",
+            f"a secret of {len(config.secret or '')} characters, {where}",
             where=f"{name}: secret",
-            expected=f"at least {_SHORTEST}, as whoever guesses it knows the noise",
+            expected=f"at least {_SHORTEST}, as whoever guesses it knows the noise or the masks",
             remedy="leave `secret` out of the site file: one is drawn and kept with the site's state",
         )
     return config.secret

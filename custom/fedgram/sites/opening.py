@@ -13,6 +13,7 @@ from fedgram.methods import method_of, require_allowed
 from fedgram.model import tasks
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.sites.base import Site
+from fedgram.sites.draws import require_secret
 from fedgram.sites.kept import read_kept, read_statistics, require_base, restore_kept
 from fedgram.sites.reopening import reopen_single
 from fedgram.sites.single import SingleSite, open_single
@@ -41,7 +42,8 @@ def require_mode(name: str, config: SiteConfig, job: JobConfig) -> None:
     """Require that a job is masked where the site's own file says so, and that the site can be masked.
 
     Raises:
-        ConfigError: it is not; or it is, and the site has no secret or shares what goes to no sum over all.
+        ConfigError: it is not; or it is, and the site has a secret that can be guessed, or shares what goes to no
+            sum over all.
     """
     masked = job.aggregation.masked
     if "masked" in config.require and not masked:
@@ -58,13 +60,8 @@ def require_mode(name: str, config: SiteConfig, job: JobConfig) -> None:
             expected="nothing: a masked sum is over all sites",
             remedy="take share out of the site's file for this job",
         )
-    if masked and config.secret == "":
-        raise ConfigError(
-            "an empty secret in a masked job",
-            where=f"{name}: secret",
-            expected="one that nobody else knows: masks are drawn from it",
-            remedy="take the line out of the site's file: one is then drawn and kept",
-        )
+    if masked and config.secret is not None:  # else one is drawn; by a public key a guess can be checked
+        require_secret(name, config, "in a masked job")
 
 
 def reopen_site(folder: Path) -> SingleSite:
