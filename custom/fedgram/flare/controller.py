@@ -39,7 +39,7 @@ from fedgram.training.masked.gathering import Ask
 from fedgram.training.masked.identity import Verifier, find_authority
 from fedgram.training.masked.rounds import first_consensus, masked_round
 from fedgram.training.outcome import Outcome
-from fedgram.training.server import Round, ServerState, agree
+from fedgram.training.server import Round, ServerState, agree, require_enough
 
 _POLL_SECONDS = 0.02
 
@@ -109,11 +109,9 @@ class GramController(ModelController):
 
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
         replies, receive = _introductions(progress)
-        task = wire.encode_task(job)
+        sites, seconds = self._sites(), job.aggregation.setup_seconds
         with self._guard.task(vetting.reply_limit(job)):
-            self._ask(
-                wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected
-            )
+            self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
         state = _taken_in(agree(replies.values(), job), progress)
         if not job.aggregation.masked:
             return state
@@ -122,7 +120,7 @@ class GramController(ModelController):
     def _resume(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
         """Ask all sites once more who they are: what they run may have changed since the state was saved."""
         replies, receive = _introductions(progress)
-        sites, seconds = self._sites(state.refused), job.aggregation.deadline_seconds
+        sites, seconds = self._sites(state.refused), job.aggregation.setup_seconds  # they read their data again
         with self._guard.task(vetting.reply_limit(job)):
             self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
         return _taken_in(admit(forget(state), replies.values(), job), progress)
@@ -185,6 +183,7 @@ class GramController(ModelController):
             self._ask(
                 task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected, progress.waiting
             )
+        require_enough(len(replies), job, task)  # else the state would be gone, and no site have a result
         return dict(sorted(replies.items()))
 
     def _ask(
