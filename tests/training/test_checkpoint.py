@@ -49,6 +49,17 @@ def saved(toy: Toy, tmp_path: Path) -> Path:
     return tmp_path / "server.safetensors"
 
 
+def test_what_a_killed_server_left_half_written_is_removed(toy: Toy, saved: Path):
+    state = Checkpoint(saved.parent, toy.job).load()
+    assert state is not None
+    part = saved.with_name("server.next.safetensors.1cf3.part")
+    for clean in (lambda checkpoint: checkpoint.save(state), lambda checkpoint: checkpoint.finish()):
+        part.write_bytes(b"half of a state")
+        clean(Checkpoint(saved.parent, toy.job))
+        assert not part.exists()
+    assert not list(saved.parent.iterdir())
+
+
 def rewrite(path: Path, **changes: Any) -> None:
     """Other entries in the file's header; None takes one out."""
     tensors, metadata = read_tensors(path, "none")

@@ -58,6 +58,7 @@ class Checkpoint:
             lines.append(b"\n" + line + b"\n")
         for path in self._records:
             append(path, b"".join(lines))
+        self._remove_parts()
         tensors, facts = pack(replace(state, records=()))
         saved = {"format": _FORMAT, "job": self._job.fingerprint(), "facts": facts, "last": last}
         write_tensors(self._next, tensors, {"fedgram": json.dumps(saved)})
@@ -102,6 +103,12 @@ class Checkpoint:
         """Forget the saved state of a run that has completed; the newest goes after those that it must outlive."""
         for path in (self._previous, self._next, self._damaged, self._newest, *self._records):
             path.unlink(missing_ok=True)
+        self._remove_parts()
+
+    def _remove_parts(self) -> None:
+        """Remove what was left half written by a process that was killed: a whole state each."""
+        for part in self._folder.glob(f"{self._next.name}.*.part"):
+            part.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> ServerState:
         error = partial(CheckpointError, where=path, remedy=self._remedy)
