@@ -18,7 +18,6 @@ from nvflare.fuel.utils import fobs
 
 from fedgram.config.job import JobConfig
 from fedgram.config.server import read_server_config
-from fedgram.config.state import state_folder
 from fedgram.config.strict import from_dict
 from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
@@ -82,10 +81,8 @@ class GramController(ModelController):
         self._guard = Guard(self.engine, self.abort_signal, job.metrics)
         workspace = wire.workspace_of(self.fl_ctx)
         path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
-        own = read_server_config(path)
-        require_allowed_at_server(path, own, job)
-        states = state_folder(own.state, Path(workspace.get_root_dir(), "checkpoints"))
-        saved = Checkpoint(states / job.fingerprint()[:16], job)
+        require_allowed_at_server(path, read_server_config(path), job)
+        saved = Checkpoint(rejoin.states_of(workspace) / job.fingerprint()[:16], job)
         if self.fresh:
             saved.forget(self.fresh)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
@@ -104,7 +101,7 @@ class GramController(ModelController):
         kept = self._evaluations(wire.SETTLE, state, job, progress, directory)
         outcome = Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)
         report.write(results, outcome, job)
-        saved.finish()
+        rejoin.complete(saved, workspace, str(self.fl_ctx.get_job_id()))
         progress.finished(results)
 
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
