@@ -25,8 +25,8 @@ from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey, ServerCommandKey, SystemComponents
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import Job
-from nvflare.apis.storage import WORKSPACE
 from nvflare.apis.job_scheduler_spec import DispatchInfo
+from nvflare.apis.storage import WORKSPACE
 from nvflare.fuel.f3.message import Message
 from nvflare.private.admin_defs import MsgHeader, ReturnCode
 from nvflare.private.defs import (
