@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fedgram.config.site import Reading
 from fedgram.data.guess import Guess, Undecided, understand
+from fedgram.data.rows import read_table_samples
 from fedgram.errors import ConfigError, DataError
 from PIL import Image
 
@@ -128,3 +130,47 @@ def test_recordings_by_folder_and_by_table(tmp_path: Path):
     assert (found.modality, found.columns.path) == ("audio", "call")
     with pytest.raises(DataError, match="no images in the folder"):
         understand(tmp_path / "calls", "image")
+
+
+VISITS = [1000 + i // 4 for i in range(N)]
+
+
+@pytest.mark.parametrize("name", ["record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"])
+@pytest.mark.parametrize("ids", [VISITS, [f"S{i}" for i in VISITS], [*range(600), *range(600)]])
+def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path: Path):
+    """Also where all first visits come before all second ones; whatever is said, it is no feature."""
+    rest = {"kind": [KIND[0]] * (len(ids) // 2) + [KIND[1]] * (len(ids) // 2), "age": [*range(len(ids))]}
+    path = table(tmp_path / "a.csv", **{name: ids}, **rest)
+    with pytest.raises(Undecided, match=f"{name}: named like an id, and several rows have one") as caught:
+        understand(path)
+    assert (caught.value.what, caught.value.choices) == ("group", (name,))
+    assert "say --group COLUMN" in str(caught.value)
+    for group in (name, "id"):
+        found = understand(path, hints={"group": group})
+        assert (found.columns.group, found.features) == (group, ("age",))
+    found = understand(table(tmp_path / "b.csv", donor=[*range(len(ids))], **{name: ids}, **rest))
+    assert (found.columns.group, found.features, found.columns.drop) == ("donor", ("age",), (name,))
+
+
+@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index"])
+def test_a_measure_is_no_id(name: str, tmp_path: Path):
+    for cells in ([i % 7 + 20 for i in AGE], [i / 7 for i in AGE]):
+        found = understand(table(tmp_path / "a.csv", kind=KIND, **{name: cells}), hints={"label": "kind"})
+        assert (found.columns.group, found.features) == ("id", (name,))
+
+
+def test_a_column_id_that_repeats_is_no_id_of_rows(tmp_path: Path):
+    columns = {"id": VISITS, "kind": KIND, "age": AGE}
+    path = table(tmp_path / "a.csv", **columns)
+    with pytest.raises(Undecided, match="id: named like an id"):
+        understand(path)
+    with pytest.raises(DataError, match="rename it patient"):
+        understand(path, hints={"group": "id"})
+    found = understand(table(tmp_path / "b.csv", barcode=[f"B{i}" for i in AGE], **columns), hints={"group": "id"})
+    assert (found.columns.id, found.columns.group) == ("barcode", "id")
+    assert read_table_samples(tmp_path / "b.csv", Reading(columns=found.columns))[5].group == "1001"
+
+
+def test_an_id_that_repeats_makes_no_table_of_numbers(tmp_path: Path):
+    path = table(tmp_path / "a.csv", record_id=VISITS, kind=KIND, note=NOTES)
+    assert understand(path, hints={"group": "record_id"}).modality == "text"

@@ -34,6 +34,8 @@ class Undecided(ConfigError):
         remedy = f"say --{what} COLUMN, or --{what} SITE=COLUMN for one site"
         if what == "modality":
             remedy = f"say it before the path: {where.stem}:{self.choices[0]}:{where}"
+        if what == "group":
+            remedy += "; id where every row is one of its own"
         super().__init__(why, where=where, expected=", ".join(self.choices[:20]) or None, remedy=remedy)
 
 
@@ -117,7 +119,9 @@ class _Table:
             if kind in kinds:
                 return kind
         others = [
-            c for c in self._columns if c.kind == "number" and not c.is_id and c.called not in (*LABELS, *GROUPS)
+            c
+            for c in self._columns
+            if c.kind == "number" and not c.is_named_id and c.called not in (*LABELS, *GROUPS)
         ]
         if "text" not in kinds:
             return "tabular"
@@ -176,7 +180,8 @@ class _Table:
     def _label(self) -> tuple[str, str]:
         """The column of the label, and the task that it makes."""
         called = [c for c in self._columns if c.called in LABELS]
-        repeated = [c for c in self._columns if c.is_class and c.called not in GROUPS and c.called != "split"]
+        others = [c for c in self._columns if c.called not in (*GROUPS, "split") and not c.is_named_id]
+        repeated = [c for c in others if c.is_class]
         candidates, why = (called, "by its name") if called else (repeated, "the only one whose names repeat")
         name = self._one("label", candidates, why)
         column = next(c for c in self._columns if c.name == name)
@@ -187,33 +192,47 @@ class _Table:
 
     def _group(self, label: str) -> str:
         """The column of what must not be on two sides of a split; ``id`` where every row is one of its own."""
-        found = [c for c in self._columns if c.called in GROUPS and c.name != label]
-        if self._hints.get("group") == "id" or (not found and "group" not in self._hints):
-            self._notes.append(
-                "group: none was found, so every row is one; say --group COLUMN where several are of one patient"
-            )
-            return "id"
-        return self._one("group", found, "by its name: its rows stay on one side of the split")
+        if self._hints.get("group") == "id":
+            return self._say("group", "id", "as said: every row is one of its own")
+        others = [c for c in self._columns if c.name != label]
+        found, repeated = [c for c in others if c.called in GROUPS], [c.name for c in others if c.is_repeated_id]
+        if found or "group" in self._hints:
+            return self._one("group", found, "by its name: its rows stay on one side of the split")
+        if repeated:
+            names = ", ".join(repeated[:8])
+            raise Undecided("group", repeated, self._path, f"{names}: named like an id, and several rows have one")
+        self._notes.append(
+            "group: none was found, so every row is one; say --group COLUMN where several are of one patient"
+        )
+        return "id"
 
     def _id(self, known: set[str]) -> str:
-        if "id" in self._names:
-            return ""
+        own = next((c for c in self._columns if c.name == "id"), None)
         found = [c.name for c in self._columns if c.is_id and c.name not in known]
-        return self._say("id", found[0], "every row has another") if found else ""
+        if own is None or (own.is_repeated_id and found):
+            return self._say("id", found[0], "every row has another") if found else ""
+        if own.is_repeated_id:
+            raise DataError(
+                "column 'id' repeats",
+                where=self._path,
+                expected="another id in every row",
+                remedy="if it is the patient's, rename it patient; else give every row an id of its own",
+            )
+        return ""
 
     def _text(self, known: set[str]) -> str:
         texts = [c for c in self._columns if c.kind == "text" and c.name not in known]
         if not texts:
-            texts = [c for c in self._columns if c.kind == "name" and c.name not in known and not c.is_id]
+            texts = [c for c in self._columns if c.kind == "name" and c.name not in known and not c.is_named_id]
         called = [c for c in texts if c.called == "text"]
         return self._one("text", called or texts)
 
     def _dropped(self, known: set[str]) -> tuple[str, ...]:
-        """Columns of a table that are no features: texts, names that are other in each row, and blank ones."""
+        """Columns of a table that are no features: texts, ids, names of one row each, and blanks."""
         reasons: dict[str, Callable[[Column], bool]] = {
             "texts": lambda c: c.kind in ("text", *_FILES),
             "another name in every row": lambda c: c.kind == "name" and c.distinct == c.filled > 2,
-            "row numbers": lambda c: c.is_id,
+            "ids": lambda c: c.is_named_id,
             "blank": lambda c: c.kind == "blank",
         }
         dropped = []
