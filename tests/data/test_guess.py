@@ -17,6 +17,7 @@ N = 40
 KIND = ["wolf", "lynx"] * (N // 2)
 NOTES = [f"the animal number {i} was seen near the river" for i in range(N)]
 AGE = list(range(N))
+SHARES = [i / 7 for i in AGE]
 
 
 def table(path: Path, **columns: list) -> Path:
@@ -34,7 +35,11 @@ def test_a_table_of_numbers(tmp_path: Path):
     assert found.columns.drop == ("note", "empty")
     assert found.features == ("age",)
     told = " ".join(found.notes)
-    for words in ("label: kind (the only one whose names repeat)", "group: none was found", "no features: note"):
+    for words in (
+        "label: kind (the only one that can be it)",
+        "group: none was found",
+        "no features: note",
+    ):
         assert words in told
 
 
@@ -62,6 +67,35 @@ def test_the_task_is_what_the_label_holds(label: list, task: str, tmp_path: Path
     assert (found.columns.concept if task == "classification" else found.columns.target) == "label"
 
 
+def test_counts_of_many_genes_are_no_labels(tmp_path: Path):
+    """But one of yes or no beside them may be."""
+    genes = {f"gene_{i}": [(i * j) % 5 for j in AGE] for i in range(1, 60) if i % 5}
+    assert understand(table(tmp_path / "a.csv", kind=KIND, **genes)).label == "kind"
+    with pytest.raises(Undecided, match="2 columns may be the label") as caught:
+        understand(table(tmp_path / "b.csv", kind=KIND, died=[i % 2 for i in AGE], **genes))
+    assert caught.value.choices == ("kind", "died")
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "told"),
+    [
+        ({"died": [i % 2 for i in AGE], "age": AGE}, "died", "classification into 2 classes"),
+        ({"x": SHARES, "y": SHARES, "same": [1] * N}, "y", "regression"),
+        ({"x": SHARES, "y": [i % 3 for i in AGE]}, "y", "classification into 3 classes"),
+        ({"target": [0] * 450 + SHARES, "age": [*range(490)]}, "target", "regression"),
+        ({"kind": ["wolf"] * 450 + ["lynx"] * 450, "age": [*range(900)]}, "kind", "classification into 2 classes"),
+    ],
+)
+def test_every_cell_of_a_label_is_looked_at(columns: dict, label: str, told: str, tmp_path: Path):
+    """Those of a sorted table are alike for long; and what is made of it is always said."""
+    found = understand(table(tmp_path / "a.csv", **columns))
+    assert found.label == label
+    assert f"task: {told}, by what column {label} holds" in found.notes
+    assert "task: classification into" in " ".join(
+        understand(tmp_path / "a.csv", hints={"task": "classification"}).notes
+    )
+
+
 def test_images_by_folder_and_by_table(tmp_path: Path):
     for name in KIND[:2]:
         (tmp_path / "scans" / name).mkdir(parents=True)
@@ -87,6 +121,8 @@ def test_dna_with_a_table_beside_it(tmp_path: Path):
         ({"kind": KIND, "ward": KIND, "age": AGE}, "label", ("kind", "ward")),
         ({"label": KIND, "target": AGE, "age": AGE}, "label", ("label", "target")),
         ({"age": AGE, "size": AGE}, "label", ("age", "size")),
+        ({"sex": KIND, "died": [i % 2 for i in AGE], "age": AGE}, "label", ("sex", "died")),
+        ({"x": SHARES, "y": SHARES, "area": SHARES, "kind": KIND}, "label", ("y", "kind")),
         ({"kind": KIND, "patient": AGE, "donor": AGE, "age": AGE}, "group", ("patient", "donor")),
         ({"kind": KIND, "note": NOTES, "report": NOTES}, "text", ("note", "report")),
         ({"kind": KIND, "note": NOTES, "age": AGE, "size": AGE}, "modality", ("text", "tabular")),

@@ -18,6 +18,9 @@ from fedgram.errors import ConfigError, DataError
 _FILES = {"image": ("images", is_image), "audio": ("recordings", is_audio)}  # a file is a sample
 HINTS = ("label", "group", "text", "path", "task")  # what a user may say, and is asked for
 
+_WEAK = "y"  # names a label, or a coordinate
+_CODED = 20  # columns of a few whole numbers: more of them are counts, as of genes, unless they say yes or no
+
 
 class Undecided(ConfigError):
     """The file leaves a choice that only its owner can make.
@@ -179,15 +182,19 @@ class _Table:
 
     def _label(self) -> tuple[str, str]:
         """The column of the label, and the task that it makes."""
-        called = [c for c in self._columns if c.called in LABELS]
+        called = [c for c in self._columns if c.called in LABELS and c.called != _WEAK]
         others = [c for c in self._columns if c.called not in (*GROUPS, "split") and not c.is_named_id]
-        repeated = [c for c in others if c.is_class]
-        candidates, why = (called, "by its name") if called else (repeated, "the only one whose names repeat")
-        name = self._one("label", candidates, why)
+        coded = [c for c in others if c.is_number_of_class and c.distinct > 1]
+        if len(coded) > _CODED:
+            coded = [c for c in coded if c.distinct == 2]
+        found = [c for c in others if c.is_class or c in coded or c.called == _WEAK]
+        name = self._one("label", called, "by its name") if called else self._one("label", found)
         column = next(c for c in self._columns if c.name == name)
         task = self._hints.get("task") or _task(column)
-        if task != "classification":
-            self._notes.append(f"task: {task}, by what column {name} holds")
+        what = f"{task} into {column.distinct} classes" if task == "classification" else task
+        self._notes.append(
+            f"task: {what}, {'as said' if 'task' in self._hints else f'by what column {name} holds'}"
+        )
         return name, task
 
     def _group(self, label: str) -> str:
