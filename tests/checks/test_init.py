@@ -122,6 +122,42 @@ def test_words_of_the_command_line(folder: Path):
     assert "at least 4" in init(*OWN, "--anchors", "few.csv", "--out", "other", code=1)
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--group", "cels=pid"), "--group cels=pid: no site 'cels'"),
+        (("--label", "kind", "--label", "size"), "--label size: said twice"),
+        (("--label", "dna="), "--label dna=: no value"),
+        (("--task", "anchors=regression"), "--task anchors=regression: no site 'anchors'"),
+        (("--tokenizer", "wide"), "--tokenizer wide: for no site expected: own-measures=VALUE, dna=VALUE"),
+        (("--tokenizer", "cells=wide"), "--tokenizer cells=wide: no site 'cells'"),
+    ],
+)
+def test_what_is_said_for_no_site_is_refused(words: tuple[str, ...], problem: str, folder: Path):
+    assert problem in init(*OWN, *PUBLIC, *words, code=1)
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["server", "a/b", "a b"])
+def test_a_name_that_no_site_can_have(name: str, folder: Path):
+    shown = init(f"{name}:own-measures.csv", OWN[1], *PUBLIC, code=1)
+    assert f"a site named {name!r}" in shown
+    assert "give it another name: NAME:tabular:own-measures.csv" in shown
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["HER2+/ER-", "..", ".hidden"])
+def test_a_class_that_cannot_be_a_folder(kind: str, folder: Path):
+    for name in ("own", "public"):
+        table = pd.read_csv(f"{name}-measures.csv")
+        table.replace({"kind": {"bear": kind}}).to_csv(f"{name}-measures.csv", index=False)
+    shown = init(*OWN, code=1)
+    assert f"class {kind!r}" in shown
+    assert "--anchors FILE" in shown
+    assert not (folder / "public").exists()
+    init(*OWN, "--anchors", "public-measures.csv", "--anchors", "public-dna.fasta")
+
+
 def test_on_a_terminal_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """For the sites, and for a label that the file leaves open."""
     monkeypatch.setattr("fedgram.cli.init._can_ask", lambda: True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedgram.cli.console import console, plain_errors
+from fedgram.cli.said import ANCHORS, KNOWN, Entry, by_site, entry_of, modality_of, said_for
 from fedgram.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,29 +18,12 @@ if TYPE_CHECKING:
     from fedgram.checks.start import NewSite, Plan
     from fedgram.data.guess import Guess
 
-_KNOWN = ("image", "text", "genomics", "tabular", "audio")
-_NAME = re.compile(r"[^a-z0-9-]+")
 _SITES = "NAME:MODALITY:PATH, NAME:PATH or PATH of each site's data; asked for when absent"
 _ANCHORS = (
     "public files, the same for everybody: labelled as the sites' data are (MODALITY:PATH or PATH, one of each "
     "modality), or a folder train/MODALITY/CONCEPT/FILE, or a set that is built; repeat"
 )
 _COLUMN = "{}, where it is not told from the file: COLUMN, or SITE=COLUMN; repeat"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as the user names it.
-
-    Attributes:
-        name: of the site.
-        modality: where it is said.
-        path: of the data.
-    """
-
-    name: str
-    modality: str | None
-    path: Path
 
 
 def init(
@@ -74,10 +56,13 @@ def init(
     from fedgram.checks import start
 
     with plain_errors():
-        said = {"label": label, "group": group, "text": text, "path": path, "task": task}
-        hints = {what: _by_site(values) for what, values in said.items() if values}
-        entries = [_entry(one) for one in sites] if sites else _asked_sites()
-        encoders = _by_site(tokenizer or [])
+        entries = [entry_of(one) for one in sites] if sites else _asked_sites()
+        names = [entry.name for entry in entries]
+        columns = {"label": label, "text": text, "path": path}
+        hints = {what: by_site(what, values, ["", *names, ANCHORS]) for what, values in columns.items() if values}
+        own = {"group": group, "task": task}
+        hints |= {what: by_site(what, values, ["", *names]) for what, values in own.items() if values}
+        encoders = by_site("tokenizer", tokenizer or [], names)
         plan = start.Plan(
             folder=out,
             sites=[_site(entry, hints, encoders) for entry in entries],
@@ -170,40 +155,6 @@ def _tell(name: str, path: Path, guess: Guess) -> None:
         console.print(f"  {note}", markup=False, soft_wrap=True)
 
 
-def _entry(said: str) -> Entry:
-    """A site as it is named on the command line; a path alone gives it the name of its file."""
-    if Path(said).exists():
-        return Entry(_plain(Path(said)), None, Path(said))
-    first, _, rest = said.partition(":")
-    if not rest:
-        raise ConfigError("no such file or folder", where=said, expected="PATH, NAME:PATH or NAME:MODALITY:PATH")
-    modality, path = _modality(rest)
-    if modality is None and first in _KNOWN:
-        return Entry(_plain(Path(path)), first, Path(path))
-    return Entry(first, modality, Path(path))
-
-
-def _modality(said: str) -> tuple[str | None, str]:
-    """Modality and path of ``MODALITY:PATH``; one of another package has a colon itself."""
-    *parts, path = [said] if Path(said).exists() else said.rsplit(":", 1)
-    return (parts[0] if parts else None), path
-
-
-def _plain(path: Path) -> str:
-    return _NAME.sub("-", path.name.split(".")[0].lower()).strip("-") or "site"
-
-
-def _by_site(values: Sequence[str]) -> dict[str, str]:
-    """Values by the site that they are said for (``SITE=VALUE``), under "" for all."""
-    pairs = [value.partition("=") for value in values]
-    return {site if equals else "": column if equals else site for site, equals, column in pairs}
-
-
-def _hints(name: str, hints: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    found = {what: by_site.get(name, by_site.get("")) for what, by_site in hints.items()}
-    return {what: value for what, value in found.items() if value is not None}
-
-
 def _understood(entry: Entry, hints: dict[str, str]) -> Guess:
     """Understand a file; on a terminal its owner is asked where there is a choice."""
     from fedgram.data.guess import Undecided, understand
@@ -227,7 +178,7 @@ def _understood(entry: Entry, hints: dict[str, str]) -> Guess:
 def _site(entry: Entry, hints: Mapping[str, Mapping[str, str]], encoders: Mapping[str, str]) -> NewSite:
     from fedgram.checks.start import TOKENIZERS, NewSite
 
-    guess = _understood(entry, _hints(entry.name, hints))
+    guess = _understood(entry, said_for(entry.name, hints))
     tokenizer = encoders.get(entry.name) or TOKENIZERS.get(guess.modality)
     if tokenizer is None:
         raise ConfigError(
@@ -245,15 +196,15 @@ def _public(said: str, plan: Plan, hints: Mapping[str, Mapping[str, str]]) -> Pa
     from fedgram.anchors import MANIFEST
     from fedgram.anchors.public import Public
 
-    modality, path = _modality(said)
+    modality, path = modality_of(said)
     folder = Path(path)
     below = {child.name for child in folder.iterdir() if child.is_dir()} if folder.is_dir() else set()
-    if (folder / MANIFEST).is_file() or below >= {"train", "heldout"} or (below and below <= set(_KNOWN)):
+    if (folder / MANIFEST).is_file() or below >= {"train", "heldout"} or (below and below <= set(KNOWN)):
         return folder
     alike = [site for site in plan.sites if modality in (None, site.guess.modality)]
-    known = {k: v for k, v in _hints("anchors", hints).items() if k != "task"}
-    guess = _understood(Entry("anchors", modality, folder), {**_labels(folder, alike), **known, "group": "id"})
-    _tell("anchors", folder, replace(guess, notes=tuple(n for n in guess.notes if not n.startswith("group"))))
+    known = {k: v for k, v in said_for(ANCHORS, hints).items() if k != "task"}
+    guess = _understood(Entry(ANCHORS, modality, folder), {**_labels(folder, alike), **known, "group": "id"})
+    _tell(ANCHORS, folder, replace(guess, notes=tuple(n for n in guess.notes if not n.startswith("group"))))
     features = next((s.guess.features for s in plan.sites if s.guess.modality == guess.modality), ())
     return Public(folder, guess, features, plan.licence, plan.source)
 
@@ -287,5 +238,5 @@ def _asked_sites() -> list[Entry]:
     console.print("the data of each site: PATH, NAME:PATH or NAME:MODALITY:PATH; an empty line ends", markup=False)
     entries = []
     while answer := typer.prompt(f"site {len(entries) + 1}", default="", show_default=False):
-        entries.append(_entry(answer))
+        entries.append(entry_of(answer))
     return entries
