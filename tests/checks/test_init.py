@@ -138,6 +138,16 @@ def test_what_is_said_for_no_site_is_refused(words: tuple[str, ...], problem: st
     assert not (folder / "run").exists()
 
 
+def test_the_split_of_a_table_is_kept(folder: Path):
+    table = pd.read_csv("own-measures.csv")
+    parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    table.assign(Split=parts * len(KINDS)).to_csv("own-measures.csv", index=False)
+    shown = init(*OWN, *PUBLIC)
+    assert "split: Split (every row is in the one that it names)" in shown
+    assert "own-measures: 18 to train, 6 to validation, 6 to test" in shown
+    assert read_site_config(folder / "run/local/fedgram/own-measures.toml").columns.split == "Split"
+
+
 @pytest.mark.parametrize("name", ["server", "a/b", "a b"])
 def test_a_name_that_no_site_can_have(name: str, folder: Path):
     shown = init(f"{name}:own-measures.csv", OWN[1], *PUBLIC, code=1)

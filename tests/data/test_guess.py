@@ -210,3 +210,30 @@ def test_a_column_id_that_repeats_is_no_id_of_rows(tmp_path: Path):
 def test_an_id_that_repeats_makes_no_table_of_numbers(tmp_path: Path):
     path = table(tmp_path / "a.csv", record_id=VISITS, kind=KIND, note=NOTES)
     assert understand(path, hints={"group": "record_id"}).modality == "text"
+
+
+PARTS = ["Train", "test", "val", "train"] * (N // 4)
+
+
+@pytest.mark.parametrize("name", ["split", "Split", "SPLIT"])
+def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
+    path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: PARTS})
+    found = understand(path)
+    assert (found.columns.split, found.features) == (name, ("age",))
+    assert f"split: {name} (every row is in the one that it names)" in found.notes
+    samples = read_table_samples(path, Reading(columns=found.columns))
+    assert [s.split for s in samples[:4]] == ["train", "test", "validation", "train"]
+    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, **{name: [*PARTS[:-1], "tset"]})
+    with pytest.raises(DataError, match=f"row {N}: column '{name}' does not name a split"):
+        understand(path)
+
+
+@pytest.mark.parametrize("name", ["split", "Split"])
+def test_a_split_of_something_else_is_a_column_like_others(name: str, tmp_path: Path):
+    path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: SHARES})
+    found = understand(path)
+    assert (found.columns.split, found.features) == ("", ("age", name))
+    assert f"column {name} names neither train, validation nor test" in " ".join(found.notes)
+    assert read_table_samples(path, Reading(columns=found.columns))[0].content.columns == ("age", name)
+    with pytest.raises(Undecided, match="2 columns may be the label"):
+        understand(table(tmp_path / "b.csv", kind=KIND, **{name: KIND}))

@@ -204,7 +204,11 @@ def _public(said: str, plan: Plan, hints: Mapping[str, Mapping[str, str]]) -> Pa
     alike = [site for site in plan.sites if modality in (None, site.guess.modality)]
     known = {k: v for k, v in said_for(ANCHORS, hints).items() if k != "task"}
     guess = _understood(Entry(ANCHORS, modality, folder), {**_labels(folder, alike), **known, "group": "id"})
-    _tell(ANCHORS, folder, replace(guess, notes=tuple(n for n in guess.notes if not n.startswith("group"))))
+    _tell(
+        ANCHORS,
+        folder,
+        replace(guess, notes=tuple(n for n in guess.notes if not n.startswith(("group", "split")))),
+    )
     features = next((s.guess.features for s in plan.sites if s.guess.modality == guess.modality), ())
     return Public(folder, guess, features, plan.licence, plan.source)
 

@@ -10,6 +10,7 @@ from fedgram.config.site import Columns
 from fedgram.data.clips import is_audio
 from fedgram.data.columns import GROUPS, LABELS, Column, look
 from fedgram.data.folders import below
+from fedgram.data.labels import SPLITS, read_splits
 from fedgram.data.pixels import is_image
 from fedgram.data.sequences import is_sequence_file, labels_beside
 from fedgram.data.tables import read_table
@@ -111,7 +112,8 @@ class _Table:
 
     def __init__(self, path: Path, hints: Mapping[str, str]):
         self._path, self._hints = path, hints
-        self._columns = look(read_table(path))
+        self._table = read_table(path)
+        self._columns = look(self._table)
         self._names = [column.name for column in self._columns]
         self._notes: list[str] = []
 
@@ -135,11 +137,12 @@ class _Table:
 
     def guess(self, modality: str) -> Guess:
         """All settings, one after the other."""
-        label, task = self._label()
+        split = self._split()
+        label, task = self._label(split)
         group = self._group(label)
-        known = {label, group}
-        columns = (
-            Columns(group=group, concept=label) if task == "classification" else Columns(group=group, target=label)
+        known = {label, group, split}
+        columns = replace(
+            Columns(concept=label) if task == "classification" else Columns(target=label), group=group, split=split
         )
         if name := self._id(known):
             columns = replace(columns, id=name)
@@ -180,10 +183,22 @@ class _Table:
         )
         raise Undecided(what, [c.name for c in candidates] or self._names, self._path, problem)
 
-    def _label(self) -> tuple[str, str]:
+    def _split(self) -> str:
+        """The column that names the splits, whatever its capitals; none where it holds something else."""
+        called = [c.name for c in self._columns if c.called == "split"]
+        for name in called:
+            if any(cell.lower() in SPLITS for cell in self._table[name]):
+                read_splits(self._table, self._path, Columns(split=name))
+                return self._say("split", name, "every row is in the one that it names")
+        if called:
+            self._notes.append(f"split: by group, as column {called[0]} names neither train, validation nor test")
+            return ""
+        return Columns.split
+
+    def _label(self, split: str) -> tuple[str, str]:
         """The column of the label, and the task that it makes."""
         called = [c for c in self._columns if c.called in LABELS and c.called != _WEAK]
-        others = [c for c in self._columns if c.called not in (*GROUPS, "split") and not c.is_named_id]
+        others = [c for c in self._columns if c.name != split and c.called not in GROUPS and not c.is_named_id]
         coded = [c for c in others if c.is_number_of_class and c.distinct > 1]
         if len(coded) > _CODED:
             coded = [c for c in coded if c.distinct == 2]
