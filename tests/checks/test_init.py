@@ -148,6 +148,65 @@ def test_the_split_of_a_table_is_kept(folder: Path):
     assert read_site_config(folder / "run/local/fedgram/own-measures.toml").columns.split == "Split"
 
 
+def write_targets(folder: Path, target: str, concept: str) -> None:
+    """Tables of two sites and a public one, with what is learnt and, if it is named, a column of concepts."""
+    for seed, name in enumerate(("one", "two", "public")):
+        draw = np.random.default_rng(seed)
+        kinds = [*KINDS] * 10
+        table = pd.DataFrame({"size": draw.normal(size=30), "mass": draw.normal(size=30)})
+        if target == "labels":
+            table = pd.DataFrame({"note": [f"it is {kind} number {i} in {name}" for i, kind in enumerate(kinds)]})
+        learnt = {
+            "target": table.get("size"),
+            "labels": [f"{kind}|seen" if kind < "m" else "seen" for kind in kinds],
+        }
+        table[target] = learnt[target]
+        if concept:
+            table[concept] = kinds
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+TWO = ("one.csv", "two.csv", "--anchors", "public.csv")
+
+
+@pytest.mark.parametrize(("target", "task"), [("target", "regression"), ("labels", "multilabel")])
+def test_targets_that_are_no_classes_stand_beside_concepts(target: str, task: str, folder: Path):
+    write_targets(folder, target, "concept")
+    assert "2 columns may be the label" in init(*TWO, code=1)
+    shown = init(*TWO, "--label", target)
+    assert f"task: {task}, by what column {target} holds" in shown
+    assert "anchors/train: 15 anchors of 3 concepts" in shown
+    site = folder / "run/local/fedgram/one.toml"
+    columns = read_site_config(site).columns
+    assert (columns.target, columns.concept) == (target, "concept")
+    checked = CliRunner().invoke(app, ["data", "check", str(site)])
+    assert checked.exit_code == 0, checked.output
+    if task == "regression":
+        train = load_anchors(folder / "anchors/train")
+        (first,) = train.slots[0].files.values()
+        assert (folder / "anchors/train" / first.path).read_text().startswith("size,mass\n")
+    (folder / "run").rename(folder / "run-before")
+    init("one.csv", "two.csv", "--label", target)  # folders to fill
+    assert {path.name for path in (folder / "public/train").glob("*/*")} == set(KINDS)
+
+
+@pytest.mark.parametrize(("target", "task"), [("target", "regression"), ("labels", "multilabel")])
+def test_targets_that_are_no_classes_need_public_concepts(target: str, task: str, folder: Path):
+    """Of another name, too; the sites themselves do without."""
+    write_targets(folder, target, "")
+    for words in ((), ("--label", target)):
+        shown = init(*TWO, *words, code=1)
+        assert f"public.csv: no column of concepts; the sites learn {task} expected: a column `concept`" in shown
+        assert "--label anchors=COLUMN" in shown
+    shown = init(*TWO, "--label", f"anchors={target}", code=1)
+    assert f"no column of concepts; column {target} has targets of {task}" in shown
+    assert "no site names concepts" in init(*TWO[:2], code=1)
+    assert not (folder / "public").exists()
+    pd.read_csv("public.csv").assign(kind=[*KINDS] * 10).to_csv("public.csv", index=False)
+    assert "15 anchors of 3 concepts" in init(*TWO, "--label", target, "--label", "anchors=kind")
+    assert "nothing can be named by its labels" in init(*TWO, "--force", "--label", "anchors=kind")
+
+
 @pytest.mark.parametrize("name", ["server", "a/b", "a b"])
 def test_a_name_that_no_site_can_have(name: str, folder: Path):
     shown = init(f"{name}:own-measures.csv", OWN[1], *PUBLIC, code=1)

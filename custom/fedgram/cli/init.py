@@ -137,6 +137,13 @@ def _to_fill(plan: Plan) -> None:
         samples = modalities.load(site.guess.modality).read(site.path, reading)
         concepts.setdefault(site.guess.modality, []).extend({s.concept for s in samples} - {""})
     everything = sorted({name for names in concepts.values() for name in names})
+    if not everything:
+        raise ConfigError(
+            "no site names concepts, of which folders for public files could be made",
+            where=", ".join(str(site.path) for site in plan.sites),
+            expected="a column `concept` beside the target, with the name of what each row shows",
+            remedy="add it; or name public files that have one: --anchors FILE",
+        )
     folder = start.folders_to_fill(plan, dict.fromkeys(concepts, everything))
     built = [plan.folder / start.ANCHORS / part for part in start.PARTS]
     start.write_sites(plan, built[0], built[1])
@@ -202,33 +209,51 @@ def _public(said: str, plan: Plan, hints: Mapping[str, Mapping[str, str]]) -> Pa
     if (folder / MANIFEST).is_file() or below >= {"train", "heldout"} or (below and below <= set(KNOWN)):
         return folder
     alike = [site for site in plan.sites if modality in (None, site.guess.modality)]
-    known = {k: v for k, v in said_for(ANCHORS, hints).items() if k != "task"}
-    guess = _understood(Entry(ANCHORS, modality, folder), {**_labels(folder, alike), **known, "group": "id"})
-    _tell(
-        ANCHORS,
-        folder,
-        replace(guess, notes=tuple(n for n in guess.notes if not n.startswith(("group", "split")))),
+    known = {k: v for k, v in said_for(ANCHORS, hints).items() if k not in ("task", "group")}
+    targets = [site.guess.columns.target for site in alike]
+    if known.get("label") in targets and ANCHORS not in hints["label"]:
+        del known["label"]  # said for the sites: what they learn are no concepts
+    guess = _understood(
+        Entry(ANCHORS, modality, folder), {**_concepts(folder, alike, known), **known, "group": "id"}
     )
+    if guess.task != "classification":
+        raise _no_concepts(folder, f"column {guess.label} has targets of {guess.task}")
+    notes = tuple(note for note in guess.notes if not note.startswith(("group", "split", "task")))
+    _tell(ANCHORS, folder, replace(guess, notes=notes))
     features = next((s.guess.features for s in plan.sites if s.guess.modality == guess.modality), ())
     return Public(folder, guess, features, plan.licence, plan.source)
 
 
-def _labels(path: Path, sites: Sequence[NewSite]) -> dict[str, str]:
-    """The columns that a site of the same modality has, where the public table has them too."""
+def _concepts(path: Path, sites: Sequence[NewSite], known: Mapping[str, str]) -> dict[str, str]:
+    """The columns of concepts and texts of a site of the same modality, where the public table has them too."""
+    from fedgram.data.sequences import is_sequence_file, labels_beside
     from fedgram.data.tables import read_table
 
-    if path.is_dir() or not path.is_file():
+    table = labels_beside(path) if is_sequence_file(path) else path
+    if not table.is_file():
         return {}
     try:
-        names = set(read_table(path).columns)
+        names = set(read_table(table).columns)
     except DataError:  # said when it is understood
         return {}
     for site in sites:
-        columns = site.guess.columns
-        if site.guess.label in names and (site.guess.modality != "text" or columns.text in names):
-            text = {"text": columns.text} if site.guess.modality == "text" else {}
-            return {"label": site.guess.label, **text}
+        concept, text, is_text = site.guess.columns.concept, site.guess.columns.text, site.guess.modality == "text"
+        if concept in names and (not is_text or text in names):
+            task = {"task": "classification"} if known.get("label", concept) == concept else {}
+            return {"label": concept, **task, **({"text": text} if is_text else {})}
+    tasks = {site.guess.task for site in sites}
+    if tasks and "classification" not in tasks and "label" not in known:
+        raise _no_concepts(path, f"the sites learn {', '.join(sorted(tasks))}")
     return {}
+
+
+def _no_concepts(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"no column of concepts; {why}",
+        where=path,
+        expected="a column `concept` with the name of what each row shows, alike in all public files",
+        remedy=f"add it, or name the column that has them: --label {ANCHORS}=COLUMN",
+    )
 
 
 def _can_ask() -> bool:

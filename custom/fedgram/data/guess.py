@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedgram.config.site import Columns
+from fedgram.config.site import Columns, Reading
+from fedgram.config.targets import targets_of
 from fedgram.data.clips import is_audio
 from fedgram.data.columns import GROUPS, LABELS, Column, look
 from fedgram.data.folders import below
-from fedgram.data.labels import SPLITS, read_splits
+from fedgram.data.labels import SPLITS, label_columns, read_splits
 from fedgram.data.pixels import is_image
 from fedgram.data.sequences import is_sequence_file, labels_beside
 from fedgram.data.tables import read_table
@@ -123,11 +124,8 @@ class _Table:
         for kind in _FILES:
             if kind in kinds:
                 return kind
-        others = [
-            c
-            for c in self._columns
-            if c.kind == "number" and not c.is_named_id and c.called not in (*LABELS, *GROUPS)
-        ]
+        numbers = [c for c in self._columns if c.kind == "number" and c.name != self._hints.get("label")]
+        others = [c for c in numbers if not c.is_named_id and c.called not in (*LABELS, *GROUPS)]
         if "text" not in kinds:
             return "tabular"
         if not others or "text" in self._hints:
@@ -140,10 +138,11 @@ class _Table:
         split = self._split()
         label, task = self._label(split)
         group = self._group(label)
-        known = {label, group, split}
         columns = replace(
             Columns(concept=label) if task == "classification" else Columns(target=label), group=group, split=split
         )
+        targets = targets_of(task)
+        known = label_columns(Reading(columns=columns, task=targets))
         if name := self._id(known):
             columns = replace(columns, id=name)
         if modality == "text":
@@ -152,9 +151,8 @@ class _Table:
             columns = replace(columns, path=self._one("path", [c for c in self._columns if c.kind == modality]))
         features: tuple[str, ...] = ()
         if modality == "tabular":
-            drop = self._dropped(known | {columns.id})
-            columns = replace(columns, drop=drop)
-            labels = known | {columns.id, columns.split, *drop}
+            columns = replace(columns, drop=self._dropped(known | {columns.id}))
+            labels = label_columns(Reading(columns=columns, task=targets))
             features = tuple(name for name in self._names if name not in labels)
         return Guess(modality=modality, columns=columns, task=task, notes=tuple(self._notes), features=features)
 
