@@ -138,6 +138,21 @@ def test_what_is_said_for_no_site_is_refused(words: tuple[str, ...], problem: st
     assert not (folder / "run").exists()
 
 
+def test_a_modality_is_said_as_the_remedy_has_it(folder: Path):
+    """For a site and for public files."""
+    for name in ("own", "public"):
+        table = pd.read_csv(f"{name}-measures.csv")
+        table.assign(note=[f"it is one {kind} of {name}" for kind in table["id"]]).to_csv(
+            f"{name}.csv", index=False
+        )
+    own, public = "own.csv", "public.csv"
+    assert "say it before the path: text:own.csv" in init(own, OWN[1], "--anchors", public, code=1)
+    own = "tabular:own.csv"
+    shown = init(own, OWN[1], "--anchors", public, "--anchors", "public-dna.fasta", code=1)
+    assert "say it before the path: text:public.csv" in shown
+    init(own, OWN[1], "--anchors", "tabular:public.csv", "--anchors", "public-dna.fasta")
+
+
 def test_the_split_of_a_table_is_kept(folder: Path):
     table = pd.read_csv("own-measures.csv")
     parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 2

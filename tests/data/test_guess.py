@@ -133,7 +133,7 @@ def test_a_choice_is_the_owners(columns: dict, what: str, choices: tuple[str, ..
     with pytest.raises(Undecided) as caught:
         understand(path)
     assert (caught.value.what, caught.value.choices) == (what, choices)
-    said = "a:text:" if what == "modality" else f"--{what} COLUMN"
+    said = f"before the path: text:{path}" if what == "modality" else f"--{what} COLUMN"
     assert said in str(caught.value)
     if what == "modality":
         assert understand(path, "tabular").features == ("age", "size")

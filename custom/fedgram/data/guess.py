@@ -38,7 +38,7 @@ class Undecided(ConfigError):
         self.what, self.choices = what, tuple(choices)
         remedy = f"say --{what} COLUMN, or --{what} SITE=COLUMN for one site"
         if what == "modality":
-            remedy = f"say it before the path: {where.stem}:{self.choices[0]}:{where}"
+            remedy = f"say it before the path: {self.choices[0]}:{where}"
         if what == "group":
             remedy += "; id where every row is one of its own"
         super().__init__(why, where=where, expected=", ".join(self.choices[:20]) or None, remedy=remedy)
