@@ -176,6 +176,16 @@ def test_columns_of_a_table(tmp_path: Path):
     assert "2 columns of categories: date, stage" in output
 
 
+@pytest.mark.parametrize(("group", "level"), [("id", "warning"), ("patient", None)])
+def test_a_feature_that_names_the_patient(group: str, level: str | None, tmp_path: Path):
+    header, *rows = measured()
+    lines = [f"{header},record_id", *(f"{row},{i // 4}" for i, row in enumerate(rows))]
+    path = table(tmp_path, lines, "age,weight,record_id 1,2,3 3,4,5")
+    path.write_text(path.read_text().replace('group = "patient"', f'group = "{group}"'))
+    levels = [level for text, level in found(path).items() if "record_id: named like an id" in text]
+    assert levels == [level] * (level is not None)
+
+
 def test_images_and_masks_that_cannot_be_used(tmp_path: Path):
     for i in range(20):
         write_image(tmp_path / "images" / f"p{i // 2}" / f"{i}.png", i)

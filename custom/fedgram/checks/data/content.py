@@ -8,7 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from fedgram.checks.finding import Finding, Level, from_error
+from fedgram.config.site import SiteConfig
 from fedgram.data.clips import Clip, open_clip
+from fedgram.data.columns import is_name_of_id
 from fedgram.data.pixels import Picture, open_image, open_mask
 from fedgram.data.rows import Cell, Row, category, folded, is_missing
 from fedgram.errors import DataError
@@ -109,6 +111,23 @@ def columns(parts: Parts) -> Iterator[Finding]:
     yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
     yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
     yield from _about(unseen, "categories that no training row has", "merge rare ones; these count as unknown")
+
+
+def ids(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
+    """Columns of a table that may name the patient, where every row is a group of its own."""
+    rows = [row for found in _rows(parts).values() for row in found]
+    if not rows or config.columns.group != config.columns.id:
+        return
+    repeated = []
+    for number, name in enumerate(rows[0].columns):
+        if is_name_of_id(name):
+            present = [row.values[number] for row in rows if not is_missing(row.values[number])]
+            repeated += [name] if 1 < len(set(present)) < len(present) else []
+    yield from _about(
+        repeated,
+        "named like an id, and several rows have one: those of a patient may be on two sides of the split",
+        "name the patient's column as group under [columns], and any other id under drop",
+    )
 
 
 def _rows(parts: Parts) -> dict[str, list[Row]]:
