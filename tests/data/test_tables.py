@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from fedgram import modalities
 from fedgram.config.site import Columns, Reading
-from fedgram.data.rows import Row, read_rows, read_table_samples
+from fedgram.data.rows import Row, category, read_rows, read_table_samples
 from fedgram.data.tables import read_table
 from fedgram.errors import DataError
 from fedgram.records import Sample
@@ -180,6 +180,22 @@ def test_numbers_and_categories(tmp_path: Path):
     ]
     with pytest.raises(DataError, match="missing column 'nowhere'"):
         rows(tmp_path, content, categories=("nowhere",))
+
+
+CODES = {
+    "73211009": "73211009",  # SNOMED CT: with six digits it would be that of 73211011
+    "1234567.0": "1234567",
+    "0.1234567": "0.1234567",
+    "7.50": "7.5",
+    "999000011000000103": "999000011000000103",  # of the United Kingdom: no float64 has it
+}
+
+
+def test_codes_keep_all_their_digits(tmp_path: Path):
+    content = "".join(f"{i},{i},a,{code}\n" for i, code in enumerate(CODES))
+    found = rows(tmp_path, f"id,group,concept,dx\n{content}", categories=("dx",))
+    assert [row.values[0] for row in found] == [*CODES.values()]
+    assert category(73211009.0) == "73211009"  # a column of names in training, of which somebody asks about a code
 
 
 def test_categories_become_tokens_of_their_own(tmp_path: Path):

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import fedgram
 import numpy as np
@@ -17,8 +18,11 @@ from fedgram.anchors import load_anchors
 from fedgram.cli.main import app
 from fedgram.config.job import AnchorPin
 from fedgram.config.site import Columns, Reading
+from fedgram.data.rows import Row
 from fedgram.errors import CheckpointError, DataError
 from fedgram.modalities import tabular
+from fedgram.model.tasks.base import Prediction
+from fedgram.results import trained
 from fedgram.results.asked import read_asked
 from fedgram.results.showing import words
 from fedgram.results.trained import Trained
@@ -168,7 +172,27 @@ def test_a_table_is_scored_by_one_command(kept: tuple[Path, Path], tmp_path: Pat
     answers = fedgram.load(result).predict(table)
     for (_, value, *scores), answer in zip(rows[1:], answers, strict=True):
         assert value == answer.value
-        assert [float(score) for score in scores] == pytest.approx([*answer.scores.values()], abs=1e-5)
+        assert [float(score) for score in scores] == [*answer.scores.values()]
+
+
+def test_a_file_has_all_digits_of_a_number_and_the_console_six(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("size\n1\n")
+    model = SimpleNamespace(
+        read=lambda files: read_asked(modalities.load("tabular"), files, READING, "x"),
+        predict=lambda contents: [Prediction(1234567.25)],
+    )
+    monkeypatch.setattr(trained, "load", lambda folder: model)
+    asking = ["predict", "result", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(app, asking)
+    assert done.exit_code == 0, done.output
+    assert "1.23457e+06" in done.output
+    assert (tmp_path / "out.csv").read_text() == "id,prediction\nrow 1,1234567.25\n"
+
+
+def test_cells_in_words_have_six_digits_where_there_is_no_room():
+    row = Row(("code", "size"), ("73211009", 1234567.25), "")
+    assert words(row) == "code 73211009, size 1234567.25"
+    assert words(row, 60) == "code 73211009, size 1.23457e+06"
 
 
 def test_what_is_found_is_shown(kept: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -38,22 +38,26 @@ def predict(
         answers = model.predict([sample.content for sample in asked])
         classes = [*answers[0].scores]
         rows = [
-            [sample.id, _words(answer), *(f"{answer.scores[c]:.6g}" for c in classes)]
+            [sample.id, _words(answer), *(str(answer.scores[c]) for c in classes)]
             for sample, answer in zip(asked, answers, strict=True)
         ]
         if out is not None:
             _write(out, ["id", "prediction", *(f"p({c})" for c in classes)], rows)
         likely = [max(answer.scores.values(), default=None) for answer in answers]
-        shown = [[*row[:2], "–" if p is None else f"{p:.3f}"] for row, p in zip(rows, likely, strict=True)]
+        shown = [
+            [sample.id, _words(answer, ".6g"), "–" if p is None else f"{p:.3f}"]
+            for sample, answer, p in zip(asked, answers, likely, strict=True)
+        ]
         _show(["id", "prediction", "probability"], shown)
 
 
-def _words(answer: Prediction) -> str:
+def _words(answer: Prediction, form: str = "") -> str:
+    """The answer as text; a number in a form of :func:`format`, or with all its digits."""
     value = answer.value
-    if isinstance(value, tuple):
-        return "|".join(value)
+    if isinstance(value, float):
+        return format(value, form)
     return (
-        value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else "a mask: see the API"
+        "|".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else "a mask: see the API"
     )
 
 
