@@ -85,6 +85,71 @@ def test_texts_sequences_and_pictures(tmp_path: Path):
     assert words("a  long\ntext", 6) == "a lon…"
 
 
+@pytest.mark.parametrize("modality", ["text", "genomics", "tabular"])
+@pytest.mark.parametrize("name", ["new.{}", "folder", "{home}/new.{}"])
+def test_a_string_that_names_what_is_there_is_a_path(
+    modality: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Alone and in a list, whatever a string is otherwise."""
+    suffix, content = (
+        ("fasta", FASTA) if modality == "genomics" else ("csv", TEXT if modality == "text" else TABLE)
+    )
+    (tmp_path / "folder").mkdir()
+    for folder in (tmp_path, tmp_path / "folder"):
+        (folder / f"new.{suffix}").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = name.format(suffix, home="~")
+    expected = [*asked(modality, tmp_path / f"new.{suffix}").values()]
+    assert len(expected) > 1
+    for strings in (name, [name]):
+        np.testing.assert_equal(
+            [getattr(content, "values", content) for content in asked(modality, strings).values()],
+            [getattr(content, "values", content) for content in expected],
+        )
+
+
+@pytest.mark.parametrize(
+    "sequence", ["acgtACGTnn", "ACGUUGCA", "AC-GT.TG", "AC GT\nTTGA", "acguy-n.", "A" * 5000], ids=lambda s: s[:8]
+)
+def test_a_sequence_is_the_same_as_a_string_and_in_a_file(sequence: str, tmp_path: Path):
+    (tmp_path / "s.fasta").write_text(f">s\n{sequence}\n")
+    (expected,) = asked("genomics", tmp_path / "s.fasta").values()
+    assert asked("genomics", sequence) == asked("genomics", [sequence]) == {"0": expected}
+    assert set(expected) <= set("ACGTNY")
+
+
+@pytest.mark.parametrize("text", [" a cat\n", "two\r\nlines", "a Ba\u0308r", "a long text, " * 500])
+def test_a_text_is_the_same_as_a_string_and_in_a_file(text: str, tmp_path: Path):
+    (tmp_path / "t.txt").write_bytes(text.encode())
+    assert asked("text", text) == {"0": asked("text", tmp_path / "t.txt")[str(tmp_path / "t.txt")]}
+
+
+@pytest.mark.parametrize(
+    ("modality", "contents", "problem"),
+    [
+        ("text", ["a cat", " "], "content 1, which names no file: empty"),
+        ("genomics", "", "content 0, .*: empty sequence"),
+        ("genomics", "--", "content 0, .*: nothing but gaps"),
+        ("genomics", "nowhere.fasta", "content 0, which names no file: a letter outside the IUPAC DNA alphabet"),
+    ],
+)
+def test_strings_that_are_no_contents(modality: str, contents: object, problem: str):
+    with pytest.raises(DataError, match=problem):
+        asked(modality, contents)
+
+
+def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A text of a table that is the name of a file stays a text: a table must not choose what is opened."""
+    (tmp_path / "t.csv").write_text("id,text\na,secret.txt\n")
+    (tmp_path / "secret.txt").write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    samples = read_asked(modalities.load("text"), "t.csv", READING, "x")
+    assert [s.content for s in samples] == ["secret.txt"]
+    for again in (samples, samples[0]):
+        assert read_asked(modalities.load("text"), again, READING, "x") == samples
+
+
 @pytest.mark.parametrize(
     ("modality", "files", "problem"),
     [
@@ -179,7 +244,7 @@ def test_a_file_has_all_digits_of_a_number_and_the_console_six(monkeypatch: pyte
     (tmp_path / "rows.csv").write_text("size\n1\n")
     model = SimpleNamespace(
         read=lambda files: read_asked(modalities.load("tabular"), files, READING, "x"),
-        predict=lambda contents: [Prediction(1234567.25)],
+        predict=lambda samples: [Prediction(1234567.25) for sample in samples if sample.id],  # as they were read
     )
     monkeypatch.setattr(trained, "load", lambda folder: model)
     asking = ["predict", "result", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out.csv")]

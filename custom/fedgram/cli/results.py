@@ -35,7 +35,7 @@ def predict(
     with plain_errors():
         model = load(result)
         asked = model.read(files)
-        answers = model.predict([sample.content for sample in asked])
+        answers = model.predict(asked)
         classes = [*answers[0].scores]
         rows = [
             [sample.id, _words(answer), *(str(answer.scores[c]) for c in classes)]
@@ -75,7 +75,7 @@ def retrieve(
     with plain_errors():
         model = load(query)
         asked = model.read(files)
-        found = model.retrieve([sample.content for sample in asked], load(gallery), k)
+        found = model.retrieve(asked, load(gallery), k)
         head = ["sample", "concept", "similarity", "content"]
         if out is not None:
             rows = [
@@ -113,7 +113,7 @@ def classify(
         teacher = load(files.pop(0)) if holds_result(files[0]) else None
         model = load(query)
         asked = model.read(files)
-        named = model.classify([sample.content for sample in asked], teacher)
+        named = model.classify(asked, teacher)
         rows = [[s.id, m.concept, f"{m.similarity:.3f}"] for s, m in zip(asked, named, strict=True)]
         if out is not None:
             _write(out, ["id", "concept", "similarity"], rows)

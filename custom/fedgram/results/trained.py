@@ -34,9 +34,9 @@ class Trained:
     """A site's model as it was at the end of its run.
 
     Contents are what :func:`~fedgram.results.asked.read_asked` takes: files of one sample or of many, folders, a
-    data frame, dictionaries, or contents in the form of the site's modality. A bridge site has a second
-    ``channel``, 1: it shares the space of the first, so cosines between the two mean something, and the anchors of
-    the first serve both.
+    data frame, dictionaries, contents in the form of the site's modality, or samples of :meth:`read`. A bridge
+    site has a second ``channel``, 1: it shares the space of the first, so cosines between the two mean something,
+    and the anchors of the first serve both.
 
     Attributes:
         site: with the federation's model, which represents contents.
