@@ -174,6 +174,7 @@ def test_columns_of_a_table(tmp_path: Path):
         "column date: nearly every row has a category of its own",
         "column again: says the target, one value for each",
         "column weight: a code such as -99 or 999 among the numbers",
+        "categories that are not known from the training rows count as unknown: date in 18 of 60 rows",
     ):
         assert findings[text] == "warning"
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output

@@ -240,6 +240,21 @@ def test_a_table_is_scored_by_one_command(kept: tuple[Path, Path], tmp_path: Pat
         assert [float(score) for score in scores] == [*answer.scores.values()]
 
 
+@pytest.mark.parametrize("channel", ["the API", "the command"])
+def test_categories_that_no_training_row_has_are_told_once(
+    channel: str, kept: tuple[Path, Path], caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    (tmp_path / "new.csv").write_text("size,colour\n1,green\n2,red\n3,Red\n")
+    if channel == "the API":
+        fedgram.load(kept[0]).predict(tmp_path / "new.csv")
+    else:
+        done = CliRunner().invoke(app, ["predict", str(kept[0]), str(tmp_path / "new.csv")])
+        assert done.exit_code == 0, done.output
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "t: categories that are not known from the training rows count as unknown: colour in 2 of 3 rows"
+    ]
+
+
 def test_a_file_has_all_digits_of_a_number_and_the_console_six(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / "rows.csv").write_text("size\n1\n")
     model = SimpleNamespace(
