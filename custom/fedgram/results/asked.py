@@ -25,9 +25,9 @@ def read_asked(modality: Modality, contents: Any, reading: Reading, where: str) 
 
     A path is a file of one content or of many, or a folder of such files, and so is a string that names a file
     that is there; a data frame has a content in each row, and so has a dictionary of columns; dictionaries in a
-    list are rows. Samples stay as they are: what was read is not read again. Anything else is a content as the modality
-    has it. Ids are those of :mod:`fedgram.data.unlabelled`, the file's name where it holds one content, and
-    numbers for contents. A file's name stands before its ids where several sources are asked about.
+    list are rows. Samples stay as they are: what was read is not read again. Anything else is a content as the
+    modality has it. Ids are those of :mod:`fedgram.data.unlabelled`, the file's name where it holds one content,
+    and numbers for contents. A file's name stands before its ids where several sources are asked about.
 
     Args:
         reading: how the site reads its own files.
