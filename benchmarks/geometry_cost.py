@@ -84,7 +84,7 @@ def alignment(job: JobConfig, sites: dict[str, SiteConfig], folder: Path) -> tup
     """The mean debiased CKA and P@1 over pairs of sites after a whole run."""
     sessions = {name: SiteSession(open_site(name, config, job), folder / name) for name, config in sites.items()}
     pairs = alignments(run_federation(sessions, job, folder / "server").together, job)
-    return mean(p.cka for p in pairs), mean(p.retrieval for p in pairs)
+    return mean(p.cka for p in pairs), mean(p.retrieval for p in pairs if p.retrieval is not None)
 
 
 def cost(site: SingleSite, jobs: dict[int, JobConfig], steps: int) -> dict[int, float]:

@@ -39,30 +39,30 @@ class Kind:
 
 # The rates to choose from. The more sites share the steps, the fewer each has, and the larger they may be.
 GRID = {
-    Kind(1): (2.0, 4.0, 8.0),
-    Kind(4): (8.0, 16.0),
-    Kind(16): (16.0, 32.0),
+    Kind(1): (2.0, 4.0, 8.0, 16.0),
+    Kind(4): (4.0, 8.0, 16.0),
+    Kind(16): (8.0, 16.0, 32.0),
 }
 BETWEEN = {
     Kind(2): (4.0, 8.0, 16.0),
-    Kind(8): (8.0, 16.0, 32.0),
+    Kind(8): (4.0, 8.0, 16.0),
 }
 LONGER = {
-    Kind(1, MORE * STEPS): (2.0, 4.0),
-    Kind(4, MORE * STEPS): (8.0, 16.0),
-    Kind(16, MORE * STEPS): (8.0, 16.0),
+    Kind(1, MORE * STEPS): (2.0, 4.0, 8.0),
+    Kind(4, MORE * STEPS): (4.0, 8.0, 16.0),
+    Kind(16, MORE * STEPS): (4.0, 8.0, 16.0),
 }
 METHODS = {
-    Kind(4, method="ffa"): (8.0, 16.0),
-    Kind(4, method="geo"): (8.0, 16.0),
-    Kind(4, method="geo", dora=True): (8.0, 16.0),
-    Kind(1, method=FULL): (1.0, 2.0),
-    Kind(4, method=FULL): (1.0, 2.0),
-    Kind(4, method="local"): (8.0, 16.0),
-    Kind(4, momentum=MOMENTUM): (4.0, 8.0),
-    Kind(4, method="fedprox"): (8.0, 16.0),
-    Kind(4, method="fedex"): (8.0, 16.0),
-    Kind(4, method="fedsa"): (8.0, 16.0),
+    Kind(4, method="ffa"): (4.0, 8.0, 16.0),
+    Kind(4, method="geo"): (4.0, 8.0, 16.0),
+    Kind(4, method="geo", dora=True): (4.0, 8.0, 16.0),
+    Kind(1, method=FULL): (1.0, 2.0, 4.0),
+    Kind(4, method=FULL): (1.0, 2.0, 4.0),
+    Kind(4, method="local"): (4.0, 8.0, 16.0),
+    Kind(4, momentum=MOMENTUM): (2.0, 4.0, 8.0),
+    Kind(4, method="fedprox"): (4.0, 8.0, 16.0),
+    Kind(4, method="fedex"): (4.0, 8.0, 16.0),
+    Kind(4, method="fedsa"): (4.0, 8.0, 16.0),
 }
 RATES: Mapping[Kind, Sequence[float]] = GRID | LONGER | METHODS | BETWEEN
 LEFT_OUT = ("rehearsal", "drift", "falling", "weight")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +13,11 @@ import pydicom.data
 import pytest
 from fedgram.anchors.build import build
 from fedgram.checks.data import check
+from fedgram.checks.data.exports import suspicions
 from fedgram.cli.main import app
+from fedgram.config.site import Reading
+from fedgram.data.rows import Row
+from fedgram.records import Sample
 from kits import job_folder
 from masked_toy import four
 from PIL import Image
@@ -170,11 +175,22 @@ def test_columns_of_a_table(tmp_path: Path):
         "column date: nearly every row has a category of its own",
         "column again: says the target, one value for each",
         "column weight: a code such as -99 or 999 among the numbers",
+        "categories that are not known from the training rows count as unknown: date in 18 of 60 rows",
     ):
         assert findings[text] == "warning"
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output
     assert "5 columns of numbers: age, same, sparse, again, weight" in output
     assert "2 columns of categories: date, stage" in output
+
+
+@pytest.mark.parametrize(("group", "level"), [("id", "warning"), ("patient", None)])
+def test_a_feature_that_names_the_patient(group: str, level: str | None, tmp_path: Path):
+    header, *rows = measured()
+    lines = [f"{header},record_id", *(f"{row},{i // 4}" for i, row in enumerate(rows))]
+    path = table(tmp_path, lines, "age,weight,record_id 1,2,3 3,4,5")
+    path.write_text(path.read_text().replace('group = "patient"', f'group = "{group}"'))
+    levels = [level for text, level in found(path).items() if "record_id: named like an id" in text]
+    assert levels == [level] * (level is not None)
 
 
 def test_images_and_masks_that_cannot_be_used(tmp_path: Path):
@@ -363,6 +379,58 @@ def test_many_columns_are_shown_folded(tmp_path: Path):
 def test_marks_that_programs_leave(rows: list[str], text: str, tmp_path: Path):
     levels = [level for finding, level in found(texts(tmp_path, [*good_rows(), *rows])).items() if text in finding]
     assert levels == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("names", "alike"),
+    [
+        (["CD4+", "CD4-"], []),
+        (["HER2+/ER-", "HER2-/ER-"], []),
+        (["grade 1.5", "grade 15", "P1__1", "P11"], []),  # between digits a sign may be one of the number
+        (["T-cell", "T cell", "t_cell"], [["T cell", "T-cell", "t_cell"]]),
+        (["P01", "p01", "P. 01", "P02"], [["P. 01", "P01", "p01"]]),
+    ],
+)
+def test_names_that_differ_only_in_their_spelling(names: list[str], alike: list[list[str]]):
+    """By classes and by groups: a patient of two names would be two patients."""
+    reading, text = Reading(), "{} differ only in their spelling"
+    samples = [Sample(id=name, concept=name, group="g", content="x") for name in names]
+    expected = [text.format(" and ".join(one)) for one in alike]
+    assert [finding.text for finding in suspicions(reading, {"train": samples})] == expected
+    samples = [Sample(id=name, concept="c", group=name, content="x") for name in names]
+    expected = [text.format(f"groups {' and '.join(one)}") for one in alike]
+    assert [finding.text for finding in suspicions(reading, {"train": samples})] == expected
+
+
+def test_many_groups_of_two_spellings_are_one_finding():
+    samples = [Sample(id="", concept="", group=f"{p}{i}", content="x") for p in "Pp" for i in range(5)]
+    (finding,) = suspicions(Reading(), {"train": samples})
+    assert finding.text == "groups P0 and p0 differ only in their spelling (and 4 more such)"
+
+
+DAYS = [float(i * i % 41) for i in range(20)]  # all distinct, in no order
+
+
+@pytest.mark.parametrize(
+    ("cells", "targets", "tells"),
+    [
+        ([0.5 + i * 7 % 20 for i in range(20)], DAYS, False),  # any measurement: distinct values, distinct targets
+        ([f"p{i}" for i in range(20)], DAYS, False),
+        ([-2 * day for day in DAYS], DAYS, True),  # the target again, in another unit
+        ([math.nan, *DAYS[1:]], DAYS, True),
+        ([*DAYS[:5], *[math.nan] * 15], DAYS, False),  # too few to say
+        ([["low", "high"][i % 2] for i in range(20)], [1.0, 2.5] * 10, True),
+        ([1.0, 0.0] * 10, ["a", "b"] * 10, True),
+        ([1.0] * 20, ["a"] * 20, False),
+    ],
+)
+def test_columns_that_say_the_target(cells: list, targets: list, tells: bool):
+    samples = [
+        Sample(id=str(i), concept="", group="g", content=Row(("x",), (cell,), ""), target=target)
+        for i, (cell, target) in enumerate(zip(cells, targets, strict=True))
+    ]
+    found = [finding.text for finding in suspicions(Reading(task="regression"), {"train": samples})]
+    assert found == ["column x: says the target, one value for each"] * tells
 
 
 def test_labels_with_commas(tmp_path: Path):

@@ -122,6 +122,126 @@ def test_words_of_the_command_line(folder: Path):
     assert "at least 4" in init(*OWN, "--anchors", "few.csv", "--out", "other", code=1)
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--group", "cels=pid"), "--group cels=pid: no site 'cels'"),
+        (("--label", "kind", "--label", "size"), "--label size: said twice"),
+        (("--label", "dna="), "--label dna=: no value"),
+        (("--task", "anchors=regression"), "--task anchors=regression: no site 'anchors'"),
+        (("--tokenizer", "wide"), "--tokenizer wide: for no site expected: own-measures=VALUE, dna=VALUE"),
+        (("--tokenizer", "cells=wide"), "--tokenizer cells=wide: no site 'cells'"),
+    ],
+)
+def test_what_is_said_for_no_site_is_refused(words: tuple[str, ...], problem: str, folder: Path):
+    assert problem in init(*OWN, *PUBLIC, *words, code=1)
+    assert not (folder / "run").exists()
+
+
+def test_a_modality_is_said_as_the_remedy_has_it(folder: Path):
+    """For a site and for public files."""
+    for name in ("own", "public"):
+        table = pd.read_csv(f"{name}-measures.csv")
+        table.assign(note=[f"it is one {kind} of {name}" for kind in table["id"]]).to_csv(
+            f"{name}.csv", index=False
+        )
+    own, public = "own.csv", "public.csv"
+    assert "say it before the path: text:own.csv" in init(own, OWN[1], "--anchors", public, code=1)
+    own = "tabular:own.csv"
+    shown = init(own, OWN[1], "--anchors", public, "--anchors", "public-dna.fasta", code=1)
+    assert "say it before the path: text:public.csv" in shown
+    init(own, OWN[1], "--anchors", "tabular:public.csv", "--anchors", "public-dna.fasta")
+
+
+def test_the_split_of_a_table_is_kept(folder: Path):
+    table = pd.read_csv("own-measures.csv")
+    parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    table.assign(Split=parts * len(KINDS)).to_csv("own-measures.csv", index=False)
+    shown = init(*OWN, *PUBLIC)
+    assert "split: Split (every row is in the one that it names)" in shown
+    assert "own-measures: 18 to train, 6 to validation, 6 to test" in shown
+    assert read_site_config(folder / "run/local/fedgram/own-measures.toml").columns.split == "Split"
+
+
+def write_targets(folder: Path, target: str, concept: str) -> None:
+    """Tables of two sites and a public one, with what is learnt and, if it is named, a column of concepts."""
+    for seed, name in enumerate(("one", "two", "public")):
+        draw = np.random.default_rng(seed)
+        kinds = [*KINDS] * 10
+        table = pd.DataFrame({"size": draw.normal(size=30), "mass": draw.normal(size=30)})
+        if target == "labels":
+            table = pd.DataFrame({"note": [f"it is {kind} number {i} in {name}" for i, kind in enumerate(kinds)]})
+        learnt = {
+            "target": table.get("size"),
+            "labels": [f"{kind}|seen" if kind < "m" else "seen" for kind in kinds],
+        }
+        table[target] = learnt[target]
+        if concept:
+            table[concept] = kinds
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+TWO = ("one.csv", "two.csv", "--anchors", "public.csv")
+
+
+@pytest.mark.parametrize(("target", "task"), [("target", "regression"), ("labels", "multilabel")])
+def test_targets_that_are_no_classes_stand_beside_concepts(target: str, task: str, folder: Path):
+    write_targets(folder, target, "concept")
+    assert "2 columns may be the label" in init(*TWO, code=1)
+    shown = init(*TWO, "--label", target)
+    assert f"task: {task}, by what column {target} holds" in shown
+    assert "anchors/train: 15 anchors of 3 concepts" in shown
+    site = folder / "run/local/fedgram/one.toml"
+    columns = read_site_config(site).columns
+    assert (columns.target, columns.concept) == (target, "concept")
+    checked = CliRunner().invoke(app, ["data", "check", str(site)])
+    assert checked.exit_code == 0, checked.output
+    if task == "regression":
+        train = load_anchors(folder / "anchors/train")
+        (first,) = train.slots[0].files.values()
+        assert (folder / "anchors/train" / first.path).read_text().startswith("size,mass\n")
+    (folder / "run").rename(folder / "run-before")
+    init("one.csv", "two.csv", "--label", target)  # folders to fill
+    assert {path.name for path in (folder / "public/train").glob("*/*")} == set(KINDS)
+
+
+@pytest.mark.parametrize(("target", "task"), [("target", "regression"), ("labels", "multilabel")])
+def test_targets_that_are_no_classes_need_public_concepts(target: str, task: str, folder: Path):
+    """Of another name, too; the sites themselves do without."""
+    write_targets(folder, target, "")
+    for words in ((), ("--label", target)):
+        shown = init(*TWO, *words, code=1)
+        assert f"public.csv: no column of concepts; the sites learn {task} expected: a column `concept`" in shown
+        assert "--label anchors=COLUMN" in shown
+    shown = init(*TWO, "--label", f"anchors={target}", code=1)
+    assert f"no column of concepts; column {target} has targets of {task}" in shown
+    assert "no site names concepts" in init(*TWO[:2], code=1)
+    assert not (folder / "public").exists()
+    pd.read_csv("public.csv").assign(kind=[*KINDS] * 10).to_csv("public.csv", index=False)
+    assert "15 anchors of 3 concepts" in init(*TWO, "--label", target, "--label", "anchors=kind")
+    assert "nothing can be named by its labels" in init(*TWO, "--force", "--label", "anchors=kind")
+
+
+@pytest.mark.parametrize("name", ["server", "a/b", "a b"])
+def test_a_name_that_no_site_can_have(name: str, folder: Path):
+    shown = init(f"{name}:own-measures.csv", OWN[1], *PUBLIC, code=1)
+    assert f"a site named {name!r}" in shown
+    assert "give it another name: NAME:tabular:own-measures.csv" in shown
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["HER2+/ER-", "..", ".hidden"])
+def test_a_class_that_cannot_be_a_folder(kind: str, folder: Path):
+    for name in ("own", "public"):
+        table = pd.read_csv(f"{name}-measures.csv")
+        table.replace({"kind": {"bear": kind}}).to_csv(f"{name}-measures.csv", index=False)
+    shown = init(*OWN, code=1)
+    assert f"class {kind!r}" in shown
+    assert "--anchors FILE" in shown
+    assert not (folder / "public").exists()
+    init(*OWN, "--anchors", "public-measures.csv", "--anchors", "public-dna.fasta")
+
+
 def test_on_a_terminal_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """For the sites, and for a label that the file leaves open."""
     monkeypatch.setattr("fedgram.cli.init._can_ask", lambda: True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fedgram.core.directory import Directory, Published, is_name, merge, prototypes
 from fedgram.core.frame import consensus_frame, frame_coordinates
-from fedgram.core.gram import cosine_gram
+from fedgram.core.gram import check_gram, cosine_gram
 from fedgram.core.relative import anchor_coordinates, cross_similarity
 from strategies import normal, orthogonal
 
@@ -77,6 +77,20 @@ def test_sites_that_see_the_same_through_rotations_agree_also_where_one_lacks_an
             partial.prototypes["image", concept][None], partial.prototypes["text", concept][None]
         )
         assert likeness.item() > 0.9
+
+
+def test_a_lying_modality_places_nothing_further_out_than_a_sample_can_be():
+    """Its Gram is almost collapsed, so that its coordinates are blown up; both pass the contract."""
+    honest = {name: speaker("text", EVERY, orthogonal(seed, 4)) for seed, name in enumerate("ab")}
+    flat = 1.0 - 1e-5 * (1.0 - cosine_gram(SCENE[1]))
+    long = {name: -2.0 * values / values.abs().max() for name, values in speaker("x", EVERY).prototypes.items()}
+    liar = Published(modality="x", prototypes=long, gram=flat, slots=EVERY)
+    assert check_gram(flat) is None
+    found = merge({**honest, "liar": liar}, 8)
+    assert found is not None
+    assert place_of(liar, "oak", found.places).norm() > 100
+    assert all(found.prototypes["x", name].norm() <= 2.0 + 1e-5 for name in CONCEPTS)
+    assert all(found.prototypes["text", name].norm() < 2.0 for name in CONCEPTS)
 
 
 def test_a_merge_is_the_same_in_any_order_and_a_median_over_the_sites_of_a_modality():

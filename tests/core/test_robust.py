@@ -91,6 +91,16 @@ def test_a_permutation_of_sites_changes_nothing(given_rows, rule, mixing, data):
     )
 
 
+@given(st.integers(0, 10**6), st.integers(8, 16), st.sampled_from(RULES))
+def test_mixed_updates_that_tie_are_told_apart_by_weight_and_not_by_rounding(seed, count, rule):
+    """Neighbours of one another become one value; which of their weights counts may not hang on the last bit."""
+    x, p = normal(seed, count, 3).double(), torch.arange(1, count + 1, dtype=torch.float64)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(
+        combined(rule, x[order], p[order], mixing=True), combined(rule, x, p, mixing=True), rtol=1e-9, atol=1e-9
+    )
+
+
 @given(rows(), st.sampled_from(RULES), st.booleans())
 def test_a_shift_and_a_scale_go_through(given_rows, rule, mixing):
     x, p = given_rows

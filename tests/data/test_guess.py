@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fedgram.config.site import Reading
 from fedgram.data.guess import Guess, Undecided, understand
+from fedgram.data.rows import read_table_samples
 from fedgram.errors import ConfigError, DataError
 from PIL import Image
 
@@ -15,6 +17,7 @@ N = 40
 KIND = ["wolf", "lynx"] * (N // 2)
 NOTES = [f"the animal number {i} was seen near the river" for i in range(N)]
 AGE = list(range(N))
+SHARES = [i / 7 for i in AGE]
 
 
 def table(path: Path, **columns: list) -> Path:
@@ -32,7 +35,11 @@ def test_a_table_of_numbers(tmp_path: Path):
     assert found.columns.drop == ("note", "empty")
     assert found.features == ("age",)
     told = " ".join(found.notes)
-    for words in ("label: kind (the only one whose names repeat)", "group: none was found", "no features: note"):
+    for words in (
+        "label: kind (the only one that can be it)",
+        "group: none was found",
+        "no features: note",
+    ):
         assert words in told
 
 
@@ -60,6 +67,35 @@ def test_the_task_is_what_the_label_holds(label: list, task: str, tmp_path: Path
     assert (found.columns.concept if task == "classification" else found.columns.target) == "label"
 
 
+def test_counts_of_many_genes_are_no_labels(tmp_path: Path):
+    """But one of yes or no beside them may be."""
+    genes = {f"gene_{i}": [(i * j) % 5 for j in AGE] for i in range(1, 60) if i % 5}
+    assert understand(table(tmp_path / "a.csv", kind=KIND, **genes)).label == "kind"
+    with pytest.raises(Undecided, match="2 columns may be the label") as caught:
+        understand(table(tmp_path / "b.csv", kind=KIND, died=[i % 2 for i in AGE], **genes))
+    assert caught.value.choices == ("kind", "died")
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "told"),
+    [
+        ({"died": [i % 2 for i in AGE], "age": AGE}, "died", "classification into 2 classes"),
+        ({"x": SHARES, "y": SHARES, "same": [1] * N}, "y", "regression"),
+        ({"x": SHARES, "y": [i % 3 for i in AGE]}, "y", "classification into 3 classes"),
+        ({"target": [0] * 450 + SHARES, "age": [*range(490)]}, "target", "regression"),
+        ({"kind": ["wolf"] * 450 + ["lynx"] * 450, "age": [*range(900)]}, "kind", "classification into 2 classes"),
+    ],
+)
+def test_every_cell_of_a_label_is_looked_at(columns: dict, label: str, told: str, tmp_path: Path):
+    """Those of a sorted table are alike for long; and what is made of it is always said."""
+    found = understand(table(tmp_path / "a.csv", **columns))
+    assert found.label == label
+    assert f"task: {told}, by what column {label} holds" in found.notes
+    assert "task: classification into" in " ".join(
+        understand(tmp_path / "a.csv", hints={"task": "classification"}).notes
+    )
+
+
 def test_images_by_folder_and_by_table(tmp_path: Path):
     for name in KIND[:2]:
         (tmp_path / "scans" / name).mkdir(parents=True)
@@ -85,6 +121,8 @@ def test_dna_with_a_table_beside_it(tmp_path: Path):
         ({"kind": KIND, "ward": KIND, "age": AGE}, "label", ("kind", "ward")),
         ({"label": KIND, "target": AGE, "age": AGE}, "label", ("label", "target")),
         ({"age": AGE, "size": AGE}, "label", ("age", "size")),
+        ({"sex": KIND, "died": [i % 2 for i in AGE], "age": AGE}, "label", ("sex", "died")),
+        ({"x": SHARES, "y": SHARES, "area": SHARES, "kind": KIND}, "label", ("y", "kind")),
         ({"kind": KIND, "patient": AGE, "donor": AGE, "age": AGE}, "group", ("patient", "donor")),
         ({"kind": KIND, "note": NOTES, "report": NOTES}, "text", ("note", "report")),
         ({"kind": KIND, "note": NOTES, "age": AGE, "size": AGE}, "modality", ("text", "tabular")),
@@ -95,7 +133,7 @@ def test_a_choice_is_the_owners(columns: dict, what: str, choices: tuple[str, ..
     with pytest.raises(Undecided) as caught:
         understand(path)
     assert (caught.value.what, caught.value.choices) == (what, choices)
-    said = "a:text:" if what == "modality" else f"--{what} COLUMN"
+    said = f"before the path: text:{path}" if what == "modality" else f"--{what} COLUMN"
     assert said in str(caught.value)
     if what == "modality":
         assert understand(path, "tabular").features == ("age", "size")
@@ -128,3 +166,74 @@ def test_recordings_by_folder_and_by_table(tmp_path: Path):
     assert (found.modality, found.columns.path) == ("audio", "call")
     with pytest.raises(DataError, match="no images in the folder"):
         understand(tmp_path / "calls", "image")
+
+
+VISITS = [1000 + i // 4 for i in range(N)]
+
+
+@pytest.mark.parametrize("name", ["record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"])
+@pytest.mark.parametrize("ids", [VISITS, [f"S{i}" for i in VISITS], [*range(600), *range(600)]])
+def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path: Path):
+    """Also where all first visits come before all second ones; whatever is said, it is no feature."""
+    rest = {"kind": [KIND[0]] * (len(ids) // 2) + [KIND[1]] * (len(ids) // 2), "age": [*range(len(ids))]}
+    path = table(tmp_path / "a.csv", **{name: ids}, **rest)
+    with pytest.raises(Undecided, match=f"{name}: named like an id, and several rows have one") as caught:
+        understand(path)
+    assert (caught.value.what, caught.value.choices) == ("group", (name,))
+    assert "say --group COLUMN" in str(caught.value)
+    for group in (name, "id"):
+        found = understand(path, hints={"group": group})
+        assert (found.columns.group, found.features) == (group, ("age",))
+    found = understand(table(tmp_path / "b.csv", donor=[*range(len(ids))], **{name: ids}, **rest))
+    assert (found.columns.group, found.features, found.columns.drop) == ("donor", ("age",), (name,))
+
+
+@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index"])
+def test_a_measure_is_no_id(name: str, tmp_path: Path):
+    for cells in ([i % 7 + 20 for i in AGE], [i / 7 for i in AGE]):
+        found = understand(table(tmp_path / "a.csv", kind=KIND, **{name: cells}), hints={"label": "kind"})
+        assert (found.columns.group, found.features) == ("id", (name,))
+
+
+def test_a_column_id_that_repeats_is_no_id_of_rows(tmp_path: Path):
+    columns = {"id": VISITS, "kind": KIND, "age": AGE}
+    path = table(tmp_path / "a.csv", **columns)
+    with pytest.raises(Undecided, match="id: named like an id"):
+        understand(path)
+    with pytest.raises(DataError, match="rename it patient"):
+        understand(path, hints={"group": "id"})
+    found = understand(table(tmp_path / "b.csv", barcode=[f"B{i}" for i in AGE], **columns), hints={"group": "id"})
+    assert (found.columns.id, found.columns.group) == ("barcode", "id")
+    assert read_table_samples(tmp_path / "b.csv", Reading(columns=found.columns))[5].group == "1001"
+
+
+def test_an_id_that_repeats_makes_no_table_of_numbers(tmp_path: Path):
+    path = table(tmp_path / "a.csv", record_id=VISITS, kind=KIND, note=NOTES)
+    assert understand(path, hints={"group": "record_id"}).modality == "text"
+
+
+PARTS = ["Train", "test", "val", "train"] * (N // 4)
+
+
+@pytest.mark.parametrize("name", ["split", "Split", "SPLIT"])
+def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
+    path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: PARTS})
+    found = understand(path)
+    assert (found.columns.split, found.features) == (name, ("age",))
+    assert f"split: {name} (every row is in the one that it names)" in found.notes
+    samples = read_table_samples(path, Reading(columns=found.columns))
+    assert [s.split for s in samples[:4]] == ["train", "test", "validation", "train"]
+    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, **{name: [*PARTS[:-1], "tset"]})
+    with pytest.raises(DataError, match=f"row {N}: column '{name}' does not name a split"):
+        understand(path)
+
+
+@pytest.mark.parametrize("name", ["split", "Split"])
+def test_a_split_of_something_else_is_a_column_like_others(name: str, tmp_path: Path):
+    path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: SHARES})
+    found = understand(path)
+    assert (found.columns.split, found.features) == ("", ("age", name))
+    assert f"column {name} names neither train, validation nor test" in " ".join(found.notes)
+    assert read_table_samples(path, Reading(columns=found.columns))[0].content.columns == ("age", name)
+    with pytest.raises(Undecided, match="2 columns may be the label"):
+        understand(table(tmp_path / "b.csv", kind=KIND, **{name: KIND}))

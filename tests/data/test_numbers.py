@@ -24,6 +24,12 @@ def numbers(*columns: str) -> list[list[float]]:
     [
         (["3.5 1.234 2"], [[3.5, 1.234, 2]]),
         (["1.234 5.678"], [[1.234, 5.678]]),  # all points and nothing else: English
+        (["950.000 1050.000"], [[950, 1050]]),
+        (["0.123 1.050 2"], [[0.123, 1.05, 2]]),
+        (["629 1.359 2.0"], [[629, 1.359, 2]]),
+        (["629 1.359 1340"], [[629, 1.359, 1340]]),  # a thousand without a point
+        (["629 1.359", "2.5 3"], [[629, 1.359], [2.5, 3]]),  # the second column decides
+        (["-1.234 2.345", "3 4"], [[-1.234, 2.345], [3, 4]]),
         (["3,5 2 -0,25 1,5e-3"], [[3.5, 2, -0.25, 0.0015]]),
         (["1,234 5,678", "0,5 7"], [[1.234, 5.678], [0.5, 7]]),  # the second column decides
         (["0,123 0,456"], [[0.123, 0.456]]),  # no thousands begin with 0
@@ -42,6 +48,9 @@ def test_decimal_signs(columns: list[str], expected: list[list[float]]):
         ["1,234 5,678"],  # nothing decides
         ["1,234 2", "3,5 4", "2.75 4"],  # the table has both
         ["1.234 5.678", "3,5 4"],  # points may be thousands where commas are decimal
+        ["629 1.359 339 1.340"],  # platelets of a German laboratory, or little more than one
+        ["-2 1.359", "3 4"],
+        ["629 1.359", "3,5 4"],
         ["1.234,5 2"],
         ["1,234.5 2"],
         ["1.234.567 2"],

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fedgram import modalities
 from fedgram.config.site import Columns, Reading
-from fedgram.data.rows import Row, read_rows, read_table_samples
-from fedgram.data.tables import read_table
+from fedgram.data.rows import Row, category, read_rows, read_table_samples
+from fedgram.data.tables import from_frame, read_table
 from fedgram.errors import DataError
+from fedgram.modalities.columns import gaussian
 from fedgram.records import Sample
 
 SECRET = "Xq77"
@@ -56,7 +60,7 @@ def test_every_format_gives_the_same_samples(name: str, tmp_path: Path):
     assert repr(rows[0].values[:2]) == "(3.0, 'f')"
     assert repr(rows[1].values[:2]) == "(nan, 'm')"
     assert repr(rows[2].values[1]) == "nan"
-    assert [row.values[2].lower() for row in rows] == ["true", "false", "true"]
+    assert [row.values[2] for row in rows] == ["True", "False", "True"]
 
 
 def test_a_damaged_table_is_named_and_not_quoted(tmp_path: Path):
@@ -180,6 +184,68 @@ def test_numbers_and_categories(tmp_path: Path):
     ]
     with pytest.raises(DataError, match="missing column 'nowhere'"):
         rows(tmp_path, content, categories=("nowhere",))
+
+
+CODES = {
+    "73211009": "73211009",  # SNOMED CT: with six digits it would be that of 73211011
+    "1234567.0": "1234567",
+    "0.1234567": "0.1234567",
+    "7.50": "7.5",
+    "999000011000000103": "999000011000000103",  # of the United Kingdom: no float64 has it
+}
+
+
+def test_codes_keep_all_their_digits(tmp_path: Path):
+    content = "".join(f"{i},{i},a,{code}\n" for i, code in enumerate(CODES))
+    found = rows(tmp_path, f"id,group,concept,dx\n{content}", categories=("dx",))
+    assert [row.values[0] for row in found] == [*CODES.values()]
+    assert category(73211009.0) == "73211009"  # a column of names in training, of which somebody asks about a code
+
+
+@pytest.mark.parametrize("words", [("TRUE", "FALSE"), ("true", "false"), ("True", "False"), (True, False)])
+@pytest.mark.parametrize("missing", [None, "maybe"])
+def test_truth_has_one_spelling(words: tuple, missing: str | None, tmp_path: Path):
+    """As R, pandas, JSON and Parquet write it, and in a frame that pandas has read from any of them."""
+    cells = [*words, missing, words[0]]
+    expected = ["True", "False", math.nan if missing is None else missing, "True"]
+    table = pd.DataFrame({"smoker": cells, "size": range(4)})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    table.astype({"smoker": "string"}).to_parquet(tmp_path / "t.parquet")
+    read = {name: read_table(tmp_path / name) for name in ("t.csv", "t.jsonl", "t.parquet")}
+    read["frame"] = from_frame(pd.read_csv(tmp_path / "t.csv"), Path("frame"))
+    for name, cells_read in read.items():
+        values = [row.values[0] for row in read_rows(Path(name), cells_read)]
+        np.testing.assert_equal(values, expected)
+
+
+def test_a_tokenizer_from_before_knows_truth_in_its_own_spelling():
+    """Its code of a category comes from the name that its training rows had."""
+    statistics = {
+        "columns": ["smoker"],
+        "scales": [[False, 0.0, 1.0]],
+        "categories": {"smoker": ["FALSE", "TRUE"]},
+    }
+    tokenizer = modalities.load("tabular").tokenizer("numeric", [], statistics)
+    yes, no, other = ([Row(("smoker",), (value,), "")] for value in ("True", "False", "maybe"))
+    assert not torch.equal(tokenizer(yes).values, tokenizer(no).values)
+    code = (tokenizer(yes).values - tokenizer(other).values)[0, 0]
+    torch.testing.assert_close(code, gaussian("smoker=TRUE", (128,)) / 2**0.5)
+    assert tokenizer.remarks([*yes, *no]) == []
+
+
+@pytest.mark.parametrize("name", ["numeric", "wide"])
+def test_categories_that_no_training_row_has_are_counted_by_column(name: str):
+    columns = ("size", "sex", "stage", "site")
+    values = [(1.0, "f", "I", "x"), (2.0, "m", "II", "1"), (3.5, "f", math.nan, "x")]
+    train = [Sample(id="", concept="", group="", content=Row(columns, cells, "")) for cells in values]
+    tokenizer = modalities.load("tabular").tokenizer(name, train)
+    assert tokenizer.remarks([sample.content for sample in train]) == []
+    asked = [(9.0, "M", "I", 1.0), (1.0, "d", math.nan, 2.0), (1.0, "f", "I", "x")]
+    assert tokenizer.remarks([Row(columns, cells, "") for cells in asked]) == [
+        "categories that are not known from the training rows count as unknown: "
+        "sex in 2 of 3 rows, site in 1 of 3 rows"
+    ]
 
 
 def test_categories_become_tokens_of_their_own(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,3 +182,26 @@ def test_the_server_s_parent_is_killed_and_the_command_repeated(run: Toy, tmp_pa
         assert_same_as_undisturbed(federation, results, run, tmp_path)
         jobs = federation.ask(lambda session: session.list_jobs())
         assert sorted(job["status"] for job in jobs) == ["FINISHED:ABANDONED", "FINISHED:COMPLETED"]
+
+
+def test_the_server_s_parent_is_killed_before_it_has_packed_the_results(run: Toy, tmp_path: Path):
+    """What was trained is kept until the results are safe, and no longer."""
+    with running(run, tmp_path) as federation:
+        local = json.loads((federation.kit(federation.server) / "local/resources.json").read_text())
+        (jobs,) = (Path(c["args"]["uri_root"]) for c in local["components"] if c["id"] == "job_manager")
+        with submitting(federation, tmp_path):
+            wait_for_round(federation, 1)
+            (stored,) = (path.parent for path in jobs.rglob("meta"))
+            (stored / "workspace").mkdir()  # where the results would go
+            federation.wait_for_output(federation.server, "fedgram | results in", seconds=180)
+            federation.kill(federation.server, "parent")
+        (stored / "workspace").rmdir()
+        federation.start(federation.server)
+        with submitting(federation, tmp_path) as again:
+            output, results = fetched(again, tmp_path)
+        assert f"resumed after round {ROUNDS}/{ROUNDS}" in output
+        assert_same_as_undisturbed(federation, results, run, tmp_path)
+        ended, state = time.monotonic(), federation.kit(federation.server) / "checkpoints"
+        while list(state.glob("*/server*")) and time.monotonic() < ended + 60:
+            time.sleep(0.5)
+        assert not list(state.glob("*/server*"))

@@ -195,7 +195,7 @@ SMUGGLED = {
     "a modality": (wire.INTRODUCE, {"modality": TEXT}, "text in the place of a name"),
     "m of the base": (wire.INTRODUCE, {f"m__{TEXT}": torch.zeros(1000)}, "layer names differ"),
     "a layer": (wire.INTRODUCE, {"spec__shapes": {TEXT: [4, 4, 4]}}, "text in the place of a name"),
-    "a version": (wire.INTRODUCE, {"version": TEXT}, "fedgram the name"),
+    "a version": (wire.INTRODUCE, {"version": TEXT}, "fedgram 'the name"),
     "a group": (wire.INTRODUCE, {"groups": {"head": TEXT}}, "groups that are none"),
     "a concept": (wire.EVALUATE, {"prototypes__two\nlines": torch.zeros(12)}, "the name of concept"),
     "a sample for a prototype": (wire.EVALUATE, {"prototypes__oak": torch.full((12,), 9.0)}, "no cosines"),

@@ -14,7 +14,7 @@ from fedgram.config.jobfolder import pin_anchors
 from fedgram.config.strict import from_dict
 from fedgram.errors import ConfigError
 from fedgram.flare import footprint, jobs, simulate
-from fedgram.flare.progress import MARK, Progress
+from fedgram.flare.progress import MARK, Progress, ending
 from fedgram.flare.workspace import require_fit
 from fedgram.records import RoundRecord
 from rich.console import Console
@@ -48,6 +48,13 @@ def test_a_round_says_who_counted_who_did_not_and_how_long_it_takes():
     assert "round 1/24" in lines[1]
     assert "s left" in lines[1]
     assert "no reply from d" in lines[1]
+
+
+def test_no_site_writes_a_line_of_its_own():
+    lines: list[str] = []
+    Progress(JOB, lines.append).rejected("c", f"fedgram 9\n{MARK} d does not count\x1b[31m\u2028x\n  expected: 1")
+    assert lines == [f"{MARK} c does not count: fedgram 9 {MARK} d does not count [31m x; expected: 1"]
+    assert ending(ValueError("a\n  b\nc")) == f"{MARK} ended by ValueError: a; b c"
 
 
 def record(round: int, seconds: float) -> RoundRecord:

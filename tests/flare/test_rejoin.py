@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fedgram.config.job import AnchorPin, JobConfig
 from fedgram.flare import rejoin
+from fedgram.training.checkpoint import Checkpoint
 from nvflare.apis.client import Client
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, RunProcessKey
@@ -123,3 +125,27 @@ def test_no_site_s_exit_code_decides_over_the_job(tmp_path: Path):
     fl_ctx.get_engine = lambda *args, **kwargs: engine
     rejoin.Rejoin().handle_event(EventType.BEFORE_SEND_ADMIN_COMMAND, fl_ctx)
     assert engine.resolved == [("j", "red")]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_state_of_a_complete_job_goes_once_its_results_are_packed(tmp_path: Path, packed: bool):
+    """FLARE says COMPLETED also of a job whose results it could not pack."""
+    local, folder = tmp_path / "local", tmp_path / "checkpoints" / "a"
+    local.mkdir()
+    folder.mkdir(parents=True)
+    workspace = SimpleNamespace(get_site_config_dir=lambda: str(local), get_root_dir=lambda: str(tmp_path))
+    saved = Checkpoint(folder, JobConfig(AnchorPin("0" * 64, tuple("aabb"))))
+    (folder / "server.safetensors").touch()
+    rejoin.complete(saved, workspace, "j")
+    assert not list(folder.iterdir())  # nobody else would remove it
+    (folder / "server.safetensors").touch()
+    (local / "resources.json").write_text('{"components": [{"path": "fedgram.flare.rejoin.Rejoin"}]}')
+    rejoin.complete(saved, workspace, "j")
+    assert (folder / "server.safetensors").exists()
+    store = SimpleNamespace(list_components=lambda job, fl_ctx: ["meta", *(["workspace"] if packed else [])])
+    engine = SimpleNamespace(get_workspace=lambda: workspace, get_component=lambda name: store)
+    fl_ctx = FLContext()
+    fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, "j")
+    fl_ctx.get_engine = lambda: engine
+    rejoin.Rejoin().handle_event(EventType.JOB_COMPLETED, fl_ctx)
+    assert bool(list(folder.iterdir())) is not packed

@@ -208,6 +208,18 @@ def test_attempts_without_a_new_round_end_however_often_the_last_one_is_done_aga
     assert len(server.submitted) == 4
 
 
+@pytest.mark.parametrize(
+    "said", [ending(ValueError("rm -rf it")), "Exception in workflow gram: it", "fedgram | round 9/9  done in 1 s"]
+)
+def test_what_a_site_says_is_no_word_of_the_controller(command, said: str):
+    """The server was lost, and the log holds a line that quotes a site."""
+    quoted = f"{FLARES}fedgram | liar does not count: fedgram '{said}'\n"
+    server = Server(*[("FINISHED:EXECUTION_EXCEPTION", quoted)] * 9)
+    with pytest.raises(RoundFailed, match="lost it 3 times without a new round"):
+        command(server)
+    assert len(server.submitted) == 3
+
+
 def test_a_job_can_begin_again_and_the_order_is_given_once(command):
     server = Server(COMPLETED, KILLED, COMPLETED)
     command(server)

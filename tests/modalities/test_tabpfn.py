@@ -144,6 +144,8 @@ def test_columns_are_told_by_name_and_unseen_categories_are_missing(weights: str
     assert torch.equal(tokenizer([turned]).values, tokenizer([row(90, *values)]).values)
     unseen, missing = (tokenizer([row(90, 0.3, -1.0, cell)]).values for cell in ("violet", math.nan))
     assert torch.equal(unseen, missing)
+    (said,) = tokenizer.remarks([row(90, 0.3, -1.0, "violet")])
+    assert said.endswith("in 1 of 1 rows")
     with pytest.raises(DataError, match=r"(?s)anchor\.csv.*'c' is missing"):
         tokenizer([Row(COLUMNS[:2], values[:2], "anchor.csv")])
     with pytest.raises(DataError, match=r"(?s)row 90.*'a' is not a number"):

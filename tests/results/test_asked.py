@@ -7,6 +7,7 @@ import dataclasses
 import json
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import fedgram
 import numpy as np
@@ -17,8 +18,11 @@ from fedgram.anchors import load_anchors
 from fedgram.cli.main import app
 from fedgram.config.job import AnchorPin
 from fedgram.config.site import Columns, Reading
+from fedgram.data.rows import Row
 from fedgram.errors import CheckpointError, DataError
 from fedgram.modalities import tabular
+from fedgram.model.tasks.base import Prediction
+from fedgram.results import trained
 from fedgram.results.asked import read_asked
 from fedgram.results.showing import words
 from fedgram.results.trained import Trained
@@ -79,6 +83,77 @@ def test_texts_sequences_and_pictures(tmp_path: Path):
     assert {picture.window for picture in seen.values()} == {(0.0, 9.0)}
     assert words(asked("image", tmp_path / "p.csv")["X"]) == str(tmp_path / "in/x.png")
     assert words("a  long\ntext", 6) == "a lon…"
+
+
+def test_a_word_that_is_the_name_of_a_folder_is_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "oedema").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert [*asked("text", "oedema").values()] == ["oedema"]
+
+
+@pytest.mark.parametrize("modality", ["text", "genomics", "tabular"])
+@pytest.mark.parametrize("name", ["new.{}", "folder/new.{}", "{home}/new.{}"])
+def test_a_string_that_names_a_file_is_that_file(
+    modality: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Alone and in a list, whatever a string is otherwise."""
+    suffix, content = (
+        ("fasta", FASTA) if modality == "genomics" else ("csv", TEXT if modality == "text" else TABLE)
+    )
+    (tmp_path / "folder").mkdir()
+    for folder in (tmp_path, tmp_path / "folder"):
+        (folder / f"new.{suffix}").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = name.format(suffix, home="~")
+    expected = [*asked(modality, tmp_path / f"new.{suffix}").values()]
+    assert len(expected) > 1
+    for strings in (name, [name]):
+        np.testing.assert_equal(
+            [getattr(content, "values", content) for content in asked(modality, strings).values()],
+            [getattr(content, "values", content) for content in expected],
+        )
+
+
+@pytest.mark.parametrize(
+    "sequence", ["acgtACGTnn", "ACGUUGCA", "AC-GT.TG", "AC GT\nTTGA", "acguy-n.", "A" * 5000], ids=lambda s: s[:8]
+)
+def test_a_sequence_is_the_same_as_a_string_and_in_a_file(sequence: str, tmp_path: Path):
+    (tmp_path / "s.fasta").write_text(f">s\n{sequence}\n")
+    (expected,) = asked("genomics", tmp_path / "s.fasta").values()
+    assert asked("genomics", sequence) == asked("genomics", [sequence]) == {"0": expected}
+    assert set(expected) <= set("ACGTNY")
+
+
+@pytest.mark.parametrize("text", [" a cat\n", "two\r\nlines", "a Ba\u0308r", "a long text, " * 500])
+def test_a_text_is_the_same_as_a_string_and_in_a_file(text: str, tmp_path: Path):
+    (tmp_path / "t.txt").write_bytes(text.encode())
+    assert asked("text", text) == {"0": asked("text", tmp_path / "t.txt")[str(tmp_path / "t.txt")]}
+
+
+@pytest.mark.parametrize(
+    ("modality", "contents", "problem"),
+    [
+        ("text", ["a cat", " "], "content 1, which names no file: empty"),
+        ("genomics", "", "content 0, .*: empty sequence"),
+        ("genomics", "--", "content 0, .*: nothing but gaps"),
+        ("genomics", "nowhere.fasta", "content 0, which names no file: a letter outside the IUPAC DNA alphabet"),
+    ],
+)
+def test_strings_that_are_no_contents(modality: str, contents: object, problem: str):
+    with pytest.raises(DataError, match=problem):
+        asked(modality, contents)
+
+
+def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A text of a table that is the name of a file stays a text: a table must not choose what is opened."""
+    (tmp_path / "t.csv").write_text("id,text\na,secret.txt\n")
+    (tmp_path / "secret.txt").write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    samples = read_asked(modalities.load("text"), "t.csv", READING, "x")
+    assert [s.content for s in samples] == ["secret.txt"]
+    for again in (samples, samples[0]):
+        assert read_asked(modalities.load("text"), again, READING, "x") == samples
 
 
 @pytest.mark.parametrize(
@@ -168,7 +243,42 @@ def test_a_table_is_scored_by_one_command(kept: tuple[Path, Path], tmp_path: Pat
     answers = fedgram.load(result).predict(table)
     for (_, value, *scores), answer in zip(rows[1:], answers, strict=True):
         assert value == answer.value
-        assert [float(score) for score in scores] == pytest.approx([*answer.scores.values()], abs=1e-5)
+        assert [float(score) for score in scores] == [*answer.scores.values()]
+
+
+@pytest.mark.parametrize("channel", ["the API", "the command"])
+def test_categories_that_no_training_row_has_are_told_once(
+    channel: str, kept: tuple[Path, Path], caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    (tmp_path / "new.csv").write_text("size,colour\n1,green\n2,red\n3,Red\n")
+    if channel == "the API":
+        fedgram.load(kept[0]).predict(tmp_path / "new.csv")
+    else:
+        done = CliRunner().invoke(app, ["predict", str(kept[0]), str(tmp_path / "new.csv")])
+        assert done.exit_code == 0, done.output
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "t: categories that are not known from the training rows count as unknown: colour in 2 of 3 rows"
+    ]
+
+
+def test_a_file_has_all_digits_of_a_number_and_the_console_six(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("size\n1\n")
+    model = SimpleNamespace(
+        read=lambda files: read_asked(modalities.load("tabular"), files, READING, "x"),
+        predict=lambda samples: [Prediction(1234567.25) for sample in samples if sample.id],  # as they were read
+    )
+    monkeypatch.setattr(trained, "load", lambda folder: model)
+    asking = ["predict", "result", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(app, asking)
+    assert done.exit_code == 0, done.output
+    assert "1.23457e+06" in done.output
+    assert (tmp_path / "out.csv").read_text() == "id,prediction\nrow 1,1234567.25\n"
+
+
+def test_cells_in_words_have_six_digits_where_there_is_no_room():
+    row = Row(("code", "size"), ("73211009", 1234567.25), "")
+    assert words(row) == "code 73211009, size 1234567.25"
+    assert words(row, 60) == "code 73211009, size 1.23457e+06"
 
 
 def test_what_is_found_is_shown(kept: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -78,6 +79,24 @@ def test_only_slots_that_both_cover_are_compared():
     assert pair.anchors == 6
     hits, chance = heldout_retrieval(x, partial, CONCEPTS)
     assert (hits, chance) == (1.0, 0.5)  # the three queries of c are not counted: nothing could answer them
+
+
+def test_what_two_sites_cannot_retrieve_is_absent_and_no_number():
+    """No training anchor in common; no concept in common; both are valid JSON."""
+    x, y = evaluation("x", 1, 0.05), evaluation("y", 2, 0.05)
+
+    def only(one: SiteEvaluation, slots: tuple[int, ...], heldout: tuple[int, ...]) -> SiteEvaluation:
+        keep = torch.tensor([*slots, *(9 + slot for slot in heldout)])
+        gram = one.gram[keep[:, None], keep[None, :]]
+        return dataclasses.replace(one, gram=gram, slots=slots, heldout_slots=heldout)
+
+    every = tuple(range(9))
+    apart = alignments({"x": only(x, (0, 1, 2), every), "y": only(y, (3, 4, 5), every)}, JOB)[0]
+    nameless = dataclasses.replace(JOB, heldout=AnchorPin("1" * 64, ("",) * 9))
+    for pair in (apart, alignments({"x": x, "y": y}, nameless)[0]):
+        assert (pair.retrieval, pair.retrieval_chance) == (None, None)
+        assert 0 < pair.cka <= 1
+        json.dumps(dataclasses.asdict(pair), allow_nan=False)
 
 
 def test_without_heldout_anchors_nothing_is_claimed():

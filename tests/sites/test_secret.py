@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import stat
 from dataclasses import replace
+from hashlib import shake_256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fedgram.errors import ConfigError
 from fedgram.sites.opening import open_site, reopen_site
-from fedgram.sites.secret import with_secret
+from fedgram.sites.secret import private_generator, with_secret
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
 from fedgram.training.session import SiteSession
@@ -40,6 +42,20 @@ def test_an_attacker_who_knows_the_job_rebuilds_only_a_site_without_a_secret(toy
     assert abs(torch.corrcoef(torch.stack([weights(guess), weights(private)]))[0, 1]) < 0.1
     assert first_batches(guess) != first_batches(private)
     assert torch.equal(weights(private), weights(opened(toy, "a phrase")))
+
+
+def test_a_secret_fills_the_whole_state_of_the_generator(toy: Toy):
+    """Of a seed PyTorch takes 32 bits, which a server could try one by one; NumPy's twister is the reference."""
+    config = replace(toy.sites["red"], secret="a phrase")
+    twister = np.random.MT19937()
+    key = shake_256(f"{toy.job.seed}|red|what|a phrase".encode()).digest(4 * 624)
+    twister.state = {
+        "bit_generator": "MT19937",
+        "state": {"key": np.frombuffer(key, dtype="<u4"), "pos": 624},
+    }
+    expected = twister.random_raw(2000)[1::2] % 2**31  # a whole number takes two words, and of them the lower bits
+    drawn = torch.randint(2**31, (1000,), generator=private_generator("red", config, toy.job, "what"))
+    assert drawn.tolist() == expected.tolist()
 
 
 def test_the_share_of_a_site_is_measured_on_samples_that_its_secret_chooses(toy: Toy):

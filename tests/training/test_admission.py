@@ -55,10 +55,13 @@ def test_after_a_resume_everybody_is_asked_again_and_is_what_it_was(toy: Toy, st
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": "0.0.0"}, "fedgram 0.0.0"),
-        ({"anchors_sha256": "0" * 64}, "anchor set 000000000000"),
+        ({"version": "0.0.0"}, "fedgram '0.0.0'"),
+        ({"anchors_sha256": "0" * 64}, "anchor set '000000000000'"),
         ({"spec": ModelSpec(shapes={"q": (3, 1, 4)}, backbone="b" * 64, width=4)}, "another shared transformer"),
         ({"m": {}}, "m: "),
+        ({"modality": ""}, "a modality named ''"),
+        ({"modality": "im\nage"}, "a modality named 'im\\nage'"),
+        ({"modality": "a/b"}, "a modality named 'a/b'"),
         ({"gram": torch.eye(3)}, "Gram of shape"),
     ],
     ids=str,

@@ -15,7 +15,7 @@ import torch
 from fedgram.errors import CheckpointError
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, ModelSpec, RoundRecord
-from fedgram.training.checkpoint import Checkpoint
+from fedgram.training.checkpoint import Checkpoint, forget_complete
 from fedgram.training.server import ServerState
 from hypothesis import given, settings
 from safetensors import safe_open
@@ -47,6 +47,31 @@ def saved(toy: Toy, tmp_path: Path) -> Path:
     state = ServerState(run="r", state=shared, moments={}, spec=spec, modalities={}, refused=(), records=())
     Checkpoint(tmp_path, toy.job).save(state)
     return tmp_path / "server.safetensors"
+
+
+def test_what_a_killed_server_left_half_written_is_removed(toy: Toy, saved: Path):
+    state = Checkpoint(saved.parent, toy.job).load()
+    assert state is not None
+    part = saved.with_name("server.next.safetensors.1cf3.part")
+    for clean in (lambda checkpoint: checkpoint.save(state), lambda checkpoint: checkpoint.finish()):
+        part.write_bytes(b"half of a state")
+        clean(Checkpoint(saved.parent, toy.job))
+        assert not part.exists()
+    assert not list(saved.parent.iterdir())
+
+
+def test_a_complete_state_stays_until_its_own_job_is_to_be_forgotten(toy: Toy, saved: Path):
+    """A run that is done again from it, because its results were lost, belongs to the job that did so."""
+    states = saved.parent.parent
+    Checkpoint(saved.parent, toy.job).complete("first")
+    forget_complete(states, "second")
+    again = Checkpoint(saved.parent, toy.job)
+    assert again.load() is not None
+    again.complete("second")
+    forget_complete(states, "first")
+    assert again.load() is not None
+    forget_complete(states, "second")
+    assert not list(saved.parent.iterdir())
 
 
 def rewrite(path: Path, **changes: Any) -> None:

@@ -216,6 +216,21 @@ def test_prototypes_without_a_gram_of_their_anchors_are_refused(
         contracts.check_evaluation(dataclasses.replace(ran[1].together["red"], token_gram=gram), toy.job)
 
 
+def test_prototypes_over_one_anchor_are_refused(ran: tuple[Path, Outcome], toy: Toy):
+    """They would have no place in the frame, and the server would end on them."""
+    red = ran[1].together["red"]
+    alone = dataclasses.replace(
+        red,
+        slots=red.slots[:1],
+        heldout_slots=(),
+        gram=red.gram[:1, :1],
+        prototypes={"oak": red.prototypes["oak"][:1]},
+        token_gram=red.token_gram[:1, :1],
+    )
+    with pytest.raises(UpdateRejected, match=r"(?s)red: prototypes over one anchor"):
+        contracts.check_evaluation(alone, toy.job)
+
+
 def test_a_gram_without_prototypes_is_refused(ran: tuple[Path, Outcome], toy: Toy):
     reply = dataclasses.replace(ran[1].together["green"], token_gram=torch.eye(12))
     with pytest.raises(UpdateRejected, match=r"(?s)green: a Gram \(12, 12\) of no prototypes"):

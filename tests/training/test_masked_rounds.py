@@ -14,11 +14,13 @@ from fedgram.records import RoundRecord, SiteUpdate
 from fedgram.results import report
 from fedgram.sites.opening import require_mode
 from fedgram.training import contracts
+from fedgram.training.averages import B, M
 from fedgram.training.loop import asking, run_federation
 from fedgram.training.masked.gathering import MaskedSum
-from fedgram.training.masked.messages import digest
+from fedgram.training.masked.member import Member
+from fedgram.training.masked.messages import SumCall, digest
 from fedgram.training.masked.rounds import first_consensus, masked_round
-from fedgram.training.masked.shapes import shapes_of
+from fedgram.training.masked.shapes import GRAM, WEIGHT, shapes_of
 from fedgram.training.masked.values import gram_value, masked_values, update_values
 from fedgram.training.outcome import Outcome
 from fedgram.training.server import ServerState, agree
@@ -100,6 +102,52 @@ def test_a_round_that_falls_apart_leaves_the_model_and_the_next_goes_on(federati
     state = after
     after = masked_round(after, federation.job, sessions, asking(sessions, after.state))
     assert list(after.records[1].metrics) == list(NAMES)
+
+
+LIES = {  # by label of the value that a site changes after its own check
+    "weights of -": (WEIGHT, -(2**36) * 10**4),
+    "weights of 1": (WEIGHT, 2**36 * 10**6),
+    "a mean update of norm": (B, 2**60),
+    "m of 'base_model": (M, 2**50),
+    "a mean Gram with an entry of size": (GRAM, 2**40),
+}
+
+
+def test_a_sum_that_honest_sites_cannot_have_leaves_the_model_and_the_next_goes_on(toy: Toy, tmp_path: Path):
+    """One lie a round, and an honest round at the end; masks hide from the server who it was."""
+    run = four(toy, training={"rounds": len(LIES) + 1, "local_steps": 1}, baseline=False)
+    sessions, before = started(run, tmp_path)
+    honest, state, lies = Member.mask, before, [*LIES.items()]
+
+    def mask(self: Member, call: SumCall, values: dict) -> object:
+        part, added = lies[call.round - 1][1] if self.name == "red" else ("none", 0)
+        return honest(self, call, {k: v + added if k.startswith(part) else v for k, v in values.items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Member, "mask", mask)
+        for number, (said, _) in enumerate(lies, 1):
+            state = masked_round(state, run.job, sessions, asking(sessions, state.state))
+            assert state.notes[-1].startswith(f"round {number}: the masked sum holds {said}")
+    assert len(state.notes) == len(LIES)
+    assert "red" not in "".join(state.notes)
+    for name in ("B", "m", "consensus"):
+        assert_same(getattr(state.state, name), getattr(before.state, name))
+    state = masked_round(state, run.job, sessions, asking(sessions, state.state))
+    assert list(state.records[-1].metrics) == list(NAMES)
+    assert any(b.any() for b in state.state.B.values())
+    assert all(b.isfinite().all() for b in state.state.B.values())
+
+
+def test_a_first_sum_that_is_none_of_gram_matrices_ends_the_job(federation: Toy, tmp_path: Path):
+    honest = Member.mask
+
+    def mask(self: Member, call: SumCall, values: dict) -> object:
+        return honest(self, call, {label: value + 2**45 for label, value in values.items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Member, "mask", mask)
+        with pytest.raises(UpdateRejected, match="round 0: the masked sum holds a mean Gram"):
+            started(federation, tmp_path)
 
 
 def test_a_job_that_is_aborted_in_mid_sum_ends(federation: Toy, first):

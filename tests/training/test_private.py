@@ -260,7 +260,8 @@ def test_the_account_fails_closed(one: Toy, tmp_path: Path):
     with pytest.raises(CheckpointError, match="no account"):
         SiteSession(one.open("red"), folder).train("a", state)
     (folder / FILE).write_text(text)
-    (folder / "run-a" / MARK).write_text("2")
+    (mark,) = folder.glob(f"run-a.*/{MARK}")
+    mark.write_text("2")
     with pytest.raises(CheckpointError, match="older"):
         SiteSession(one.open("red"), folder).train("a", state)
 
@@ -309,3 +310,43 @@ def test_what_no_noise_covers_is_refused_when_the_site_opens(one: Toy, changes: 
     with pytest.raises(ConfigError, match=match) as caught:
         run.open("red")
     assert "red: privacy" in str(caught.value)
+
+
+def test_what_home_has_learnt_is_in_no_later_introduction(
+    one: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Home is trained without noise; the disk is full when it is to be kept, and round 0 is asked for again."""
+    session = SiteSession(one.open("red"), tmp_path)
+    before = session.introduce()
+
+    def full(self: SiteSession, run: str, name: str) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SiteSession, "_keep", full)
+        with pytest.raises(OSError, match="no space"):
+            session.alone("run")
+    assert torch.equal(session.site.model.embed(session.site.anchors.tokens), embedded(one))
+    rounds.train_alone(session.site)
+    assert torch.equal(session.introduce().gram, before.gram)
+
+
+def embedded(run: Toy) -> torch.Tensor:
+    site = run.open("red")
+    return site.model.embed(site.anchors.tokens)
+
+
+def test_a_run_from_before_the_promise_is_not_gone_on_with(toy: Toy, one: Toy, tmp_path: Path):
+    """Its state was trained without noise, and the server can name it."""
+    plain = replace(one, sites=toy.sites)
+    state, pilot = start_of(one), SiteSession(plain.open("red"), tmp_path / "pilot")
+    for number in range(2):
+        pilot.train("pilot", replace(state, round=number))
+    del pilot
+    asked = replace(state, round=2)
+    after = SiteSession(one.open("red"), tmp_path / "pilot").evaluate("pilot", asked)
+    fresh = SiteSession(one.open("red"), tmp_path / "fresh").evaluate("pilot", asked)
+    assert torch.equal(after.gram, fresh.gram)
+    assert not torch.equal(
+        SiteSession(plain.open("red"), tmp_path / "pilot").evaluate("pilot", asked).gram, after.gram
+    )

@@ -127,6 +127,8 @@ def test_the_noise_hangs_on_all_that_a_round_starts_from(silent: Toy):
         "data": data,
         "weights": moved,
         "guarantee": replace(site, guarantee=None),
+        "task": replace(site, task=replace(site.task, classes=("other",))),
+        "precision": replace(site, config=replace(site.config, precision="bf16")),
     }
     assert len({first, *(private.digest_of(changed, state) for changed in tried.values())}) == 1 + len(tried)
 

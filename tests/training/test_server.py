@@ -59,8 +59,8 @@ def test_sites_with_another_model_are_left_out(toy: Toy, introductions: list[Sit
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": "0.0.0"}, "fedgram 0.0.0"),
-        ({"anchors_sha256": "0" * 64}, "anchor set 000000000000"),
+        ({"version": "0.0.0"}, "fedgram '0.0.0'"),
+        ({"anchors_sha256": "0" * 64}, "anchor set '000000000000'"),
         ({"slots": (0, 1)}, "Gram of shape"),
         ({"spec": ModelSpec(shapes={"q": (3, 0, 4)}, backbone="b" * 64, width=4)}, "layer shapes"),
         ({"spec": ModelSpec(shapes={"p": (3, 2, 4), "q": (3, 0, 4)}, backbone="b" * 64, width=4)}, "layer shapes"),
@@ -157,14 +157,14 @@ def indefinite(gram: torch.Tensor) -> torch.Tensor:
 BAD_UPDATES: dict[str, tuple[Callable[[SiteUpdate], SiteUpdate], str]] = {
     "a stale round": (lambda u: dataclasses.replace(u, round=7), "reply to round 7"),
     "an earlier round": (lambda u: dataclasses.replace(u, round=0), "a reply to round 0\n  expected: round 1"),
-    "another anchor set": (lambda u: dataclasses.replace(u, anchors_sha256="e" * 64), "anchor set eeee"),
+    "another anchor set": (lambda u: dataclasses.replace(u, anchors_sha256="e" * 64), "anchor set 'eeee"),
     "an earlier anchor set": (
         lambda u: dataclasses.replace(u, anchors_sha256="0" * 64),
-        "anchor set 0000",
+        "anchor set '0000",
     ),
     "a later anchor set": (
         lambda u: dataclasses.replace(u, anchors_sha256="g" * 64),
-        "anchor set gggg",
+        "anchor set 'gggg",
     ),
     "a missing layer": (
         lambda u: dataclasses.replace(u, delta_B={k: v for k, v in u.delta_B.items() if k != first(u)}),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedgram.errors import CheckpointError
+from fedgram.errors import CheckpointError, ConfigError
 from fedgram.records import GlobalState, SiteUpdate
 from fedgram.sites.single import SingleSite
 from fedgram.training import rounds
@@ -134,6 +134,15 @@ def test_a_site_with_nothing_of_the_rounds_before_says_that_it_begins_anew(jobs:
     assert "red: it begins as it was opened" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "x/..", "", ".", "y" * 65, "a.b"])
+def test_a_run_whose_name_is_a_path_is_refused_and_nothing_is_written(toy: Toy, tmp_path: Path, name: str):
+    """The server chooses it, and it becomes a part of a path."""
+    session = SiteSession(toy.open("red"), tmp_path / "state" / "red")
+    with pytest.raises(ConfigError, match="a run named"):
+        session.alone(name)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A site's folder with runs of so many hours of age."""
@@ -152,22 +161,30 @@ def left(folder: Path) -> set[str]:
 
 
 def test_runs_are_pruned_by_age_and_number(old: Path):
-    prune_runs(old, "28")
+    prune_runs(old, old / "run-28")
     assert left(old) == {"1", "12", "25", "26", "28"}
     for run in ("1", "25"):
         age(old / f"run-{run}", 24 * 31)
-    prune_runs(old, "28")
+    prune_runs(old, old / "run-28")
     assert left(old) == {"12", "26", "28"}
+
+
+def test_results_half_published_are_pruned_after_a_day(old: Path):
+    for name, hours in ((".result-a", 25), (".alone-b", 1)):
+        (old / name / "new").mkdir(parents=True)
+        os.utime(old / name, (time.time() - hours * 3600,) * 2)
+    prune_runs(old, old / "run-28")
+    assert {path.name for path in old.glob(".*")} == {".alone-b"}
 
 
 def test_a_run_in_use_is_never_pruned(jobs: Jobs, old: Path):
     using = SiteSession(jobs.sites["a"], old)
     using.evaluate("744", jobs.states["a"])
     age(old / "run-744", 24 * 31)
-    prune_runs(old, "1")
+    prune_runs(old, old / "run-1")
     assert "744" in left(old)
     del using
-    prune_runs(old, "1")
+    prune_runs(old, old / "run-1")
     assert "744" not in left(old)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ TOKENIZERS = {
     "audio": "log-mel",
 }
 PARTS = ("train", "heldout")
+_NAME = re.compile(r"\w[\w.-]*")
 JOB, RUN, PUBLIC, ANCHORS = "job", "run", "public", "anchors"  # what is written into the folder
 
 
@@ -92,6 +94,14 @@ class Plan:
                 expected="two or more, each with a name of its own",
                 remedy="name them: NAME:PATH or NAME:MODALITY:PATH for each",
             )
+        for site in self.sites:
+            if site.name == "server" or not _NAME.fullmatch(site.name):
+                raise ConfigError(
+                    f"a site named {site.name!r}",
+                    where="fedgram init",
+                    expected="letters, digits, _, - and dots; the name server is FLARE's own",
+                    remedy=f"give it another name: NAME:{site.guess.modality}:{site.path}",
+                )
 
 
 def anchors_of(plan: Plan) -> dict[str, AnchorSet]:
@@ -169,12 +179,23 @@ def folders_to_fill(plan: Plan, concepts: Mapping[str, Sequence[str]]) -> Path:
 
     Args:
         concepts: by modality.
+
+    Raises:
+        ConfigError: a concept that cannot be the name of a folder.
     """
+    wrong = sorted({name for names in concepts.values() for name in names if "/" in name or name.startswith(".")})
+    if wrong:
+        raise ConfigError(
+            f"class {wrong[0]!r}",
+            where="folders for public files",
+            expected="the name of a folder: without /, and no dot in front",
+            remedy="name labelled public files instead: --anchors FILE",
+        )
     folder = plan.folder / PUBLIC
     for part in PARTS:
         for modality, names in concepts.items():
             for name in names:
-                (folder / part / modality / name.replace("/", "_")).mkdir(parents=True, exist_ok=True)
+                (folder / part / modality / name).mkdir(parents=True, exist_ok=True)
     return folder
 
 

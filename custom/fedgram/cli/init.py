@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedgram.cli.console import console, plain_errors
+from fedgram.cli.said import ANCHORS, KNOWN, Entry, by_site, entry_of, modality_of, said_for
 from fedgram.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,29 +18,12 @@ if TYPE_CHECKING:
     from fedgram.checks.start import NewSite, Plan
     from fedgram.data.guess import Guess
 
-_KNOWN = ("image", "text", "genomics", "tabular", "audio")
-_NAME = re.compile(r"[^a-z0-9-]+")
 _SITES = "NAME:MODALITY:PATH, NAME:PATH or PATH of each site's data; asked for when absent"
 _ANCHORS = (
     "public files, the same for everybody: labelled as the sites' data are (MODALITY:PATH or PATH, one of each "
     "modality), or a folder train/MODALITY/CONCEPT/FILE, or a set that is built; repeat"
 )
 _COLUMN = "{}, where it is not told from the file: COLUMN, or SITE=COLUMN; repeat"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file as the user names it.
-
-    Attributes:
-        name: of the site.
-        modality: where it is said.
-        path: of the data.
-    """
-
-    name: str
-    modality: str | None
-    path: Path
 
 
 def init(
@@ -74,10 +56,13 @@ def init(
     from fedgram.checks import start
 
     with plain_errors():
-        said = {"label": label, "group": group, "text": text, "path": path, "task": task}
-        hints = {what: _by_site(values) for what, values in said.items() if values}
-        entries = [_entry(one) for one in sites] if sites else _asked_sites()
-        encoders = _by_site(tokenizer or [])
+        entries = [entry_of(one) for one in sites] if sites else _asked_sites()
+        names = [entry.name for entry in entries]
+        columns = {"label": label, "text": text, "path": path}
+        hints = {what: by_site(what, values, ["", *names, ANCHORS]) for what, values in columns.items() if values}
+        own = {"group": group, "task": task}
+        hints |= {what: by_site(what, values, ["", *names]) for what, values in own.items() if values}
+        encoders = by_site("tokenizer", tokenizer or [], names)
         plan = start.Plan(
             folder=out,
             sites=[_site(entry, hints, encoders) for entry in entries],
@@ -152,6 +137,13 @@ def _to_fill(plan: Plan) -> None:
         samples = modalities.load(site.guess.modality).read(site.path, reading)
         concepts.setdefault(site.guess.modality, []).extend({s.concept for s in samples} - {""})
     everything = sorted({name for names in concepts.values() for name in names})
+    if not everything:
+        raise ConfigError(
+            "no site names concepts, of which folders for public files could be made",
+            where=", ".join(str(site.path) for site in plan.sites),
+            expected="a column `concept` beside the target, with the name of what each row shows",
+            remedy="add it; or name public files that have one: --anchors FILE",
+        )
     folder = start.folders_to_fill(plan, dict.fromkeys(concepts, everything))
     built = [plan.folder / start.ANCHORS / part for part in start.PARTS]
     start.write_sites(plan, built[0], built[1])
@@ -168,40 +160,6 @@ def _tell(name: str, path: Path, guess: Guess) -> None:
     console.print(f"{name}: {guess.modality}, {path}", markup=False, soft_wrap=True)
     for note in guess.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
-
-
-def _entry(said: str) -> Entry:
-    """A site as it is named on the command line; a path alone gives it the name of its file."""
-    if Path(said).exists():
-        return Entry(_plain(Path(said)), None, Path(said))
-    first, _, rest = said.partition(":")
-    if not rest:
-        raise ConfigError("no such file or folder", where=said, expected="PATH, NAME:PATH or NAME:MODALITY:PATH")
-    modality, path = _modality(rest)
-    if modality is None and first in _KNOWN:
-        return Entry(_plain(Path(path)), first, Path(path))
-    return Entry(first, modality, Path(path))
-
-
-def _modality(said: str) -> tuple[str | None, str]:
-    """Modality and path of ``MODALITY:PATH``; one of another package has a colon itself."""
-    *parts, path = [said] if Path(said).exists() else said.rsplit(":", 1)
-    return (parts[0] if parts else None), path
-
-
-def _plain(path: Path) -> str:
-    return _NAME.sub("-", path.name.split(".")[0].lower()).strip("-") or "site"
-
-
-def _by_site(values: Sequence[str]) -> dict[str, str]:
-    """Values by the site that they are said for (``SITE=VALUE``), under "" for all."""
-    pairs = [value.partition("=") for value in values]
-    return {site if equals else "": column if equals else site for site, equals, column in pairs}
-
-
-def _hints(name: str, hints: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    found = {what: by_site.get(name, by_site.get("")) for what, by_site in hints.items()}
-    return {what: value for what, value in found.items() if value is not None}
 
 
 def _understood(entry: Entry, hints: dict[str, str]) -> Guess:
@@ -227,7 +185,7 @@ def _understood(entry: Entry, hints: dict[str, str]) -> Guess:
 def _site(entry: Entry, hints: Mapping[str, Mapping[str, str]], encoders: Mapping[str, str]) -> NewSite:
     from fedgram.checks.start import TOKENIZERS, NewSite
 
-    guess = _understood(entry, _hints(entry.name, hints))
+    guess = _understood(entry, said_for(entry.name, hints))
     tokenizer = encoders.get(entry.name) or TOKENIZERS.get(guess.modality)
     if tokenizer is None:
         raise ConfigError(
@@ -245,35 +203,57 @@ def _public(said: str, plan: Plan, hints: Mapping[str, Mapping[str, str]]) -> Pa
     from fedgram.anchors import MANIFEST
     from fedgram.anchors.public import Public
 
-    modality, path = _modality(said)
+    modality, path = modality_of(said)
     folder = Path(path)
     below = {child.name for child in folder.iterdir() if child.is_dir()} if folder.is_dir() else set()
-    if (folder / MANIFEST).is_file() or below >= {"train", "heldout"} or (below and below <= set(_KNOWN)):
+    if (folder / MANIFEST).is_file() or below >= {"train", "heldout"} or (below and below <= set(KNOWN)):
         return folder
     alike = [site for site in plan.sites if modality in (None, site.guess.modality)]
-    known = {k: v for k, v in _hints("anchors", hints).items() if k != "task"}
-    guess = _understood(Entry("anchors", modality, folder), {**_labels(folder, alike), **known, "group": "id"})
-    _tell("anchors", folder, replace(guess, notes=tuple(n for n in guess.notes if not n.startswith("group"))))
+    known = {k: v for k, v in said_for(ANCHORS, hints).items() if k not in ("task", "group")}
+    targets = [site.guess.columns.target for site in alike]
+    if known.get("label") in targets and ANCHORS not in hints["label"]:
+        del known["label"]  # said for the sites: what they learn are no concepts
+    guess = _understood(
+        Entry(ANCHORS, modality, folder), {**_concepts(folder, alike, known), **known, "group": "id"}
+    )
+    if guess.task != "classification":
+        raise _no_concepts(folder, f"column {guess.label} has targets of {guess.task}")
+    notes = tuple(note for note in guess.notes if not note.startswith(("group", "split", "task")))
+    _tell(ANCHORS, folder, replace(guess, notes=notes))
     features = next((s.guess.features for s in plan.sites if s.guess.modality == guess.modality), ())
     return Public(folder, guess, features, plan.licence, plan.source)
 
 
-def _labels(path: Path, sites: Sequence[NewSite]) -> dict[str, str]:
-    """The columns that a site of the same modality has, where the public table has them too."""
+def _concepts(path: Path, sites: Sequence[NewSite], known: Mapping[str, str]) -> dict[str, str]:
+    """The columns of concepts and texts of a site of the same modality, where the public table has them too."""
+    from fedgram.data.sequences import is_sequence_file, labels_beside
     from fedgram.data.tables import read_table
 
-    if path.is_dir() or not path.is_file():
+    table = labels_beside(path) if is_sequence_file(path) else path
+    if not table.is_file():
         return {}
     try:
-        names = set(read_table(path).columns)
+        names = set(read_table(table).columns)
     except DataError:  # said when it is understood
         return {}
     for site in sites:
-        columns = site.guess.columns
-        if site.guess.label in names and (site.guess.modality != "text" or columns.text in names):
-            text = {"text": columns.text} if site.guess.modality == "text" else {}
-            return {"label": site.guess.label, **text}
+        concept, text, is_text = site.guess.columns.concept, site.guess.columns.text, site.guess.modality == "text"
+        if concept in names and (not is_text or text in names):
+            task = {"task": "classification"} if known.get("label", concept) == concept else {}
+            return {"label": concept, **task, **({"text": text} if is_text else {})}
+    tasks = {site.guess.task for site in sites}
+    if tasks and "classification" not in tasks and "label" not in known:
+        raise _no_concepts(path, f"the sites learn {', '.join(sorted(tasks))}")
     return {}
+
+
+def _no_concepts(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"no column of concepts; {why}",
+        where=path,
+        expected="a column `concept` with the name of what each row shows, alike in all public files",
+        remedy=f"add it, or name the column that has them: --label {ANCHORS}=COLUMN",
+    )
 
 
 def _can_ask() -> bool:
@@ -287,5 +267,5 @@ def _asked_sites() -> list[Entry]:
     console.print("the data of each site: PATH, NAME:PATH or NAME:MODALITY:PATH; an empty line ends", markup=False)
     entries = []
     while answer := typer.prompt(f"site {len(entries) + 1}", default="", show_default=False):
-        entries.append(_entry(answer))
+        entries.append(entry_of(answer))
     return entries

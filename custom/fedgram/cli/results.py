@@ -35,25 +35,29 @@ def predict(
     with plain_errors():
         model = load(result)
         asked = model.read(files)
-        answers = model.predict([sample.content for sample in asked])
+        answers = model.predict(asked)
         classes = [*answers[0].scores]
         rows = [
-            [sample.id, _words(answer), *(f"{answer.scores[c]:.6g}" for c in classes)]
+            [sample.id, _words(answer), *(str(answer.scores[c]) for c in classes)]
             for sample, answer in zip(asked, answers, strict=True)
         ]
         if out is not None:
             _write(out, ["id", "prediction", *(f"p({c})" for c in classes)], rows)
         likely = [max(answer.scores.values(), default=None) for answer in answers]
-        shown = [[*row[:2], "–" if p is None else f"{p:.3f}"] for row, p in zip(rows, likely, strict=True)]
+        shown = [
+            [sample.id, _words(answer, ".6g"), "–" if p is None else f"{p:.3f}"]
+            for sample, answer, p in zip(asked, answers, likely, strict=True)
+        ]
         _show(["id", "prediction", "probability"], shown)
 
 
-def _words(answer: Prediction) -> str:
+def _words(answer: Prediction, form: str = "") -> str:
+    """The answer as text; a number in a form of :func:`format`, or with all its digits."""
     value = answer.value
-    if isinstance(value, tuple):
-        return "|".join(value)
+    if isinstance(value, float):
+        return format(value, form)
     return (
-        value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else "a mask: see the API"
+        "|".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else "a mask: see the API"
     )
 
 
@@ -71,7 +75,7 @@ def retrieve(
     with plain_errors():
         model = load(query)
         asked = model.read(files)
-        found = model.retrieve([sample.content for sample in asked], load(gallery), k)
+        found = model.retrieve(asked, load(gallery), k)
         head = ["sample", "concept", "similarity", "content"]
         if out is not None:
             rows = [
@@ -109,7 +113,7 @@ def classify(
         teacher = load(files.pop(0)) if holds_result(files[0]) else None
         model = load(query)
         asked = model.read(files)
-        named = model.classify([sample.content for sample in asked], teacher)
+        named = model.classify(asked, teacher)
         rows = [[s.id, m.concept, f"{m.similarity:.3f}"] for s, m in zip(asked, named, strict=True)]
         if out is not None:
             _write(out, ["id", "concept", "similarity"], rows)

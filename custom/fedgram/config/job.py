@@ -194,7 +194,8 @@ class AggregationConfig:
             v ← β v + mean ΔB, ``adam`` that of Reddi et al. 2021.
         server_learning_rate: the learning rate η of that step.
         server_momentum: the momentum β of that step; β₁ of ``adam``.
-        min_sites: the number of good replies that a round needs; with fewer the job fails.
+        min_sites: the number of good replies that a round needs, and every stage after the last; with fewer the
+            job fails.
         deadline_seconds: the time after which a round ends with the sites that have replied; 0 is no deadline.
         setup_seconds: the deadline for reading and tokenising before the first round, and for the evaluation.
         max_update_norm: the largest Frobenius norm of a ΔB over all layers; a larger one is refused.

@@ -20,6 +20,7 @@ from fedgram.errors import ConfigError
 
 _PLACES = "places"  # name of a tensor; every other is <modality>/<concept>
 LEAST_SAMPLES = 10  # of a concept: the mean of fewer says too much about each
+_FARTHEST = 2.0  # ‖(u − μ) R‖ of unit vectors, at most: no honest site places a sample further out
 MOST_CONCEPTS, LONGEST_NAME, LARGEST = 1000, 200, 2.0  # of what a site may publish; |cos − mean cos| ≤ 2
 
 
@@ -92,7 +93,8 @@ def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
     """Merge what sites have published: one frame, in it the median over sites of each modality and concept.
 
     The frame is that of the median Gram, of each pair of anchors over the sites that cover it. Of two sites a
-    median is the mean; of more, a minority that lies moves it no further than the others reach.
+    median is the mean; of more of one modality, a minority that lies moves it no further than the others reach.
+    A modality that one site alone speaks for is believed: in :meth:`Directory.prototypes_for` all count alike.
 
     Args:
         published: by site.
@@ -108,6 +110,7 @@ def merge(published: Mapping[str, Published], slots: int) -> Directory | None:
     found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
     for p in speakers:
         placed = frame_coordinates(torch.stack([*p.prototypes.values()]), p.gram, places[list(p.slots)])
+        placed /= (placed.norm(dim=1, keepdim=True) / _FARTHEST).clamp(min=1.0)
         for concept, place in zip(p.prototypes, placed, strict=True):
             found[p.modality, concept].append(place)
     return Directory(

@@ -98,7 +98,9 @@ def nearest_neighbour_mixing(x: Tensor, p: Tensor, liars: int) -> Tensor:
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(-1.0)
     nearest = distance.sort(dim=1, stable=True).indices[:, : len(x) - liars]
     share = torch.zeros_like(distance).scatter_(1, nearest, p[nearest])
-    return share @ x / share.sum(1, keepdim=True)
+    # Updates with the same neighbours become one value, to the last bit: their order may not decide over a tie.
+    share, place = share.unique(dim=0, return_inverse=True)
+    return (share @ x / share.sum(1, keepdim=True))[place]
 
 
 def combine(rule: Rule, tolerated: float, *, mixing: bool) -> Combine | None:

@@ -24,8 +24,11 @@ GROUPS = (
     *("group", "patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "donor", "donor_id"),
     *("participant", "participant_id", "individual", "individual_id", "case_id", "mouse", "animal", "mrn"),
 )
-_ID = re.compile(r"(.*_)?(id|uuid|barcode|accession|index|key)")
-_SEEN = 400  # cells from which a column's kind is told: a table may have 20,000 columns
+_OF = "record|sample|patient|subject"
+_ID = re.compile(
+    rf"(.*_)?(({_OF}|u?subj|pat|pt|case|study|row|p|uu)?id|barcode|accession|mrn|({_OF}|case)_?(no|nr|num|number))"
+)
+_ROW = re.compile(r"(.*_)?(index|key)")  # of a row where no other has it; else it may be a score
 _WORDS = 4  # on average, of a text
 _CLASSES = 20  # at most, of whole numbers that are classes
 
@@ -38,7 +41,7 @@ class Column:
         name: in the header.
         kind: a number, a short name, a text of several words, the file of an image or of a
             recording, or nothing at all.
-        distinct: how many different cells there are among those looked at that are not blank.
+        distinct: how many different cells there are that are not blank.
         filled: how many of these there are.
         whole: whether all are whole numbers.
         lists: whether some cells hold several names, with ``|`` between them.
@@ -54,7 +57,7 @@ class Column:
     @property
     def called(self) -> str:
         """The name in small letters, with ``_`` for all other signs."""
-        return re.sub(r"\W+", "_", self.name.lower()).strip("_")
+        return _called(self.name)
 
     @property
     def is_class(self) -> bool:
@@ -62,9 +65,20 @@ class Column:
         return self.kind == "name" and 2 <= self.distinct <= self.filled / 2
 
     @property
+    def is_named_id(self) -> bool:
+        """Whether it is named like an id: of a row or, where it repeats, of a patient; never a measure."""
+        row = self.distinct == self.filled and bool(_ROW.fullmatch(self.called))
+        return (self.kind == "name" or self.whole) and (row or is_name_of_id(self.name))
+
+    @property
     def is_id(self) -> bool:
         """Whether it names rows: every cell another, and a name that says so."""
-        return self.distinct == self.filled > 1 and bool(_ID.fullmatch(self.called))
+        return self.is_named_id and self.distinct == self.filled > 1
+
+    @property
+    def is_repeated_id(self) -> bool:
+        """Whether several rows have one id, as visits of a patient do."""
+        return self.is_named_id and 1 < self.distinct < self.filled
 
     @property
     def is_number_of_class(self) -> bool:
@@ -72,17 +86,29 @@ class Column:
         return self.whole and self.distinct <= min(_CLASSES, self.filled / 2)
 
 
+def is_name_of_id(name: str) -> bool:
+    """Whether a column is named like an id: ``record_id``, ``SampleID``, ``pid``."""
+    return bool(_ID.fullmatch(_called(name)))
+
+
 def look(table: pd.DataFrame) -> list[Column]:
     """Tell the kind of every column of a table that has a name."""
     return [_look(name, table[name].tolist()) for name in table.columns if not name.startswith(UNNAMED)]
 
 
+def _called(name: str) -> str:
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)  # SampleID
+    return re.sub(r"\W+", "_", parted.lower()).strip("_")
+
+
 def _look(name: str, cells: Sequence[str]) -> Column:
-    filled = [cell for cell in cells if cell.lower() not in MISSING][:_SEEN]
+    """Look at every cell: a table may be sorted by patient, visit or class."""
+    filled = [cell for cell in cells if cell.lower() not in MISSING]
     distinct = len(set(filled))
     if not filled:
         return Column(name, "blank", 0, 0)
-    numbers = parse_numbers([re.sub(r"(?<=\d),(?=\d)", ".", cell) for cell in filled])
+    commas = any("," in cell for cell in filled)
+    numbers = parse_numbers([re.sub(r"(?<=\d),(?=\d)", ".", cell) for cell in filled] if commas else filled)
     finite = numbers[np.isfinite(numbers)]
     if len(finite) >= 0.9 * len(filled):
         return Column(name, "number", distinct, len(filled), whole=bool((finite == finite.round()).all()))

@@ -47,6 +47,11 @@ def decode_file(path: Path, what: str, *, latin: bool = False) -> str:
         text = data.decode("latin-1")
     if "\0" in text:
         raise _unreadable(path, what, "it holds zero bytes", "export it again as UTF-8")
+    return plain_text(text)
+
+
+def plain_text(text: str) -> str:
+    """Text with ``\\n`` at line ends and letters composed (NFC), so that equal words are equal."""
     return composed(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

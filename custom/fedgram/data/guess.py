@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedgram.config.site import Columns
+from fedgram.config.site import Columns, Reading
+from fedgram.config.targets import targets_of
 from fedgram.data.clips import is_audio
 from fedgram.data.columns import GROUPS, LABELS, Column, look
 from fedgram.data.folders import below
+from fedgram.data.labels import SPLITS, label_columns, read_splits
 from fedgram.data.pixels import is_image
 from fedgram.data.sequences import is_sequence_file, labels_beside
 from fedgram.data.tables import read_table
@@ -17,6 +19,9 @@ from fedgram.errors import ConfigError, DataError
 
 _FILES = {"image": ("images", is_image), "audio": ("recordings", is_audio)}  # a file is a sample
 HINTS = ("label", "group", "text", "path", "task")  # what a user may say, and is asked for
+
+_WEAK = "y"  # names a label, or a coordinate
+_CODED = 20  # columns of a few whole numbers: more of them are counts, as of genes, unless they say yes or no
 
 
 class Undecided(ConfigError):
@@ -33,7 +38,9 @@ class Undecided(ConfigError):
         self.what, self.choices = what, tuple(choices)
         remedy = f"say --{what} COLUMN, or --{what} SITE=COLUMN for one site"
         if what == "modality":
-            remedy = f"say it before the path: {where.stem}:{self.choices[0]}:{where}"
+            remedy = f"say it before the path: {self.choices[0]}:{where}"
+        if what == "group":
+            remedy += "; id where every row is one of its own"
         super().__init__(why, where=where, expected=", ".join(self.choices[:20]) or None, remedy=remedy)
 
 
@@ -106,7 +113,8 @@ class _Table:
 
     def __init__(self, path: Path, hints: Mapping[str, str]):
         self._path, self._hints = path, hints
-        self._columns = look(read_table(path))
+        self._table = read_table(path)
+        self._columns = look(self._table)
         self._names = [column.name for column in self._columns]
         self._notes: list[str] = []
 
@@ -116,9 +124,8 @@ class _Table:
         for kind in _FILES:
             if kind in kinds:
                 return kind
-        others = [
-            c for c in self._columns if c.kind == "number" and not c.is_id and c.called not in (*LABELS, *GROUPS)
-        ]
+        numbers = [c for c in self._columns if c.kind == "number" and c.name != self._hints.get("label")]
+        others = [c for c in numbers if not c.is_named_id and c.called not in (*LABELS, *GROUPS)]
         if "text" not in kinds:
             return "tabular"
         if not others or "text" in self._hints:
@@ -128,12 +135,14 @@ class _Table:
 
     def guess(self, modality: str) -> Guess:
         """All settings, one after the other."""
-        label, task = self._label()
+        split = self._split()
+        label, task = self._label(split)
         group = self._group(label)
-        known = {label, group}
-        columns = (
-            Columns(group=group, concept=label) if task == "classification" else Columns(group=group, target=label)
+        columns = replace(
+            Columns(concept=label) if task == "classification" else Columns(target=label), group=group, split=split
         )
+        targets = targets_of(task)
+        known = label_columns(Reading(columns=columns, task=targets))
         if name := self._id(known):
             columns = replace(columns, id=name)
         if modality == "text":
@@ -142,9 +151,8 @@ class _Table:
             columns = replace(columns, path=self._one("path", [c for c in self._columns if c.kind == modality]))
         features: tuple[str, ...] = ()
         if modality == "tabular":
-            drop = self._dropped(known | {columns.id})
-            columns = replace(columns, drop=drop)
-            labels = known | {columns.id, columns.split, *drop}
+            columns = replace(columns, drop=self._dropped(known | {columns.id}))
+            labels = label_columns(Reading(columns=columns, task=targets))
             features = tuple(name for name in self._names if name not in labels)
         return Guess(modality=modality, columns=columns, task=task, notes=tuple(self._notes), features=features)
 
@@ -173,47 +181,78 @@ class _Table:
         )
         raise Undecided(what, [c.name for c in candidates] or self._names, self._path, problem)
 
-    def _label(self) -> tuple[str, str]:
+    def _split(self) -> str:
+        """The column that names the splits, whatever its capitals; none where it holds something else."""
+        called = [c.name for c in self._columns if c.called == "split"]
+        for name in called:
+            if any(cell.lower() in SPLITS for cell in self._table[name]):
+                read_splits(self._table, self._path, Columns(split=name))
+                return self._say("split", name, "every row is in the one that it names")
+        if called:
+            self._notes.append(f"split: by group, as column {called[0]} names neither train, validation nor test")
+            return ""
+        return Columns.split
+
+    def _label(self, split: str) -> tuple[str, str]:
         """The column of the label, and the task that it makes."""
-        called = [c for c in self._columns if c.called in LABELS]
-        repeated = [c for c in self._columns if c.is_class and c.called not in GROUPS and c.called != "split"]
-        candidates, why = (called, "by its name") if called else (repeated, "the only one whose names repeat")
-        name = self._one("label", candidates, why)
+        called = [c for c in self._columns if c.called in LABELS and c.called != _WEAK]
+        others = [c for c in self._columns if c.name != split and c.called not in GROUPS and not c.is_named_id]
+        coded = [c for c in others if c.is_number_of_class and c.distinct > 1]
+        if len(coded) > _CODED:
+            coded = [c for c in coded if c.distinct == 2]
+        found = [c for c in others if c.is_class or c in coded or c.called == _WEAK]
+        name = self._one("label", called, "by its name") if called else self._one("label", found)
         column = next(c for c in self._columns if c.name == name)
         task = self._hints.get("task") or _task(column)
-        if task != "classification":
-            self._notes.append(f"task: {task}, by what column {name} holds")
+        what = f"{task} into {column.distinct} classes" if task == "classification" else task
+        self._notes.append(
+            f"task: {what}, {'as said' if 'task' in self._hints else f'by what column {name} holds'}"
+        )
         return name, task
 
     def _group(self, label: str) -> str:
         """The column of what must not be on two sides of a split; ``id`` where every row is one of its own."""
-        found = [c for c in self._columns if c.called in GROUPS and c.name != label]
-        if self._hints.get("group") == "id" or (not found and "group" not in self._hints):
-            self._notes.append(
-                "group: none was found, so every row is one; say --group COLUMN where several are of one patient"
-            )
-            return "id"
-        return self._one("group", found, "by its name: its rows stay on one side of the split")
+        if self._hints.get("group") == "id":
+            return self._say("group", "id", "as said: every row is one of its own")
+        others = [c for c in self._columns if c.name != label]
+        found, repeated = [c for c in others if c.called in GROUPS], [c.name for c in others if c.is_repeated_id]
+        if found or "group" in self._hints:
+            return self._one("group", found, "by its name: its rows stay on one side of the split")
+        if repeated:
+            names = ", ".join(repeated[:8])
+            raise Undecided("group", repeated, self._path, f"{names}: named like an id, and several rows have one")
+        self._notes.append(
+            "group: none was found, so every row is one; say --group COLUMN where several are of one patient"
+        )
+        return "id"
 
     def _id(self, known: set[str]) -> str:
-        if "id" in self._names:
-            return ""
+        own = next((c for c in self._columns if c.name == "id"), None)
         found = [c.name for c in self._columns if c.is_id and c.name not in known]
-        return self._say("id", found[0], "every row has another") if found else ""
+        if own is None or (own.is_repeated_id and found):
+            return self._say("id", found[0], "every row has another") if found else ""
+        if own.is_repeated_id:
+            raise DataError(
+                "column 'id' repeats",
+                where=self._path,
+                expected="another id in every row",
+                remedy="if it is the patient's, rename it patient; else give every row an id of its own",
+            )
+        return ""
 
     def _text(self, known: set[str]) -> str:
         texts = [c for c in self._columns if c.kind == "text" and c.name not in known]
         if not texts:
-            texts = [c for c in self._columns if c.kind == "name" and c.name not in known and not c.is_id]
+            texts = [c for c in self._columns if c.kind == "name" and c.name not in known and not c.is_named_id]
         called = [c for c in texts if c.called == "text"]
         return self._one("text", called or texts)
 
     def _dropped(self, known: set[str]) -> tuple[str, ...]:
-        """Columns of a table that are no features: texts, names that are other in each row, and blank ones."""
+        """Columns of a table that are no features: texts, ids, names of one row each, and blanks."""
         reasons: dict[str, Callable[[Column], bool]] = {
             "texts": lambda c: c.kind in ("text", *_FILES),
             "another name in every row": lambda c: c.kind == "name" and c.distinct == c.filled > 2,
-            "row numbers": lambda c: c.is_id,
+            "ids": lambda c: c.is_named_id,
             "blank": lambda c: c.kind == "blank",
         }
         dropped = []

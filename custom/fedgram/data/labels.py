@@ -46,7 +46,7 @@ def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | 
     groups = require_filled(_group(table, path, columns), path)
     concepts = _concepts(table, path, reading)
     targets = _targets(table, path, reading, files or path.parent)
-    splits = _splits(table, path, columns)
+    splits = read_splits(table, path, columns)
     cells = zip(ids, concepts, groups, targets, splits, strict=True)
     return [
         Sample(id=name, concept=concept, group=group, content=None, target=target, split=part, source=row(path, i))
@@ -129,7 +129,12 @@ def _numbers(cells: pd.Series, table: pd.DataFrame, path: Path) -> list[Target]:
     return numbers.tolist()
 
 
-def _splits(table: pd.DataFrame, path: Path, columns: Columns) -> list[str]:
+def read_splits(table: pd.DataFrame, path: Path, columns: Columns) -> list[str]:
+    """The split that each row names; "" where the table has no column of them.
+
+    Raises:
+        DataError: a row names none.
+    """
     if columns.split not in table.columns:
         if columns.split not in ("", Columns.split):
             require_column(table, columns.split, path, "split")

@@ -21,7 +21,9 @@ _SPREADSHEET = ("#n/a", "#na", "#null!", "#num!", "#div/0!")
 _UCI, _SAS = "?", "."
 MISSING = frozenset(("", "na", "nan", "-nan", "n/a", "null", "none", "<na>", *_SPREADSHEET, _UCI, _SAS))
 _BROKEN = ("#ref!", "#name?", "#value!")  # formulas that a spreadsheet could not compute
+_TRUTHS = {"true": "True", "false": "False"}  # R and Excel write TRUE, JSON true, pandas True
 _NAMES = 12  # of columns in one line
+_EXACT = 2**53  # from here on float64 does not have every whole number: two codes would be one
 
 Cell = float | str
 
@@ -74,8 +76,10 @@ def folded(names: Sequence[str]) -> str:
 
 
 def category(cell: Cell) -> str:
-    """The name of a category; a code has one spelling, written as 1 or as 1.0."""
-    return cell if isinstance(cell, str) else f"{cell:g}"
+    """The name of a category with all its digits; one spelling of a code (1 and 1.0) and of truth (TRUE, true)."""
+    if isinstance(cell, str):
+        return _TRUTHS.get(cell.lower(), cell)
+    return str(int(cell)) if cell.is_integer() else repr(cell)
 
 
 def read_table_samples(path: Path, reading: Reading = PLAIN) -> list[Sample]:
@@ -157,7 +161,8 @@ def _cells(name: str, cells: Sequence[str], numbers: np.ndarray, codes: bool, pa
             f"column {name!r} has a formula that failed",
             remedy="mend the formula and export again, or empty the cell",
         )
-        names = [category(float(n)) if f else c for c, n, f in zip(cells, numbers, finite, strict=True)]
+        exact = finite & (abs(numbers) < _EXACT)
+        names = [category(float(n) if e else c) for c, n, e in zip(cells, numbers, exact, strict=True)]
         return [name if cell else math.nan for name, cell in zip(names, cells, strict=True)]
     tables.require_rows(
         [not cell or bool(fine) for cell, fine in zip(cells, finite, strict=True)],

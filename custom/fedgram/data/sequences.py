@@ -62,21 +62,33 @@ def _fastq(path: Path, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _parse(path: Path, number: int, header: str, letters: str) -> tuple[str, str]:
-    where, sequence = f"{path}, record {number}", "".join(letters.split()).upper()
-    if not header.split() or not sequence:
-        raise DataError("empty header or sequence", where=where, remedy="complete or remove the record")
+    where = f"{path}, record {number}"
+    if not header.split():
+        raise DataError("empty header", where=where, remedy="complete or remove the record")
+    return header.split()[0], parse_sequence(letters, where)
+
+
+def parse_sequence(letters: str, where: str) -> str:
+    """A sequence in the form that every reader gives it: upper case, no gaps or spaces, T for U.
+
+    Raises:
+        DataError: it is empty, or has a letter outside the alphabet.
+    """
+    sequence = "".join(letters.split()).upper()
+    if not sequence:
+        raise DataError("empty sequence", where=where, remedy="complete or remove it")
     foreign = _FOREIGN.search(sequence)
     if foreign:
         raise DataError(
             f"a letter outside the IUPAC DNA alphabet at position {foreign.start() + 1}",
             where=where,
             expected="A C G T U, ambiguity codes R Y S W K M B D H V N, gaps - .",
-            remedy="correct the record; proteins are not supported",
+            remedy="correct it; proteins are not supported",
         )
     bases = sequence.translate(_PLAIN)
     if not bases:
-        raise DataError("nothing but gaps", where=where, remedy="remove the record")
-    return header.split()[0], bases
+        raise DataError("nothing but gaps", where=where, remedy="remove it")
+    return bases
 
 
 def read_sequences(path: Path, reading: Reading = PLAIN) -> list[Sample]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedgram.config.site import PLAIN, Reading
-from fedgram.data.decoding import decode_file
+from fedgram.data.decoding import decode_file, plain_text
 from fedgram.data.labels import label_rows
 from fedgram.data.tables import read_table, require_column, require_filled
 from fedgram.errors import DataError
@@ -31,7 +31,16 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: it is no text, or empty.
     """
-    text = decode_file(path, "text").strip()
+    return parse_text(decode_file(path, "text"), path)
+
+
+def parse_text(text: str, where: object) -> str:
+    """A text in the form that every reader gives it.
+
+    Raises:
+        DataError: it is empty.
+    """
+    text = plain_text(text).strip()
     if not text:
-        raise DataError("empty", where=path, expected="the text of one anchor")
+        raise DataError("empty", where=where, expected="a text")
     return text

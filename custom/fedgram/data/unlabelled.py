@@ -22,6 +22,7 @@ from fedgram.data.paths import SUFFIXES, find_file
 from fedgram.data.pixels import Picture, open_image
 from fedgram.data.rows import read_rows
 from fedgram.data.sequences import read_records
+from fedgram.data.texts import parse_text
 from fedgram.errors import DataError
 from fedgram.records import Sample
 
@@ -47,9 +48,7 @@ def texts(source: Source, reading: Reading) -> list[Sample]:
         DataError: no column of texts, or an empty text.
     """
     if isinstance(source, Path) and not _TABLE.search(source.name):
-        text = decode_file(source, "text").strip()
-        if not text:
-            raise DataError("empty", where=source, expected="a text")
+        text = parse_text(decode_file(source, "text"), source)
         return [Sample(id="", concept="", group="", content=text, source=str(source))]
     table, path, ids = _table(source, reading)
     return _samples(ids, _column(table, reading.columns.text, path, "texts"), path)

@@ -18,7 +18,6 @@ from nvflare.fuel.utils import fobs
 
 from fedgram.config.job import JobConfig
 from fedgram.config.server import read_server_config
-from fedgram.config.state import state_folder
 from fedgram.config.strict import from_dict
 from fedgram.core.directory import MOST_CONCEPTS, Directory
 from fedgram.errors import FedgramError, RoundFailed
@@ -39,7 +38,7 @@ from fedgram.training.masked.gathering import Ask
 from fedgram.training.masked.identity import Verifier, find_authority
 from fedgram.training.masked.rounds import first_consensus, masked_round
 from fedgram.training.outcome import Outcome
-from fedgram.training.server import Round, ServerState, agree
+from fedgram.training.server import Round, ServerState, agree, require_enough
 
 _POLL_SECONDS = 0.02
 
@@ -82,10 +81,8 @@ class GramController(ModelController):
         self._guard = Guard(self.engine, self.abort_signal, job.metrics)
         workspace = wire.workspace_of(self.fl_ctx)
         path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
-        own = read_server_config(path)
-        require_allowed_at_server(path, own, job)
-        states = state_folder(own.state, Path(workspace.get_root_dir(), "checkpoints"))
-        saved = Checkpoint(states / job.fingerprint()[:16], job)
+        require_allowed_at_server(path, read_server_config(path), job)
+        saved = Checkpoint(rejoin.states_of(workspace) / job.fingerprint()[:16], job)
         if self.fresh:
             saved.forget(self.fresh)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
@@ -104,16 +101,14 @@ class GramController(ModelController):
         kept = self._evaluations(wire.SETTLE, state, job, progress, directory)
         outcome = Outcome(server=state, together=together, alone=alone, kept=kept, directory=directory)
         report.write(results, outcome, job)
-        saved.finish()
+        rejoin.complete(saved, workspace, str(self.fl_ctx.get_job_id()))
         progress.finished(results)
 
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
         replies, receive = _introductions(progress)
-        task = wire.encode_task(job)
+        sites, seconds = self._sites(), job.aggregation.setup_seconds
         with self._guard.task(vetting.reply_limit(job)):
-            self._ask(
-                wire.INTRODUCE, task, self._sites(), job.aggregation.setup_seconds, receive, progress.rejected
-            )
+            self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
         state = _taken_in(agree(replies.values(), job), progress)
         if not job.aggregation.masked:
             return state
@@ -122,7 +117,7 @@ class GramController(ModelController):
     def _resume(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
         """Ask all sites once more who they are: what they run may have changed since the state was saved."""
         replies, receive = _introductions(progress)
-        sites, seconds = self._sites(state.refused), job.aggregation.deadline_seconds
+        sites, seconds = self._sites(state.refused), job.aggregation.setup_seconds  # they read their data again
         with self._guard.task(vetting.reply_limit(job)):
             self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
         return _taken_in(admit(forget(state), replies.values(), job), progress)
@@ -185,6 +180,7 @@ class GramController(ModelController):
             self._ask(
                 task, data, sites, job.aggregation.setup_seconds, receive, progress.rejected, progress.waiting
             )
+        require_enough(len(replies), job, task)  # else the state would be gone, and no site have a result
         return dict(sorted(replies.items()))
 
     def _ask(

@@ -82,7 +82,7 @@ _DEMOS = {
                 "rounds": 20,
                 "local_steps": 24,
                 "batch_size": 8,
-                "learning_rate": 0.016,
+                "learning_rate": 0.008,
                 "final_rate": 0.05,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,

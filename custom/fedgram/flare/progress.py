@@ -24,7 +24,12 @@ _QUIET_SECONDS = 30.0  # after so long without a word in a stage, its time is to
 
 def ending(error: Exception) -> str:
     """The line that says why a run ended, whatever the server's FLARE makes of its error."""
-    return f"{MARK} {ENDED} {type(error).__name__}: " + "; ".join(str(error).split("\n  "))
+    return f"{MARK} {ENDED} {type(error).__name__}: {one_line(str(error))}"
+
+
+def one_line(text: str) -> str:
+    """The text as one line of printable characters, so that no site writes a line of its own into the log."""
+    return "".join(c if c.isprintable() else " " for c in "; ".join(text.split("\n  ")))
 
 
 class Progress:
@@ -47,7 +52,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._spoke = self._clock()
-        self._say(f"{MARK} {text}")
+        self._say(f"{MARK} {one_line(text)}")
 
     def introduced(self, reply: SiteIntroduction) -> None:
         """Say that a site is ready."""

@@ -6,6 +6,8 @@ in the *server's* parent process; the server's ``resources.json`` names it among
 
     {"id": "rejoin", "path": "fedgram.flare.rejoin.Rejoin", "args": {}}
 
+It also removes the saved state of a job that is complete, once FLARE has packed its results.
+
 With every heartbeat a site sends the ids of its running jobs. Where a job is missing that should run there, it is
 started again, under the token that the site has now. Jobs of other packages are left alone.
 """
@@ -20,10 +22,11 @@ from typing import Any
 from nvflare.apis.client import Client
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey, RunProcessKey, ServerCommandKey
+from nvflare.apis.fl_constant import FLContextKey, RunProcessKey, ServerCommandKey, SystemComponents
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import Job
 from nvflare.apis.job_scheduler_spec import DispatchInfo
+from nvflare.apis.storage import WORKSPACE
 from nvflare.fuel.f3.message import Message
 from nvflare.private.admin_defs import MsgHeader, ReturnCode
 from nvflare.private.defs import (
@@ -35,6 +38,10 @@ from nvflare.private.defs import (
 )
 from nvflare.private.fed.server.job_runner import JobRunner
 from nvflare.utils.job_launcher_utils import get_resource_manager_spec
+
+from fedgram.config.server import read_server_config
+from fedgram.config.state import state_folder
+from fedgram.training.checkpoint import Checkpoint, forget_complete
 
 _TOPIC = "fedgram.rejoin"  # of the command by which the server tells its job process that a site returns
 _FIRST_DELAY, _LONGEST_DELAY = 10.0, 600.0  # seconds between attempts to start a site that keeps failing
@@ -50,7 +57,7 @@ class Rejoin(FLComponent):
         self._attempts: dict[tuple[str, str], tuple[int, float]] = {}  # number, last; by job and site
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Begin with the server; from then on look at every heartbeat and before every command to the sites."""
+        """Begin with the server; from then on look at heartbeats, commands to the sites, and jobs that end."""
         engine: Any = fl_ctx.get_engine()  # a ServerEngine; FLARE's annotations say None of what it holds
         if event_type == EventType.SYSTEM_START:
             # The jobs of a server that was killed say RUNNING for ever, and nobody could end or delete them.
@@ -62,6 +69,10 @@ class Rejoin(FLComponent):
             cell.add_incoming_reply_filter(CellChannel.CLIENT_MAIN, "admin", _soften_refusal, engine)
         elif event_type == EventType.BEFORE_SEND_ADMIN_COMMAND:
             _let_the_controller_judge(engine)
+        elif event_type == EventType.JOB_COMPLETED:
+            job_id = str(fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID))
+            if WORKSPACE in engine.get_component(SystemComponents.JOB_MANAGER).list_components(job_id, fl_ctx):
+                forget_complete(states_of(engine.get_workspace()), job_id)
         elif event_type == EventType.SYSTEM_END:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -168,6 +179,25 @@ def _participants(engine: Any, job_id: str) -> dict[str, Client]:
 def _is_fedgram(engine: Any, job_id: str) -> bool:
     config = Path(engine.get_workspace().get_app_config_dir(job_id), "config_fed_server.json")
     return config.is_file() and '"fedgram.' in config.read_text()
+
+
+def states_of(workspace: Any) -> Path:
+    """The folder of the saved rounds of all jobs, as the server's own file says.
+
+    Raises:
+        ConfigError: that file cannot be read.
+    """
+    own = read_server_config(Path(workspace.get_site_config_dir(), "fedgram", "server.toml"))
+    return state_folder(own.state, Path(workspace.get_root_dir(), "checkpoints"))
+
+
+def complete(saved: Checkpoint, workspace: Any, job_id: str) -> None:
+    """Leave the state of a run that is complete to the server's parent, or remove it where no parent would."""
+    resources = Path(workspace.get_site_config_dir(), "resources.json")
+    if resources.is_file() and f"{Rejoin.__module__}.{Rejoin.__qualname__}" in resources.read_text():
+        saved.complete(job_id)
+    else:
+        saved.finish()
 
 
 def accept_returning_sites(fl_ctx: FLContext) -> None:

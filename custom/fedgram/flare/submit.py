@@ -48,8 +48,9 @@ _FRUITLESS = 3  # attempts in a row without a new round
 _ABANDONED = "FINISHED:ABANDONED"  # said of its old jobs by a server that was killed, see fedgram.flare.rejoin
 _LOST = (_ABANDONED, "FINISHED:ABNORMAL", "FINISHED:EXECUTION_EXCEPTION")  # a process of the server has died, or …
 # … the controller has ended the job and said why, or FLARE could not even begin it.
-_OWN_END = re.compile(rf"(?:{re.escape(MARK)} {ENDED}|Exception in workflow \S+:) (.*)")
-_ROUND_DONE = re.compile(rf"{re.escape(MARK)} round (\d+)/\d+  done in ")
+_BEGINS = rf"^(?:(?!{re.escape(MARK)}).)*"  # a line of the log up to what says it: the rest may be a site's words
+_OWN_END = re.compile(rf"{_BEGINS}(?:{re.escape(MARK)} {ENDED}|Exception in workflow \S+:) (.*)", re.MULTILINE)
+_ROUND_DONE = re.compile(rf"{_BEGINS}{re.escape(MARK)} round (\d+)/\d+  done in ", re.MULTILINE)
 _GO_ON = "repeat the command to go on after the last saved round, with --fresh to begin again"
 _WHY = {  # by FLARE's status
     "FINISHED:ABORTED": ("somebody aborted it", _GO_ON),

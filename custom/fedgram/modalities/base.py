@@ -153,6 +153,7 @@ class FileModality:
     """A :class:`Modality` that is put together from functions, so that one can be replaced and the others kept.
 
     ``read_unlabelled`` reads what somebody asks about: a file of one content or of many, or a data frame.
+    ``parse`` makes a content of a string, as those of files are made; without it strings are paths of files.
     """
 
     name: str
@@ -161,3 +162,4 @@ class FileModality:
     tokenizer: Callable[..., Tokenizer]
     fingerprint: Callable[..., bytes]
     read_unlabelled: Callable[..., list[Sample]] | None = None
+    parse: Callable[[str, str], Any] | None = None

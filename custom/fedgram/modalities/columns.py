@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedgram.data.rows import Row, aligned, category, folded, is_missing
 from fedgram.errors import DataError
 
 LARGEST = 4.0  # size of a standardised value
@@ -66,3 +69,25 @@ def no_number(column: str, where: str) -> DataError:
         expected="a number, as in every training row of the site",
         remedy="all tables of a site, and its anchors, need the same columns in the same units",
     )
+
+
+def remark_unknown(
+    rows: Sequence[Row], columns: Sequence[str], categories: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Say which columns have categories in some rows that a tokenizer does not know, and in how many.
+
+    Args:
+        columns: of the training rows.
+        categories: that the tokenizer knows, by column.
+    """
+    known = {column: set(map(category, names)) for column, names in categories.items()}
+    counts = Counter(
+        column
+        for row in rows
+        for column, cell in zip(columns, aligned(row, columns), strict=True)
+        if column in known and not is_missing(cell) and category(cell) not in known[column]
+    )
+    if not counts:
+        return []
+    found = folded([f"{column} in {count} of {len(rows)} rows" for column, count in counts.items()])
+    return [f"categories that are not known from the training rows count as unknown: {found}"]

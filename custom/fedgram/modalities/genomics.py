@@ -11,7 +11,7 @@ import torch
 
 from fedgram import pretrained
 from fedgram.data import unlabelled
-from fedgram.data.sequences import read_sequence, read_sequences
+from fedgram.data.sequences import parse_sequence, read_sequence, read_sequences
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
@@ -86,4 +86,6 @@ def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any]
 
 
 # A content is a string over the IUPAC alphabet, without gaps.
-MODALITY = FileModality("genomics", read_sequences, read_sequence, tokenizer, str.encode, unlabelled.sequences)
+MODALITY = FileModality(
+    "genomics", read_sequences, read_sequence, tokenizer, str.encode, unlabelled.sequences, parse_sequence
+)

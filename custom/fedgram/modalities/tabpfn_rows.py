@@ -26,6 +26,7 @@ from sklearn.model_selection import GroupKFold
 
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing
 from fedgram.errors import DataError
+from fedgram.modalities.columns import remark_unknown
 from fedgram.records import Sample, Tokens
 
 _ESTIMATORS = 4  # L: views of the table, each with its own order of columns and classes; one token of each
@@ -85,6 +86,10 @@ class TabPfnRows:
         if others:
             values[others] = self._embed(self._whole, [contents[i] for i in others])
         return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool))
+
+    def remarks(self, contents: Sequence[Row]) -> list[str]:
+        """Say where categories are that no training row has."""
+        return remark_unknown(contents, self._columns, self._categories)
 
     @property
     def _regresses(self) -> bool:

@@ -17,7 +17,7 @@ from fedgram.data import unlabelled
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing, read_row, read_table_samples
 from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Tokenizer
-from fedgram.modalities.columns import ColumnScale, fit_scale, gaussian, no_number
+from fedgram.modalities.columns import ColumnScale, fit_scale, gaussian, no_number, remark_unknown
 from fedgram.modalities.wide import WideTokens
 from fedgram.records import Sample, Tokens
 
@@ -39,7 +39,7 @@ class NumericTokens:
         self._columns = tuple(self.statistics["columns"])
         self._scales = [ColumnScale(*scale) for scale in self.statistics["scales"]]
         known: dict[str, list[str]] = self.statistics["categories"]
-        self._codes = {c: {n: _code(c, n) for n in names} for c, names in known.items()}
+        self._codes = {c: {category(n): _code(c, n) for n in names} for c, names in known.items()}
         self._projections = torch.stack([gaussian(c, (self.width, 6)) / 6**0.5 for c in self._columns])
         fitted = sha256(repr((self._columns, self._scales, *([known] if known else []))).encode()).hexdigest()
         self.identity = f"numeric:1:{self.width}:{fitted}"
@@ -61,6 +61,10 @@ class NumericTokens:
                 if name in self._codes and not is_missing(cell):
                     values[n, c] += self._codes[name].get(category(cell), 0.0)
         return Tokens(values * mask[..., None], mask)
+
+    def remarks(self, contents: Sequence[Row]) -> list[str]:
+        """Say where categories are that no training row has."""
+        return remark_unknown(contents, self._columns, self._codes)
 
     def _numbers(self, row: Row) -> list[float]:
         """The numbers of a row, NaN where missing; a category counts as 0."""

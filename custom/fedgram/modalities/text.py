@@ -7,7 +7,7 @@ from typing import Any
 
 from fedgram import pretrained
 from fedgram.data import unlabelled
-from fedgram.data.texts import read_text, read_texts
+from fedgram.data.texts import parse_text, read_text, read_texts
 from fedgram.modalities.base import FileModality, Tokenizer
 from fedgram.modalities.sequence import SequenceEncoder
 from fedgram.records import Sample
@@ -19,4 +19,4 @@ def tokenizer(name: str, fit_on: Sequence[Sample], statistics: Mapping[str, Any]
 
 
 # A content is a string.
-MODALITY = FileModality("text", read_texts, read_text, tokenizer, str.encode, unlabelled.texts)
+MODALITY = FileModality("text", read_texts, read_text, tokenizer, str.encode, unlabelled.texts, parse_text)

@@ -15,7 +15,7 @@ import torch
 
 from fedgram.data.rows import Cell, Row, aligned, category, is_missing
 from fedgram.errors import DataError
-from fedgram.modalities.columns import LARGEST, fit_scale, gaussian, no_number
+from fedgram.modalities.columns import LARGEST, fit_scale, gaussian, no_number, remark_unknown
 from fedgram.records import Tokens
 
 _ROWS = 1024  # of the training rows, evenly taken, for the directions
@@ -59,6 +59,10 @@ class WideTokens:
         )  # whatever else is in a batch
         return Tokens(torch.from_numpy(values.astype(np.float32))[:, None], torch.ones(len(contents), 1).bool())
 
+    def remarks(self, contents: Sequence[Row]) -> list[str]:
+        """Say where categories are that are not among the frequent ones of the training rows."""
+        return remark_unknown(contents, self._table.columns, self.statistics["categories"])
+
     def _coded(self) -> np.ndarray:
         """Vᵀ R / √D, (K, d_m)."""
         names, code = self._table.names(), np.zeros((self._directions.shape[1], self.width))
@@ -93,11 +97,11 @@ class _Table:
         logs = np.log(values, where=self._log & (values > 0), out=values.copy())
         numbers = np.clip((logs - self._mean) / self._std, -LARGEST, LARGEST)
         numbers[low] = -LARGEST
-        named = [
-            [not is_missing(row[i]) and category(row[i]) == name for row in cells]
+        coded = [
+            ([None if is_missing(row[i]) else category(row[i]) for row in cells], map(category, known))
             for i, known in self._coded
-            for name in known
         ]
+        named = [[cell == name for cell in column] for column, known in coded for name in known]
         categories = np.array(named, dtype=float).reshape(-1, len(rows)).T
         return np.concatenate([np.nan_to_num(numbers), categories], axis=1)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import isnan, nan
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ class PairAlignment:
         cka: debiased CKA; 0 is unrelated, 1 the same geometry.
         knn: mutual k-nearest-neighbour overlap.
         knn_chance: its expectation for unrelated geometries, k / (n − 1).
-        retrieval: P@1 of the concept, in anchor coordinates, mean of both directions.
+        retrieval: P@1 of the concept, in anchor coordinates, mean of both directions; None where the two share no
+            training anchor, or no concept of held-out ones.
         retrieval_chance: P@1 of a random guess.
     """
 
@@ -41,8 +43,8 @@ class PairAlignment:
     cka: float
     knn: float
     knn_chance: float
-    retrieval: float
-    retrieval_chance: float
+    retrieval: float | None
+    retrieval_chance: float | None
 
 
 def alignments(evaluations: Mapping[str, SiteEvaluation], job: JobConfig) -> list[PairAlignment]:
@@ -66,9 +68,15 @@ def _align(a: SiteEvaluation, b: SiteEvaluation, common: list[int], concepts: Se
         cka=cka(x, y, "debiased").item(),
         knn=mutual_knn(x, y, k),
         knn_chance=k / (len(common) - 1),
-        retrieval=(forward + backward) / 2,
-        retrieval_chance=(chance_f + chance_b) / 2,
+        retrieval=_known(forward, backward),
+        retrieval_chance=_known(chance_f, chance_b),
     )
+
+
+def _known(*directions: float) -> float | None:
+    """The mean over directions, where there is one."""
+    mean = sum(directions) / len(directions)
+    return None if isnan(mean) else mean
 
 
 def heldout_gram(evaluation: SiteEvaluation, slots: Sequence[int]) -> Tensor:
@@ -89,9 +97,12 @@ def heldout_retrieval(
 ) -> tuple[float, float]:
     """Retrieval P@1 of a held-out anchor of the same concept at another site, and chance.
 
-    Only queries whose concept the gallery has are counted: no answer could be right for the others.
+    Only queries whose concept the gallery has are counted: no answer could be right for the others. NaN where
+    there are none, or no training anchor is common to both.
     """
     common = sorted(set(query.slots) & set(gallery.slots))
+    if not common:
+        return nan, nan
     similarity = cross_similarity(heldout_coordinates(query, common), heldout_coordinates(gallery, common))
     truth = [concepts[s] for s in query.heldout_slots]
     offered = [concepts[s] for s in gallery.heldout_slots]
@@ -111,7 +122,7 @@ def precision_at_1(similarity: Tensor, truth: Sequence[str], offered: Sequence[s
     """
     right = right_at_1(similarity, truth, offered)
     if not right:
-        return float("nan"), float("nan")
+        return nan, nan
     chance = sum(offered.count(truth[i]) / len(offered) for i in right) / len(right)
     return sum(right.values()) / len(right), chance
 
@@ -136,4 +147,4 @@ def mean_average_precision(similarity: Tensor, truth: Sequence[str], offered: Se
         relevant = right[truth[query]][similarity[query].argsort(descending=True).cpu()]
         found = relevant.cumsum(0) / places
         scores.append((found * relevant).sum().item() / relevant.sum().item())
-    return sum(scores) / len(scores) if scores else float("nan")
+    return sum(scores) / len(scores) if scores else nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +19,15 @@ from fedgram.errors import DataError
 from fedgram.modalities.base import FileModality, Modality
 from fedgram.records import Sample
 
-_FILES = ("image", "audio", "tabular")  # a string cannot be a content of these, so it is a path
-
 
 def read_asked(modality: Modality, contents: Any, reading: Reading, where: str) -> list[Sample]:
     """Read contents, alone or in a list.
 
-    A path is a file of one content or of many, or a folder of such files; a data frame has a content in each row,
-    and so has a dictionary of columns; dictionaries in a list are rows. Anything else is a content as the modality
-    has it. Ids are those of :mod:`fedgram.data.unlabelled`, the file's name where it holds one content, and
-    numbers for contents. A file's name stands before its ids where several sources are asked about.
+    A path is a file of one content or of many, or a folder of such files, and so is a string that names a file
+    that is there; a data frame has a content in each row, and so has a dictionary of columns; dictionaries in a
+    list are rows. Samples stay as they are: what was read is not read again. Anything else is a content as the
+    modality has it. Ids are those of :mod:`fedgram.data.unlabelled`, the file's name where it holds one content,
+    and numbers for contents. A file's name stands before its ids where several sources are asked about.
 
     Args:
         reading: how the site reads its own files.
@@ -48,15 +48,21 @@ def _sources(contents: Any, modality: Modality) -> Iterator[Any]:
     """Files, data frames and contents, one after another."""
     if isinstance(contents, Mapping):
         contents = pd.DataFrame({k: [v] if is_scalar(v) else v for k, v in contents.items()})
-    items = [contents] if isinstance(contents, str | Path | Picture | Clip | pd.DataFrame) else [*contents]
+    one = isinstance(contents, str | Path | Picture | Clip | Sample | pd.DataFrame)
+    items = [contents] if one else [*contents]
     if items and all(isinstance(item, Mapping) for item in items):
         items = [pd.DataFrame(items)]
     for item in items:
-        path = Path(item) if isinstance(item, str) and modality.name in _FILES else item
-        if isinstance(path, Path):
-            yield from _files(path.expanduser())
+        if isinstance(item, Path) or (isinstance(item, str) and _is_path(item, modality)):
+            yield from _files(Path(item).expanduser())
         else:
             yield item
+
+
+def _is_path(text: str, modality: Modality) -> bool:
+    """Whether a string names a file that is there, or can be nothing else; a folder may be called like a word."""
+    only = isinstance(modality, FileModality) and modality.parse is None
+    return only or os.path.isfile(os.path.expanduser(text))  # pathlib raises where a text is too long for a name
 
 
 def _files(path: Path) -> Iterable[Path]:
@@ -78,6 +84,8 @@ def _read(modality: Modality, source: Any, number: int, reading: Reading, many: 
         number: of the source.
         many: whether there are others.
     """
+    if isinstance(source, Sample):
+        return [source]
     read = modality.read_unlabelled if isinstance(modality, FileModality) else None
     if isinstance(source, Path) and read is None:
         return [Sample(id=str(source), concept="", group="", content=modality.read_anchor(source))]
@@ -91,4 +99,6 @@ def _read(modality: Modality, source: Any, number: int, reading: Reading, many: 
         return [replace(sample, id=name) for sample, name in zip(found, names, strict=True)]
     if isinstance(source, Picture) and reading.window is not None:
         source = Picture(source.path, reading.window)
+    if isinstance(source, str) and isinstance(modality, FileModality) and modality.parse is not None:
+        source = modality.parse(source, f"content {number}, which names no file")
     return [Sample(id=str(number), concept="", group="", content=source)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fedgram.core.directory import Directory
 from fedgram.errors import CheckpointError
+from fedgram.modalities.base import RemarkingTokenizer
 from fedgram.model.tasks.base import Prediction, mixed
 from fedgram.model.unified.base import UnifiedModel
 from fedgram.records import Sample, Tokens
@@ -25,6 +27,8 @@ from fedgram.sites.settled import DIRECTORY, FROZEN, HOME, TOGETHER, Kept, read_
 from fedgram.sites.single import SingleSite
 from fedgram.training.directory import answerable, logits
 
+log = logging.getLogger("fedgram.tokens")
+
 # Of a result, seen from a folder that somebody names: itself, a site's, a workspace's, a simulator's.
 _PLACES = ("", "result/", "*/result/", "fedgram/*/result/", "*/fedgram/*/result/")
 
@@ -34,9 +38,9 @@ class Trained:
     """A site's model as it was at the end of its run.
 
     Contents are what :func:`~fedgram.results.asked.read_asked` takes: files of one sample or of many, folders, a
-    data frame, dictionaries, or contents in the form of the site's modality. A bridge site has a second
-    ``channel``, 1: it shares the space of the first, so cosines between the two mean something, and the anchors of
-    the first serve both.
+    data frame, dictionaries, contents in the form of the site's modality, or samples of :meth:`read`. A bridge
+    site has a second ``channel``, 1: it shares the space of the first, so cosines between the two mean something,
+    and the anchors of the first serve both.
 
     Attributes:
         site: with the federation's model, which represents contents.
@@ -85,7 +89,7 @@ class Trained:
         Raises:
             ConfigError: the site has no second modality.
         """
-        samples = self.read(contents, channel=channel)
+        samples = self._asked(contents, channel)
         if ids is not None:
             samples = [replace(sample, id=name) for sample, name in zip(samples, ids, strict=True)]
         return crossmodal.embed(self.site, samples, channel=channel)
@@ -123,7 +127,15 @@ class Trained:
         return read_asked(self.site.channel(channel).modality, contents, reading, self.site.name)
 
     def _tokens(self, contents: Any) -> Tokens:
-        return self.site.channel(0).tokens_of([sample.content for sample in self.read(contents)])
+        return self.site.channel(0).tokens_of([sample.content for sample in self._asked(contents)])
+
+    def _asked(self, contents: Any, channel: int = 0) -> list[Sample]:
+        """Read contents, and log what the tokenizer takes otherwise than somebody who asks may think."""
+        samples, tokenizer = self.read(contents, channel=channel), self.site.channel(channel).tokenizer
+        if isinstance(tokenizer, RemarkingTokenizer):
+            for remark in tokenizer.remarks([sample.content for sample in samples]):
+                log.warning("%s: %s", self.site.name, remark)
+        return samples
 
 
 def _embedded(gallery: Trained | Embedded, split: str) -> Embedded:

@@ -56,7 +56,7 @@ class Budget:
         """Book a round before it is computed; nothing where this very round is booked already.
 
         Args:
-            run: that the round is of.
+            run: that the round is of, see :func:`~fedgram.sites.runs.run_name`.
             start: digest of all that it starts from.
             steps: of the round.
 

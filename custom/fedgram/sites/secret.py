@@ -6,8 +6,10 @@ import os
 import re
 import secrets
 from dataclasses import replace
+from hashlib import shake_256
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fedgram.config.job import JobConfig
@@ -17,6 +19,7 @@ from fedgram.sites.base import derive_generator
 
 FILE = "secret"
 _BYTES = 32
+_BEFORE, _WORDS = 24, 624  # bytes before the words in PyTorch's state of a CPU generator, and how many these are
 
 
 def with_secret(config: SiteConfig, folder: Path) -> SiteConfig:
@@ -64,7 +67,8 @@ def _draw(path: Path) -> None:
 def private_generator(name: str, config: SiteConfig, job: JobConfig, *what: object) -> torch.Generator:
     """A CPU generator for something of the site, the same in any process that knows the site's secret.
 
-    Without a secret (an empty one) it follows from the job alone.
+    Without a secret (an empty one) it follows from the job alone. A seed of PyTorch's generator has 32 bits of
+    effect, which a server could try one by one; with a secret its whole state is filled instead.
 
     Raises:
         ConfigError: the settings have no secret yet.
@@ -76,4 +80,17 @@ def private_generator(name: str, config: SiteConfig, job: JobConfig, *what: obje
             expected="one of the site's own",
             remedy="with_secret(config, folder) draws and keeps one; an empty one lets all follow from the job",
         )
-    return derive_generator(job.seed, name, *what, *([config.secret] if config.secret else []))
+    if not config.secret:
+        return derive_generator(job.seed, name, *what)
+    return _filled("|".join(map(str, (job.seed, name, *what, config.secret))).encode())
+
+
+def _filled(key: bytes) -> torch.Generator:
+    """A CPU generator all of whose state, 624 words of the Mersenne Twister, follows from a key."""
+    generator = torch.Generator().manual_seed(
+        0
+    )  # else as after a seed: the next number begins a new block of words
+    words = np.frombuffer(shake_256(key).digest(4 * _WORDS), dtype="<u4").astype(np.int64)
+    state = generator.get_state()
+    state[_BEFORE : _BEFORE + 8 * _WORDS] = torch.from_numpy(words).view(torch.uint8)
+    return generator.set_state(state)

@@ -19,11 +19,14 @@ from pathlib import Path
 
 from fedgram.config.job import JobConfig
 from fedgram.errors import CheckpointError
-from fedgram.files import append, read_tensors, write_tensors
+from fedgram.files import append, read_tensors, write_tensors, write_text
 from fedgram.records import RoundRecord
 from fedgram.training.codec import ErrorOf, pack, unpack
 from fedgram.training.server import ServerState
 
+_STATES = tuple(f"server{part}.safetensors" for part in ("", ".previous", ".next", ".damaged"))
+_RECORDS = "records.jsonl", "records.copy.jsonl"
+_COMPLETE = "complete"  # holds the id of the job whose run is
 _FORMAT = 6  # counts up whenever a record that is part of the state gets other fields
 
 
@@ -37,10 +40,8 @@ class Checkpoint:
 
     def __init__(self, folder: Path, job: JobConfig):
         self._folder, self._job = folder, job
-        self._newest, self._previous, self._next, self._damaged = (
-            folder / f"server{part}.safetensors" for part in ("", ".previous", ".next", ".damaged")
-        )
-        self._records = folder / "records.jsonl", folder / "records.copy.jsonl"
+        self._newest, self._previous, self._next, self._damaged = (folder / name for name in _STATES)
+        self._records = tuple(folder / name for name in _RECORDS)
         self._remedy = f"restore it from a backup, or delete {folder} to start afresh"
         self._written, self._last = 0, ""  # records that are on disk, and the sha256 of the last one's line
         self._set_aside = self._previous  # what becomes of the newest file when there is a newer one
@@ -58,6 +59,7 @@ class Checkpoint:
             lines.append(b"\n" + line + b"\n")
         for path in self._records:
             append(path, b"".join(lines))
+        _remove_parts(self._folder)
         tensors, facts = pack(replace(state, records=()))
         saved = {"format": _FORMAT, "job": self._job.fingerprint(), "facts": facts, "last": last}
         write_tensors(self._next, tensors, {"fedgram": json.dumps(saved)})
@@ -98,10 +100,13 @@ class Checkpoint:
         shutil.rmtree(self._folder, ignore_errors=True)
         append(mark, order.encode())
 
+    def complete(self, job_id: str) -> None:
+        """Note that a run is complete; :func:`forget_complete` removes its state once the results are safe."""
+        write_text(self._folder / _COMPLETE, job_id)
+
     def finish(self) -> None:
-        """Forget the saved state of a run that has completed; the newest goes after those that it must outlive."""
-        for path in (self._previous, self._next, self._damaged, self._newest, *self._records):
-            path.unlink(missing_ok=True)
+        """Forget the saved state of a run that has completed, and whose results are safe."""
+        _remove_state(self._folder)
 
     def _read(self, path: Path) -> ServerState:
         error = partial(CheckpointError, where=path, remedy=self._remedy)
@@ -137,6 +142,27 @@ class Checkpoint:
         self._written, self._last = (0, "") if incomplete else (len(records), last)
         notes = [f"{name}: damaged; the records were read from its copy" for name in sorted(incomplete)]
         return tuple(reversed(records)), notes
+
+
+def forget_complete(states: Path, job_id: str) -> None:
+    """Remove the state that the run of a job has left as complete, among the folders of all jobs' state."""
+    for mark in states.glob(f"*/{_COMPLETE}"):
+        if mark.read_text(encoding="utf-8") == job_id:
+            _remove_state(mark.parent)
+
+
+def _remove_state(folder: Path) -> None:
+    """Remove a saved state; the newest goes after those that it must outlive, and what says so last."""
+    newest, *others = _STATES
+    for name in (*others, newest, *_RECORDS, _COMPLETE):
+        (folder / name).unlink(missing_ok=True)
+    _remove_parts(folder)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what was left half written by a process that was killed: a whole state each."""
+    for part in folder.glob("server.next.safetensors.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> dict[str, bytes]:

@@ -32,8 +32,10 @@ _MOST_SHARED = 2**26  # numbers of an adapter and a head: what a site says it ha
 def check_introduction(reply: SiteIntroduction, job: JobConfig) -> None:
     """Raise UpdateRejected unless the site runs this version on this anchor set with a valid Gram."""
     if reply.version != __version__:
-        _reject(reply.site, f"fedgram {reply.version}", f"fedgram {__version__}, as at the server")
+        _reject(reply.site, f"fedgram {reply.version[:20]!r}", f"fedgram {__version__!r}, as at the server")
     _check_anchors(reply.site, reply.anchors_sha256, job)
+    if not is_name(reply.modality) or "/" in reply.modality:
+        _reject(reply.site, f"a modality named {reply.modality[:20]!r}", "printable characters, none of them '/'")
     if any(min(shape) < 1 for shape in reply.spec.shapes.values()):
         _reject(reply.site, "layer shapes", "(d_out, r, d_in) by layer, each 1 or more")
     _check_groups(reply)
@@ -56,20 +58,22 @@ def check_base_magnitudes(reply: SiteIntroduction, spec: ModelSpec, job: JobConf
         _reject(reply.site, "m of the base with values below 0", "norms of the base's rows")
 
 
-def check_magnitudes(reply: SiteUpdate, base: Mapping[str, Tensor]) -> None:
+def check_magnitudes(where: str, magnitudes: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
     """Raise UpdateRejected unless every m is within (m₀ − mean m₀) / 4 … 4 (m₀ + mean m₀) of its layer's base.
 
     The means give a row room that is 0 in the base.
 
     Args:
-        base: m₀ by layer, (d_out,).
+        where: the site, or the sum, that has them.
+        magnitudes: m by layer, (d_out,).
+        base: m₀ likewise.
     """
-    for name, m in reply.m.items():
+    for name, m in magnitudes.items():
         usual = base[name].mean()
         low, high = (base[name] - usual) / 4, 4 * (base[name] + usual)
         if (m < low).any() or (m > high).any():
             got = f"m of {name!r} from {m.min().item():.3g} to {m.max().item():.3g}"
-            _reject(reply.site, got, f"within {low.min().item():.3g} … {high.max().item():.3g}, near the base's")
+            _reject(where, got, f"within {low.min().item():.3g} … {high.max().item():.3g}, near the base's")
 
 
 def check_update(
@@ -154,7 +158,7 @@ def _check_privacy(reply: SiteIntroduction) -> None:
 
 def _check_anchors(site: str, anchors: str, job: JobConfig) -> None:
     if anchors != job.anchors.sha256:
-        _reject(site, f"anchor set {anchors[:12]}…", f"anchor set {job.anchors.sha256[:12]}…")
+        _reject(site, f"anchor set {anchors[:12]!r}…", f"anchor set {job.anchors.sha256[:12]!r}…")
 
 
 def _check_tensors(
@@ -199,18 +203,20 @@ def _check_prototypes(reply: SiteEvaluation) -> None:
     if large:
         _reject(reply.site, f"the prototype of {large[0]!r}: numbers that are no cosines", f"|x| ≤ {LARGEST:g}")
     if found:
+        if len(reply.slots) < 2:
+            _reject(reply.site, "prototypes over one anchor", "two or more, else they have no place")
         _check_geometry(reply.site, reply.token_gram, reply.slots, reply.slots[-1] + 1)
     elif tuple(reply.token_gram.shape) != (0, 0):
         _reject(reply.site, f"a Gram {tuple(reply.token_gram.shape)} of no prototypes", "(0, 0)")
 
 
+def largest_weight(job: JobConfig, samples: float = inf) -> float:
+    """The largest weight p_k that a site with so many samples may have; the least is 1."""
+    return {"precision": 1 / job.aggregation.u_min, "samples": samples, "uniform": 1.0}[job.aggregation.weights]
+
+
 def _check_weight(reply: SiteUpdate, job: JobConfig) -> None:
-    rules = job.aggregation
-    largest = {
-        "precision": 1 / rules.u_min,
-        "samples": float(reply.samples),
-        "uniform": 1.0,
-    }[rules.weights]
+    largest = largest_weight(job, float(reply.samples))
     if reply.samples < 1 or not 1.0 - 1e-6 <= reply.weight <= largest * (1 + 1e-6):
         _reject(reply.site, f"weight {reply.weight} from {reply.samples} samples", f"within 1 … {largest:g}")
 

@@ -14,12 +14,14 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from fedgram import __version__
 from fedgram.core.privacy import clipped_sum, noised_mean, poisson_sample
 from fedgram.errors import ConfigError
 from fedgram.files import checksum
 from fedgram.methods.base import TaskLoss
 from fedgram.model.per_group import group_gradients, trained
 from fedgram.model.site_model import masked_mean
+from fedgram.model.tasks import to_facts
 from fedgram.records import GlobalState
 from fedgram.sites.base import Site, shuffled
 from fedgram.sites.draws import Draws, private_draws
@@ -87,7 +89,9 @@ def train_privately(site: Site, state: GlobalState, charge: Callable[[str], None
 def digest_of(site: SingleSite, state: GlobalState) -> str:
     """The sha256 of all that a private round starts from: no two computations share it, and none its noise."""
     tensors, facts = pack(state)
-    own = [site.name, site.job.fingerprint(), site.data_digest, asdict(site.guarantee) if site.guarantee else {}]
+    promised = asdict(site.guarantee) if site.guarantee else {}
+    own = [site.name, site.job.fingerprint(), site.data_digest, promised]
+    own += [to_facts(site.task), site.config.precision, __version__]
     parts = [checksum(tensors, {}), checksum(snapshot(site.model, site.optimizer), {}), facts, own]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -53,12 +53,16 @@ def load_before(folder: Path, round: int) -> dict[str, Tensor] | None:
     return None
 
 
-def prune_runs(folder: Path, run: str) -> None:
+def prune_runs(folder: Path, current: Path) -> None:
     """Remove old runs from a site's folder: untouched for a month, or for a day where newer ones are many.
 
-    A run that a living session uses stays, and so does every run where the file system has no locks.
+    Results that were left half published by a killed process go after a day.
+    The current run stays, and one that a living session uses; so does every run where there are no locks.
     """
-    ages = {path: time.time() - path.stat().st_mtime for path in folder.glob("run-*") if path.name != f"run-{run}"}
+    for left in folder.glob(".*-*"):
+        if time.time() - left.stat().st_mtime > _DAY:
+            shutil.rmtree(left, ignore_errors=True)
+    ages = {path: time.time() - path.stat().st_mtime for path in folder.glob("run-*") if path != current}
     for place, other in enumerate(sorted(ages, key=ages.__getitem__)):
         if ages[other] > (_MONTH if place < _KEPT_RUNS else _DAY):
             with locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as unused:

@@ -152,6 +152,21 @@ def same_model(one: ModelSpec, other: ModelSpec) -> bool:
     return _spec_key(one) == _spec_key(other)
 
 
+def require_enough(good: int, job: JobConfig, where: str, reasons: Iterable[str] = ()) -> None:
+    """Require so many good replies as the job needs, in a round and in every stage after the last.
+
+    Args:
+        reasons: why others do not count.
+
+    Raises:
+        RoundFailed: there are fewer.
+    """
+    if good < job.aggregation.min_sites:
+        remedy = "; ".join(reasons) or "see why the sites did not answer"
+        expected = f"at least {job.aggregation.min_sites}"
+        raise RoundFailed(f"{good} good replies", where=where, expected=expected, remedy=remedy)
+
+
 class Round:
     """One round at the server: replies are checked and added as they arrive, in any order.
 
@@ -193,7 +208,7 @@ class Round:
         try:
             groups = self._before.groups.get(reply.site, {})
             contracts.check_update(reply, self._before.state, self._job, self._sends, groups)
-            contracts.check_magnitudes(reply, self._before.magnitudes)
+            contracts.check_magnitudes(reply.site, reply.m, self._before.magnitudes)
             self._averages.add(reply)
         except FedgramError as error:
             self.reject(reply.site, str(error))
@@ -222,15 +237,8 @@ class Round:
         Raises:
             RoundFailed: fewer than ``min_sites`` replies count.
         """
-        rules, before = self._job.aggregation, self._before
-        number = before.state.round + 1
-        if len(self.accepted) < rules.min_sites:
-            raise RoundFailed(
-                f"{len(self.accepted)} good replies",
-                where=f"round {number}",
-                expected=f"at least {rules.min_sites}",
-                remedy="; ".join(self.rejected.values()) or "see why the sites did not answer",
-            )
+        before, number = self._before, self._before.state.round + 1
+        require_enough(len(self.accepted), self._job, f"round {number}", self.rejected.values())
         averages = {group: mean for group, mean in sorted(self._averages.means.items()) if mean.weights}
         shares = {group: mean.shares() for group, mean in averages.items()}
         totals = {group: sum(mean.weights.values()) for group, mean in averages.items()}

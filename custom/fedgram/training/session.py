@@ -22,6 +22,7 @@ from fedgram.sites.base import Site
 from fedgram.sites.budget import Budget
 from fedgram.sites.draws import require_secret
 from fedgram.sites.kept import restore_kept, trained_state
+from fedgram.sites.runs import run_name
 from fedgram.sites.state import restore, snapshot
 from fedgram.training import rounds
 from fedgram.training.directory import published
@@ -80,7 +81,9 @@ class SiteSession:
             self._budget = Budget(site.name, folder, privacy)
 
     def introduce(self) -> SiteIntroduction:
-        """Answer round 0."""
+        """Answer round 0, with the model as it was opened, whatever it was trained to in between."""
+        self._position = None
+        rounds.reset(self.site)
         return rounds.introduce(self.site)
 
     def train(self, run: str, state: GlobalState) -> SiteUpdate:
@@ -132,9 +135,11 @@ class SiteSession:
         """
         self._use(run)
         self._position = None
-        rounds.train_alone(self.site)
-        evaluation = self._keep(run, "alone")
-        rounds.reset(self.site)
+        try:
+            rounds.train_alone(self.site)
+            evaluation = self._keep(run, "alone")
+        finally:  # nothing that follows is to be of this model
+            rounds.reset(self.site)
         if self.site.guarantee is not None:  # what home has learnt stays here, its geometry too
             told = rounds.evaluation(self.site)
         else:
@@ -180,7 +185,8 @@ class SiteSession:
     def _charge(self, run: str, start: str) -> None:
         """Book a round, by what it starts from, where the site promises differential privacy."""
         if self._budget is not None and self.site.guarantee is not None:
-            self._budget.charge(run, self.site.guarantee, start, self.site.job.training.local_steps)
+            name = run_name(run, self.site.guarantee)
+            self._budget.charge(name, self.site.guarantee, start, self.site.job.training.local_steps)
 
     def _keep_if_best(self, run: str, round: int) -> None:
         """Keep the global model after a round, as the site has it, if its validation loss is the lowest so far.
@@ -238,10 +244,10 @@ class SiteSession:
         os.utime(self._run_folder(run))
         self._used = run
         with locked(self._folder, fcntl.LOCK_EX):
-            prune_runs(self._folder, run)
+            prune_runs(self._folder, self._run_folder(run))
 
     def _run_folder(self, run: str) -> Path:
-        return self._folder / f"run-{run}"
+        return self._folder / f"run-{run_name(run, self.site.guarantee)}"
 
     def _best(self, run: str) -> Path:
         return self._run_folder(run) / "best.safetensors"

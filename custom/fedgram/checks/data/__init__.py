@@ -105,4 +105,5 @@ def _findings(
     if anchors:
         yield from labels.without_anchors(modality, anchors[0], parts)
     yield from content.columns(parts)
+    yield from content.ids(config, parts)
     yield from exports.suspicions(config.reading, parts)

@@ -8,9 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from fedgram.checks.finding import Finding, Level, from_error
+from fedgram.config.site import SiteConfig
 from fedgram.data.clips import Clip, open_clip
+from fedgram.data.columns import is_name_of_id
 from fedgram.data.pixels import Picture, open_image, open_mask
-from fedgram.data.rows import Cell, Row, category, folded, is_missing
+from fedgram.data.rows import Row, category, folded, is_missing
 from fedgram.errors import DataError
 from fedgram.modalities.base import Modality
 from fedgram.records import Sample
@@ -79,7 +81,7 @@ def _places(found: Sequence[Sequence[tuple[str, Sample]]]) -> str:
 
 def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
     """Columns of a table without a value in any training row, which the plain tokenizers refuse."""
-    rows = _rows(parts)["train"]
+    rows = _rows(parts)
     columns = rows[0].columns if rows else ()
     empty = [name for i, name in enumerate(columns) if all(is_missing(row.values[i]) for row in rows)]
     level = "failure" if tokenizer in ("numeric", "wide") else "warning"
@@ -89,30 +91,42 @@ def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
 def columns(parts: Parts) -> Iterator[Finding]:
     """Columns of a table that say nothing, or nothing that holds for others."""
     rows = _rows(parts)
-    if not rows["train"]:
+    if not rows:
         return
-    constant, sparse, unique, unseen = [], [], [], []
-    for number, name in enumerate(rows["train"][0].columns):
-        cells: dict[str, list[Cell]] = {part: [row.values[number] for row in rows[part]] for part in rows}
-        present = [cell for cell in cells["train"] if not is_missing(cell)]
+    constant, sparse, unique = [], [], []
+    for number, name in enumerate(rows[0].columns):
+        present = [row.values[number] for row in rows if not is_missing(row.values[number])]
         named = {category(cell) for cell in present}
         if len(named) == 1:
             constant.append(name)
-        elif 0 < len(present) < _SPARSE * len(cells["train"]):
+        elif 0 < len(present) < _SPARSE * len(rows):
             sparse.append(name)
-        if any(isinstance(cell, str) for cell in present):
-            if len(named) > max(_MANY * len(present), 2):
-                unique.append(name)
-            elif {category(c) for part in cells for c in cells[part] if not is_missing(c)} - named:
-                unseen.append(name)
+        if any(isinstance(cell, str) for cell in present) and len(named) > max(_MANY * len(present), 2):
+            unique.append(name)
     yield from _about(constant, "the same in all training rows", "drop it under [columns]")
     yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
     yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
-    yield from _about(unseen, "categories that no training row has", "merge rare ones; these count as unknown")
 
 
-def _rows(parts: Parts) -> dict[str, list[Row]]:
-    return {part: [s.content for s in samples if isinstance(s.content, Row)] for part, samples in parts.items()}
+def ids(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
+    """Columns of a table that may name the patient, where every row is a group of its own."""
+    rows = [sample.content for found in parts.values() for sample in found if isinstance(sample.content, Row)]
+    if not rows or config.columns.group != config.columns.id:
+        return
+    repeated = []
+    for number, name in enumerate(rows[0].columns):
+        if is_name_of_id(name):
+            present = [row.values[number] for row in rows if not is_missing(row.values[number])]
+            repeated += [name] if 1 < len(set(present)) < len(present) else []
+    yield from _about(
+        repeated,
+        "named like an id, and several rows have one: those of a patient may be on two sides of the split",
+        "name the patient's column as group under [columns], and any other id under drop",
+    )
+
+
+def _rows(parts: Parts) -> list[Row]:
+    return [sample.content for sample in parts["train"] if isinstance(sample.content, Row)]
 
 
 def _about(names: Sequence[str], text: str, remedy: str, level: Level = "warning") -> Iterator[Finding]:

@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
@@ -17,6 +19,7 @@ from fedgram.records import Sample
 _GARBLED = re.compile("Ã[\x80-\xbf]|â€|\ufffd")  # UTF-8 taken for Latin-1, and what nobody could read
 _ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+")  # how spreadsheets show long numbers
 _CODES = {float(sign + digits) for sign in ("-", "") for digits in ("99", "999", "9999", "99999")} | {-9.0}
+_SEPARATORS = re.compile(r"[\s_.]++(?!\d)|(?<![\d\s_.])[\s_.]+|(?<=[^\W\d_])-(?=[^\W\d_])")
 _FEW = 10  # samples, of which nothing can be said
 
 
@@ -50,7 +53,15 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
     labels = Counter(label for s in samples for label in {*s.labels, s.concept} - {""})
     for alike in _alike(labels):
         yield Finding("warning", f"{' and '.join(alike)} differ only in their spelling", "give one class one name")
-    named = labels | Counter(s.group for s in samples)
+    groups = Counter(s.group for s in samples)
+    if people := _alike(groups):
+        more = f" (and {len(people) - 1} more such)" if len(people) > 1 else ""
+        yield Finding(
+            "warning",
+            f"groups {' and '.join(people[0])} differ only in their spelling{more}",
+            "give one patient one name: else two sides of the split may have the same patient",
+        )
+    named = labels | groups
     unknown = sorted(name for name in named if name.lower() in MISSING)
     if unknown:
         yield Finding(
@@ -66,9 +77,10 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _alike(names: Iterable[str]) -> list[list[str]]:
+    """Names that are the same but for capitals and separators; what may be a sign (CD4-, P1_1) stays."""
     found = defaultdict(list)
     for name in sorted(names):
-        found[re.sub(r"[\W_]+", "", name.casefold())].append(name)
+        found[_SEPARATORS.sub("", name.casefold())].append(name)
     return [alike for key, alike in found.items() if key and len(alike) > 1]
 
 
@@ -96,13 +108,15 @@ def _columns(train: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _tells(cells: Sequence[float | str], train: Sequence[Sample]) -> bool:
-    """Whether values and targets go together, one to one."""
-    pairs = {
-        (category(cell), repr(s.concept if s.target is None else s.target))
-        for cell, s in zip(cells, train, strict=True)
-    }
+    """Whether values and targets go together, one to one: some of them twice, or numbers in the same order."""
+    both = [(cell, s.concept if s.target is None else s.target) for cell, s in zip(cells, train, strict=True)]
+    numbers = {(x, y) for x, y in both if isinstance(x, float) and isinstance(y, float) and not is_missing(x)}
+    if len(numbers) >= _FEW:
+        steps = np.diff(sorted(numbers), axis=0)
+        return bool((steps[:, 0] > 0).all() and abs(np.sign(steps[:, 1]).sum()) == len(steps))
+    pairs = {(category(cell), repr(target)) for cell, target in both}
     values, targets = ({pair[side] for pair in pairs} for side in (0, 1))
-    return 1 < len(pairs) == len(values) == len(targets)
+    return 1 < len(pairs) == len(values) == len(targets) < len(train)
 
 
 def _has_code(numbers: Sequence[float]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedgram.config.job import JobConfig
 from fedgram.core.aggregate import consensus_of
 from fedgram.core.fixed import from_fixed
-from fedgram.errors import RoundFailed
+from fedgram.errors import RoundFailed, UpdateRejected
 from fedgram.records import RoundRecord
 from fedgram.training.advance import Means, advance
 from fedgram.training.masked.coverage import pair_counts, summed_pairs
@@ -19,6 +19,7 @@ from fedgram.training.masked.gathering import Ask, MaskedSum
 from fedgram.training.masked.identity import Verifier
 from fedgram.training.masked.messages import digest
 from fedgram.training.masked.shapes import GRAM, WEIGHT, shapes_of
+from fedgram.training.masked.total import check_consensus, check_means
 from fedgram.training.server import ServerState
 
 
@@ -32,10 +33,11 @@ def first_consensus(
 
     Raises:
         RoundFailed: too few sites take part.
+        UpdateRejected: their sum is none of Gram matrices.
     """
     current = MaskedSum(state.run, 0, job, shapes_of(job), authority=authority)
     total = current.gather(state.modalities, ask)
-    return replace(state, state=replace(state.state, consensus=_consensus(current, total, job)))
+    return replace(state, state=replace(state.state, consensus=_consensus(current, total, job, "round 0")))
 
 
 def masked_round(
@@ -43,7 +45,8 @@ def masked_round(
 ) -> ServerState:
     """One round of which the server learns Σ p_k ΔB_k, Σ p_k (m_k − m), Σ G_k and Σ p_k.
 
-    A round that more sites leave than it can bear leaves the model as it was, with a note, and the next goes on.
+    A round that more sites leave than it can bear, or whose sum honest sites cannot have, leaves the model as it
+    was, with a note, and the next goes on.
 
     Raises:
         RoundFailed: too few sites were there when it began.
@@ -53,8 +56,9 @@ def masked_round(
     current = MaskedSum(before.run, number, job, shapes, state=state, authority=authority)
     try:
         total = current.gather(asked, ask)
-    except RoundFailed as error:
-        if not current.fell_apart:  # it did not begin, or the job was aborted
+        means = _means(current, total, before, job, f"round {number}")
+    except (RoundFailed, UpdateRejected) as error:
+        if isinstance(error, RoundFailed) and not current.fell_apart:  # it did not begin, or the job was aborted
             raise
         record = _record(current, (), asked, number, 0.0, time.perf_counter() - started)
         note = f"{error.where}: {error.problem}; the model stays as it was"
@@ -64,19 +68,30 @@ def masked_round(
             records=(*before.records, record),
             notes=(*before.notes, note),
         )
-    weight = from_fixed(total[WEIGHT])
-    tensors = {label: from_fixed(v) / weight for label, v in total.items() if label not in (WEIGHT, GRAM)}
-    means = Means(tensors={"": tensors}, parts={"": 1.0}, consensus=_consensus(current, total, job))
     state, moments, norm = advance(before.state, before.moments, job, means)
     record = _record(current, current.survivors, asked, number, norm, time.perf_counter() - started)
     return replace(before, state=state, moments=moments, records=(*before.records, record))
 
 
-def _consensus(current: MaskedSum, total: Mapping[str, Tensor], job: JobConfig) -> Tensor:
+def _means(
+    current: MaskedSum, total: Mapping[str, Tensor], before: ServerState, job: JobConfig, where: str
+) -> Means:
+    """The means that follow from the sums, of which nothing counts unless all of it can be true."""
+    weight = from_fixed(total[WEIGHT])
+    tensors = {label: from_fixed(v) / weight for label, v in total.items() if label not in (WEIGHT, GRAM)}
+    sites = len(current.survivors)
+    check_means(where, weight.item(), sites, tensors, before.state, before.magnitudes, job)
+    consensus = _consensus(current, total, job, where)
+    return Means(tensors={"": tensors}, parts={"": 1.0}, consensus=consensus)
+
+
+def _consensus(current: MaskedSum, total: Mapping[str, Tensor], job: JobConfig, where: str) -> Tensor:
     """The consensus Ḡ, (B, B), NaN where fewer than three sites were summed."""
     slots, size = current.slots, job.anchors.slots
     count = pair_counts(slots, current.survivors, size) * summed_pairs(slots, current.sharers, size)
-    return consensus_of(from_fixed(total[GRAM]), count)
+    consensus = consensus_of(from_fixed(total[GRAM]), count)
+    check_consensus(where, consensus)
+    return consensus
 
 
 def _record(

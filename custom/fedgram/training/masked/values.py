@@ -85,7 +85,7 @@ def update_values(
         MaskRefused: a value is too large to be added.
     """
     contracts.check_update(update, before, job, {}, {})
-    contracts.check_magnitudes(update, base)
+    contracts.check_magnitudes(update.site, update.m, base)
     away = {name: m.double() - before.m[name].double() for name, m in update.m.items()}
     terms = {
         WEIGHT: torch.tensor(update.weight, dtype=torch.float64),
