@@ -134,6 +134,19 @@ def test_a_site_with_nothing_of_the_rounds_before_says_that_it_begins_anew(jobs:
     assert "red: it begins as it was opened" in caplog.text
 
 
+def test_an_evaluation_of_an_earlier_round_sets_no_later_one_back(jobs: Jobs, tmp_path: Path, monkeypatch):
+    """At a site without validation samples, which keeps no best round: a server could have it train anew."""
+    monkeypatch.setattr(SingleSite, "validation_loss", lambda _: None)
+    sessions = [SiteSession(jobs.sites["a"], tmp_path / name) for name in ("undisturbed", "asked")]
+    replies = []
+    for session in sessions:
+        session.train("a", replace(jobs.states["a"], round=0))
+        if session is sessions[1]:
+            session.evaluate("a", replace(jobs.states["a"], round=0))
+        replies.append(session.train("a", replace(jobs.states["a"], round=1)))
+    assert_same(replies[0].delta_B, replies[1].delta_B)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "x/..", "", ".", "y" * 65, "a.b"])
 def test_a_run_whose_name_is_a_path_is_refused_and_nothing_is_written(toy: Toy, tmp_path: Path, name: str):
     """The server chooses it, and it becomes a part of a path."""

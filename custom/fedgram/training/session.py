@@ -154,8 +154,8 @@ class SiteSession:
         self._step_back_to(run, state.round)
         rounds.adopt(self.site, state)
         self._keep_if_best(run, state.round)
+        self._position = None  # of another round, perhaps, and no state to go on from
         if (best := self._best(run)).exists():
-            self._position = None
             restore_kept(self.site.model, self.site.optimizer, read_tensors(best, _REMEDY)[0], best)
         prototypes, gram = published(self.site)
         evaluation = dataclasses.replace(self._keep(run, "result"), prototypes=prototypes, token_gram=gram)
