@@ -87,9 +87,7 @@ def private_generator(name: str, config: SiteConfig, job: JobConfig, *what: obje
 
 def _filled(key: bytes) -> torch.Generator:
     """A CPU generator all of whose state, 624 words of the Mersenne Twister, follows from a key."""
-    generator = torch.Generator().manual_seed(
-        0
-    )  # else as after a seed: the next number begins a new block of words
+    generator = torch.Generator().manual_seed(0)  # after a seed the next number begins a new block of words
     words = np.frombuffer(shake_256(key).digest(4 * _WORDS), dtype="<u4").astype(np.int64)
     state = generator.get_state()
     state[_BEFORE : _BEFORE + 8 * _WORDS] = torch.from_numpy(words).view(torch.uint8)

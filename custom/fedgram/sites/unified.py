@@ -159,14 +159,15 @@ class UnifiedSite:
         return found
 
     def _making_loss(self, data: UnifiedData, told: Tensor, draws: torch.Generator) -> Tensor:
-        texts = [data.items.captions[i].text for i in told.tolist()]
-        return self.model.unified.generation_loss(texts, data.targets[told].to(self.device), draws)
+        return self.model.unified.generation_loss(*self._captions(data, told), draws)
 
     def _rehearsal_losses(self, batch: UnifiedBatch) -> tuple[Tensor, Tensor]:
-        public, rows = self.rehearsal, batch.rehearsed
-        texts, targets = [public.items.captions[i].text for i in rows.tolist()], public.targets[rows]
-        unified = self.model.unified
-        return unified.rehearsal_losses(texts, targets.to(self.device), batch.draws, self.model.untrained)
+        told = self._captions(self.rehearsal, batch.rehearsed)
+        return self.model.unified.rehearsal_losses(*told, batch.draws, self.model.untrained)
+
+    def _captions(self, data: UnifiedData, rows: Tensor) -> tuple[list[str], Tensor]:
+        """The words of some captions, and what their pictures are to be made as."""
+        return [data.items.captions[i].text for i in rows.tolist()], data.targets[rows].to(self.device)
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:

@@ -161,7 +161,7 @@ def _remove_state(folder: Path) -> None:
 
 def _remove_parts(folder: Path) -> None:
     """Remove what was left half written by a process that was killed: a whole state each."""
-    for part in folder.glob("server.next.safetensors.*.part"):
+    for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)
 
 
