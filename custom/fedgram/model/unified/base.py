@@ -10,6 +10,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+Untrained = Callable[[], AbstractContextManager[None]]  # within it the tower computes as the base does
+
 
 class UnifiedModel(Protocol):
     """A unified model: frozen encoders around one language tower, which alone is adapted.
@@ -48,11 +50,7 @@ class UnifiedModel(Protocol):
         ...
 
     def rehearsal_losses(
-        self,
-        prompts: Sequence[str],
-        targets: Tensor,
-        generator: torch.Generator,
-        untrained: Callable[[], AbstractContextManager[None]],
+        self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator, untrained: Untrained
     ) -> tuple[Tensor, Tensor]:
         """The loss of making ``targets``, and how far the model has gone from its base there: two scalars.
 
@@ -60,7 +58,7 @@ class UnifiedModel(Protocol):
 
         Args:
             prompts, targets, generator: as in :meth:`generation_loss`, which the first equals.
-            untrained: within it the tower computes as the base does.
+            untrained: enters the base, which is the target.
         """
         ...
 

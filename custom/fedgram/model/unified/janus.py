@@ -6,8 +6,7 @@ embeddings. What trains is the low-rank update of the language tower, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from fedgram.errors import BackboneError
 from fedgram.model.backbone import checkpoint_settings, fingerprint
 from fedgram.model.placement import keep_differentiable, loading_options
 from fedgram.model.site_model import input_embeddings
+from fedgram.model.unified.base import Untrained
 from fedgram.model.unified.janus_chat import Chat, Ids
 from fedgram.pretrained import load_model, load_part
 
@@ -124,11 +124,7 @@ class Janus:
         return cross_entropy(self._code_logits(said, targets), targets.to(self._device).flatten())
 
     def rehearsal_losses(
-        self,
-        prompts: Sequence[str],
-        targets: Tensor,
-        generator: torch.Generator,
-        untrained: Callable[[], AbstractContextManager[None]],
+        self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator, untrained: Untrained
     ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy of the codes, and KL(base ‖ model), the mean over the codes, in nats."""
         said = self._with_some_dropped(prompts, generator)

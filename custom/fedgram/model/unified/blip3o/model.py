@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from math import isqrt
 from typing import Any
@@ -17,6 +16,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from fedgram.errors import BackboneError
 from fedgram.model.backbone import fingerprint
 from fedgram.model.site_model import input_embeddings
+from fedgram.model.unified.base import Untrained
 from fedgram.model.unified.blip3o.clip import EvaClip
 from fedgram.model.unified.blip3o.decoder import Decoder
 from fedgram.model.unified.blip3o.flow import (
@@ -134,11 +134,7 @@ class Blip3o(nn.Module):
         return matching_loss(self._predict(prompts, kept), targets.to(self._device), noise, times)
 
     def rehearsal_losses(
-        self,
-        prompts: Sequence[str],
-        targets: Tensor,
-        generator: torch.Generator,
-        untrained: Callable[[], AbstractContextManager[None]],
+        self, prompts: Sequence[str], targets: Tensor, generator: torch.Generator, untrained: Untrained
     ) -> tuple[Tensor, Tensor]:
         """The loss of flow matching, and the mean square of the step from the base's velocity to the model's."""
         kept, times, noise = self._draws(targets, generator)
