@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from fedgram.flare import wire
+from fedgram.flare.executors import SiteExecutor
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.event_type import EventType
-from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import (
     AdminCommandNames,
     FedEventHeader,
@@ -34,7 +34,6 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.widgets.streaming import create_analytic_dxo
-from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.app_opt.pt.tensor_downloader import TensorDownloadable
 from nvflare.fuel.common.exit_codes import ProcessExitCode
 from nvflare.fuel.f3.cellnet.defs import CellChannel, CellChannelTopic, Encoding
@@ -49,7 +48,6 @@ from nvflare.fuel.f3.streaming.stream_const import (
     StreamHeaderKey,
 )
 from nvflare.fuel.f3.streaming.stream_types import BlobSizeError
-from nvflare.fuel.utils import fobs
 from nvflare.fuel.utils.fobs import dots, lobs
 from nvflare.private.defs import CellMessageHeaderKeys, JobFailureMsgKey
 from nvflare.widgets.fed_event import FED_EVENT_TOPIC
@@ -324,23 +322,24 @@ FAULTS: dict[str, tuple[Callable[[Site], Shareable], str | None]] = {
 }
 
 
-class HostileExecutor(Executor):
-    """Attack r of FAULTS in round r, or always the one that ``modality`` names; errors otherwise."""
+class HostileExecutor(SiteExecutor):
+    """Hostile when first asked who it is, honest when asked again, then attack r of FAULTS in round r, r ≥ 1.
+
+    The server asks only sites that have introduced themselves to train; anything else is answered with an error.
+    """
 
     def __init__(self, modality: str):
-        super().__init__()
-        self.modality = modality
-
-    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        if event_type == EventType.START_RUN:
-            fobs.register(TensorDecomposer)
+        super().__init__(modality)
+        self._asked = 0
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         site = Site(fl_ctx, shareable, abort_signal)
         if task_name == wire.INTRODUCE:
-            return parameter(site)
+            self._asked += 1
+            if self._asked == 1:
+                return parameter(site)
+            return super().execute(task_name, shareable, fl_ctx, abort_signal)
         if task_name != wire.TRAIN:
             return site.nothing()
-        number = FLModelUtils.from_shareable(shareable).current_round
-        attack, _ = FAULTS.get(self.modality) or list(FAULTS.values())[number]
+        attack, _ = list(FAULTS.values())[FLModelUtils.from_shareable(shareable).current_round - 1]
         return attack(site)
