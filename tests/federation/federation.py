@@ -45,6 +45,7 @@ def provision(
     executors: Mapping[str, tuple[str, str]] = HONEST,
     allow: bool = True,
     relays: Mapping[str, str] = {},
+    heart_beat_timeout: int = 15,
 ) -> Federation:
     """Kits and site files below ``folder``, and the toy's job in ``folder/job``; nothing runs yet."""
     project = read_project()
@@ -57,7 +58,7 @@ def provision(
         project["participants"] += [{"name": name, "type": "client", "org": name, **behind}]
     (policy,) = (b for b in project["builders"] if b["path"].endswith("SitePolicyBuilder"))
     foreign = {path for path, _ in executors.values() if not path.startswith("fedgram.")}
-    policy["args"] = {"heart_beat_timeout": 15, "extra_classes": sorted(foreign) if allow else []}
+    policy["args"] = {"heart_beat_timeout": heart_beat_timeout, "extra_classes": sorted(foreign) if allow else []}
     federation = Federation.provision(
         folder / "federation",
         project,

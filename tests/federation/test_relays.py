@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from toy import Toy
 
+from benchmarks import relays
+from federation import light
 from federation.federation import running
 from federation.test_failures import (
     ROUNDS,
@@ -38,3 +40,11 @@ def test_sites_behind_a_relay_end_with_the_same_model(run: Toy, tmp_path: Path):
         results = results_of(federation, job, tmp_path)
         assert all(set(record["shares"]) == set(run.sites) for record in records(results))
         assert_same_as_undisturbed(federation, results, run, tmp_path)
+
+
+def test_many_light_sites_behind_two_relays_count_in_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(light.WIDTH, "32")
+    found = relays.measure(6, 2, 3, tmp_path)
+    assert found["status"] == "FINISHED:COMPLETED"
+    assert found["counted in every round"]
+    assert found["a relay, MB"] < found["a site, MB"] < found["server, MB"]
