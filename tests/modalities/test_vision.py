@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoders import VISION, save_vision
+from encoders import PIXELS, VISION, save_vision
 from fedgram import modalities
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer
@@ -15,7 +15,7 @@ from fedgram.modalities.vision import PatchEncoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from site_data import save_bert, write_image
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
 D = 16
 
@@ -52,6 +52,21 @@ def test_tokens_are_patches_after_cls_without_registers(name: str, pictures: lis
     registers = 3 if "registers" in name else 0
     expected = torch.cat([hidden[:, :summary], hidden[:, summary + registers :]], 1)
     torch.testing.assert_close(tokens.values, expected)
+
+
+def test_a_masked_autoencoder_sees_all_of_an_image_and_always_the_same(pictures: list[Path], tmp_path: Path):
+    """transformers' own class hides three patches of four, drawn anew in every pass."""
+    model = ViTMAEModel(ViTMAEConfig(**PIXELS, mask_ratio=0.0)).eval()
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    settings = tmp_path / "config.json"
+    settings.write_text(settings.read_text().replace('"mask_ratio": 0.0', '"mask_ratio": 0.75'))
+    encoder = PatchEncoder(str(tmp_path))
+    batch = encoder._processor(images=[Image.open(path).convert("RGB") for path in pictures], return_tensors="pt")
+    in_order = torch.arange(4.0).expand(3, -1)
+    expected = model(**batch, noise=in_order).last_hidden_state
+    for _ in range(2):
+        torch.testing.assert_close(encoder(contents(pictures)).values, expected)
 
 
 def test_dinov3_without_torchvision(pictures: list[Path], tmp_path: Path):

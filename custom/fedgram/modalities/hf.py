@@ -34,9 +34,11 @@ def load_language_encoder(name: str) -> Any:
 
 def load_vision_encoder(name: str) -> Any:
     """Load a vision encoder, or the vision tower of a checkpoint of two towers (CLIP, SigLIP)."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, ViTConfig, ViTModel
 
     whole = load_for(AutoConfig, name)
+    if whole.model_type == "vit_mae":  # its own class hides three patches of four, and others in every pass
+        return _load(ViTModel, name, load_for(ViTConfig, name))
     return _load(AutoModel, name, getattr(whole, "vision_config", whole))
 
 
