@@ -15,9 +15,34 @@ from fedgram.modalities.vision import PatchEncoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from site_data import save_bert, write_image
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, ViTImageProcessor, ViTMAEConfig, ViTMAEModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    EfficientNetConfig,
+    EfficientNetModel,
+    MobileViTConfig,
+    MobileViTModel,
+    ResNetConfig,
+    ResNetModel,
+    ViTImageProcessor,
+    ViTMAEConfig,
+    ViTMAEModel,
+)
 
 D = 16
+
+NECK = {"neck_hidden_sizes": [4, 4, 4, 4, 4, 4, 12], "hidden_sizes": [8, 8, 8], "num_attention_heads": 1}
+CNNS = {  # each with the width of its map
+    "resnet": (lambda: ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1])), 8),
+    "efficientnet": (
+        lambda: EfficientNetModel(
+            EfficientNetConfig(width_coefficient=0.1, depth_coefficient=0.1, hidden_dim=128)
+        ),
+        128,
+    ),
+    "mobilevit": (lambda: MobileViTModel(MobileViTConfig(image_size=32, patch_size=2, **NECK)), 12),
+}
 
 
 @pytest.fixture
@@ -52,6 +77,19 @@ def test_tokens_are_patches_after_cls_without_registers(name: str, pictures: lis
     registers = 3 if "registers" in name else 0
     expected = torch.cat([hidden[:, :summary], hidden[:, summary + registers :]], 1)
     torch.testing.assert_close(tokens.values, expected)
+
+
+@pytest.mark.parametrize("name", CNNS)
+def test_the_map_of_a_cnn_as_it_is(name: str, pictures: list[Path], tmp_path: Path):
+    """A pooler that their forward calls, and a width that settings do not say, or say of another layer."""
+    make, width = CNNS[name]
+    make().save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = PatchEncoder(str(tmp_path))
+    assert encoder.width == width
+    batch = encoder._processor(images=[Image.open(path).convert("RGB") for path in pictures], return_tensors="pt")
+    hidden = AutoModel.from_pretrained(tmp_path).eval()(**batch).last_hidden_state
+    torch.testing.assert_close(encoder(contents(pictures)).values, hidden.flatten(2).transpose(1, 2))
 
 
 def test_a_masked_autoencoder_sees_all_of_an_image_and_always_the_same(pictures: list[Path], tmp_path: Path):
