@@ -97,8 +97,11 @@ def load_model(
             remedy="name the checkpoint of the model itself, not of an adapter; architectures that need code of "
             "their own are not supported",
         )
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # representations are pooled over tokens; an adapted pooler would travel for nothing
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None and any(p.numel() for p in pooler.parameters()):
+        # Representations are pooled over tokens; an adapted pooler would travel for nothing. That of a CNN has no
+        # weights, and its forward calls it.
+        model.pooler = None
     return model.requires_grad_(False).eval()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fedgram.errors import ConfigError
 from fedgram.methods import method_of
+from fedgram.training import rounds
 from one_round import Step, with_method
 from toy import Toy
 
@@ -18,6 +19,30 @@ def test_one_half_of_the_ranks_belongs_to_the_modality(toy: Toy):
     got = step.after.state.extra[f"red/{name}"]
     torch.testing.assert_close(got[:, :half], everybody[:, :half].float())
     torch.testing.assert_close(got[:, half:], red[:, half:].float())
+
+
+def test_the_common_half_stays_common_when_a_modality_is_late_or_silent(toy: Toy):
+    run = with_method(toy, "xflora", aggregation={"min_sites": 1})
+    step, half = Step(run), run.job.adapter.rank // 2
+
+    def commons(extra: dict[str, torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        """The common half of each factor, as every modality has it."""
+        found: dict[str, list[torch.Tensor]] = {}
+        for key, value in extra.items():
+            name = key.partition("/")[2]
+            found.setdefault(name, []).append(value[:half] if name.startswith("A/") else value[:, :half])
+        return found
+
+    first = step.close(step.before, [step.updates["red"]])
+    assert {key.partition("/")[0] for key in first.state.extra} == {"red"}
+    green = rounds.local_round(step.sites["green"], first.state)
+    second = step.close(first, [green])  # green is late, and red silent
+    assert all(torch.equal(red, green) for red, green in commons(second.state.extra).values())
+    name = f"B/{step.layer}"
+    before, change = first.state.extra[f"red/{name}"], green.extra[name].float()
+    torch.testing.assert_close(second.state.extra[f"red/{name}"][:, :half], (before + change)[:, :half])
+    torch.testing.assert_close(second.state.extra[f"red/{name}"][:, half:], before[:, half:])
+    torch.testing.assert_close(second.state.extra[f"green/{name}"][:, half:], change[:, half:])
 
 
 def test_one_rank_has_no_half(toy: Toy):

@@ -19,7 +19,15 @@ from fedgram.records import Sample
 from hypothesis import given
 from hypothesis import strategies as st
 from site_data import save_bert
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BartConfig,
+    BartModel,
+    T5Config,
+    T5Model,
+)
 
 WORDS = [f"w{i}" for i in range(200)]
 DNA = {"dnabert": save_dnabert, "nt": save_nucleotide_transformer, "dnabert2": save_dnabert2}
@@ -58,6 +66,23 @@ def test_a_language_model_without_padding_token(tmp_path: Path):
     ids = AutoTokenizer.from_pretrained(name)([text(0, 1, 2)], return_tensors="pt")["input_ids"]
     assert ids[0, 0] == 1
     torch.testing.assert_close(tokens.values[0], whole.model(input_ids=ids).last_hidden_state[0, 1:])
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_of_an_encoder_decoder_it_is_the_encoder(kind: str, tmp_path: Path):
+    """The decoder is fed with what the model is to write: T5 refuses to go without, BART makes it of the text."""
+    name, sizes = save_llama(tmp_path / kind, WORDS), {"vocab_size": len(WORDS) + 3, "d_model": 16}
+    model = {
+        "t5": lambda: T5Model(T5Config(d_kv=8, d_ff=24, num_layers=2, num_heads=2, **sizes)),
+        "bart": lambda: BartModel(
+            BartConfig(encoder_layers=2, decoder_layers=2, max_position_embeddings=64, **sizes)
+        ),
+    }[kind]().eval()
+    model.save_pretrained(name)
+    encoder = SequenceEncoder(name, [text(0, 1, 2)])
+    assert encoder.width == 16
+    expected = model.get_encoder()(input_ids=torch.tensor([[1, 3, 4, 5]])).last_hidden_state[0, 1:]
+    torch.testing.assert_close(encoder([text(0, 1, 2)]).values[0], expected)
 
 
 def test_an_encoder_with_special_tokens_at_both_ends(tmp_path: Path):

@@ -36,6 +36,14 @@ def test_kmers_do_not_depend_on_the_strand():
     assert torch.equal(tokenizer(["ACCTGATTACA"]).values, tokenizer(["TGTAATCAGGT"]).values)
 
 
+def test_a_constant_column_is_only_centred():
+    """The deviation of three times 0.1 is 1.4e-17 by rounding: divided by that, all else would be 4 away."""
+    assert np.full(3, 0.1).std() > 0
+    scale = fit_scale("dose", np.full(3, 0.1))
+    assert scale(0.1) == pytest.approx(0.0, abs=1e-15)
+    assert scale(0.15) == pytest.approx(0.05)
+
+
 def test_a_piece_without_kmers_is_masked():
     tokens = KmerCounts(k=3, pieces=2)(["ACGTACNNNNNN"])
     assert tokens.mask.tolist() == [[True, False]]

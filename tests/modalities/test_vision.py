@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoders import VISION, save_vision
+from encoders import PIXELS, VISION, save_vision
 from fedgram import modalities
 from fedgram.errors import ConfigError, DataError
 from fedgram.modalities.base import MapTokenizer
@@ -15,9 +15,34 @@ from fedgram.modalities.vision import PatchEncoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from site_data import save_bert, write_image
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    EfficientNetConfig,
+    EfficientNetModel,
+    MobileViTConfig,
+    MobileViTModel,
+    ResNetConfig,
+    ResNetModel,
+    ViTImageProcessor,
+    ViTMAEConfig,
+    ViTMAEModel,
+)
 
 D = 16
+
+NECK = {"neck_hidden_sizes": [4, 4, 4, 4, 4, 4, 12], "hidden_sizes": [8, 8, 8], "num_attention_heads": 1}
+CNNS = {  # each with the width of its map
+    "resnet": (lambda: ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1])), 8),
+    "efficientnet": (
+        lambda: EfficientNetModel(
+            EfficientNetConfig(width_coefficient=0.1, depth_coefficient=0.1, hidden_dim=128)
+        ),
+        128,
+    ),
+    "mobilevit": (lambda: MobileViTModel(MobileViTConfig(image_size=32, patch_size=2, **NECK)), 12),
+}
 
 
 @pytest.fixture
@@ -52,6 +77,34 @@ def test_tokens_are_patches_after_cls_without_registers(name: str, pictures: lis
     registers = 3 if "registers" in name else 0
     expected = torch.cat([hidden[:, :summary], hidden[:, summary + registers :]], 1)
     torch.testing.assert_close(tokens.values, expected)
+
+
+@pytest.mark.parametrize("name", CNNS)
+def test_the_map_of_a_cnn_as_it_is(name: str, pictures: list[Path], tmp_path: Path):
+    """A pooler that their forward calls, and a width that settings do not say, or say of another layer."""
+    make, width = CNNS[name]
+    make().save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = PatchEncoder(str(tmp_path))
+    assert encoder.width == width
+    batch = encoder._processor(images=[Image.open(path).convert("RGB") for path in pictures], return_tensors="pt")
+    hidden = AutoModel.from_pretrained(tmp_path).eval()(**batch).last_hidden_state
+    torch.testing.assert_close(encoder(contents(pictures)).values, hidden.flatten(2).transpose(1, 2))
+
+
+def test_a_masked_autoencoder_sees_all_of_an_image_and_always_the_same(pictures: list[Path], tmp_path: Path):
+    """transformers' own class hides three patches of four, drawn anew in every pass."""
+    model = ViTMAEModel(ViTMAEConfig(**PIXELS, mask_ratio=0.0)).eval()
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    settings = tmp_path / "config.json"
+    settings.write_text(settings.read_text().replace('"mask_ratio": 0.0', '"mask_ratio": 0.75'))
+    encoder = PatchEncoder(str(tmp_path))
+    batch = encoder._processor(images=[Image.open(path).convert("RGB") for path in pictures], return_tensors="pt")
+    in_order = torch.arange(4.0).expand(3, -1)
+    expected = model(**batch, noise=in_order).last_hidden_state
+    for _ in range(2):
+        torch.testing.assert_close(encoder(contents(pictures)).values, expected)
 
 
 def test_dinov3_without_torchvision(pictures: list[Path], tmp_path: Path):

@@ -178,6 +178,20 @@ def test_numbers_that_are_not_defined_are_left_out():
     assert labels.metrics(torch.tensor([[-1.0]]), torch.tensor([[0.0]])) == {}
 
 
+@pytest.mark.parametrize(
+    ("task", "targets", "found"),
+    [
+        (make("regression", 10.0, 20.0), torch.tensor([10.0, 20.0]), set()),
+        (make("classification", "a", "b"), torch.tensor([0, 1]), {"accuracy", "macro_f1"}),
+        (make("multilabel", ("a",), ("b",)), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), {"macro_f1"}),
+    ],
+)
+def test_a_model_that_has_diverged_has_no_error_and_no_curve(task: Task, targets: torch.Tensor, found: set[str]):
+    """One NaN among the answers is enough; the metrics themselves would raise, or be NaN."""
+    output = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    assert set(task.metrics(output, targets)) == found
+
+
 def test_direction_and_main_metric():
     assert metrics.main_metric(["auroc", "macro_f1", "accuracy", "loss"]) == "accuracy"
     assert metrics.main_metric(["r2", "mae"]) == "mae"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fedgram
@@ -13,13 +14,17 @@ import vlms
 from fedgram.cli.main import app
 from fedgram.config.job import BackboneConfig
 from fedgram.errors import BackboneError, CheckpointError
+from fedgram.methods import METHODS
+from fedgram.methods.base import merged
 from fedgram.model import lora, peft_checkpoint
 from fedgram.model.attaching import attach
 from fedgram.model.backbone import fingerprint, load_backbone
 from fedgram.pretrained import hub_id
+from fedgram.results import report
 from fedgram.results.merge import merge
 from fedgram.sites.single import SingleSite
 from fedgram.sites.state import FORMAT
+from fedgram.training.loop import run_federation
 from peft import PeftModel
 from torch import Tensor
 from toy import Toy
@@ -78,6 +83,34 @@ def test_the_servers_result_merges_too(toy: Toy, finished: Path, site: SingleSit
     )
     plain = AutoModel.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(hidden(plain, site), hidden(stock, site), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fedex", "flora"])
+def test_what_a_method_adds_to_the_base_is_merged_too(name: str, toy: Toy, tmp_path: Path):
+    """The residual R, which a PEFT checkpoint cannot hold; the server of FLoRA has no other update at all."""
+    sites = {site: replace(config, methods=(name,)) for site, config in toy.sites.items()}
+    settings = merged(METHODS[name].settings, {"method": {"name": name}})
+    run = replace(toy, sites=sites).with_job(**settings, baseline=False)
+    sessions = run.sessions(tmp_path / "sites")
+    outcome = run_federation(sessions, run.job, tmp_path / "state")
+    report.write_server_files(tmp_path / "server", outcome.server, run.job)
+    site, base = sessions["red"].site, toy.root / "tiny"
+    site.method.adopt(site, outcome.server.state)
+    lora.set_B(site.model.transformer, {**lora.get_B(site.model.transformer), **outcome.server.state.B})
+    with torch.no_grad():
+        expected = site.model.hidden(site.anchors.tokens)
+    assert any(r.abs().max() > 1e-4 for r in lora.get_residual(site.model.transformer).values())
+    merge(tmp_path / "server", tmp_path / "merged", base=base)
+    torch.testing.assert_close(
+        hidden(AutoModel.from_pretrained(tmp_path / "merged"), site), expected, atol=1e-5, rtol=1e-5
+    )
+    kept = fedgram.load(tmp_path / "sites", site="red").site
+    merge(tmp_path / "sites/red/result", tmp_path / "own", base=base)
+    with torch.no_grad():
+        expected = kept.model.hidden(kept.anchors.tokens)
+    torch.testing.assert_close(
+        hidden(AutoModel.from_pretrained(tmp_path / "own"), kept), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def result_of(folder: Path, backbone: BackboneConfig, base: str, dora: bool) -> torch.nn.Module:

@@ -42,14 +42,16 @@ class CreamFL(Local):
         return mean_of_those_known(round.before, round.mean, "public", "covered")
 
     def penalty(self, site: SiteView, state: GlobalState, task: TaskLoss) -> Tensor | None:
-        if state.round == 0:  # nobody has sent anything yet
-            return None
         slots, device = torch.tensor(site.anchors.slots), task.loss.device
+        covered = state.extra["covered"].bool()
+        known = covered[slots]  # none before the first round; later all that a site has sent
+        if not known.any():
+            return None
         public = normalize(state.extra["public"].to(device), dim=-1)
         own = normalize(site.model.represent(site.anchors.tokens.to(device)), dim=-1)
-        similarity = own @ public[state.extra["covered"].bool().to(device)].T / self.job.method.temperature
-        place = state.extra["covered"].bool().cumsum(0)[slots] - 1
-        return self.job.method.strength * cross_entropy(similarity, place.to(device))
+        similarity = own @ public[covered.to(device)].T / self.job.method.temperature
+        place = covered.cumsum(0)[slots[known]] - 1
+        return self.job.method.strength * cross_entropy(similarity[known.to(device)], place.to(device))
 
     def extra(self, site: SiteView, state: GlobalState) -> dict[str, Tensor]:
         slots = torch.tensor(site.anchors.slots)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ class PerModality(Method):
         for modality, mean in round.means.items():
             for name, change in mean.items():
                 moved = round.step(f"{modality}/{name}", change)
-                before = round.before.extra.get(f"{modality}/{name}", self._first(name, moved))
+                before = round.before.extra.get(f"{modality}/{name}", self._first(name, moved, round.before.extra))
                 after[f"{modality}/{name}"] = before + moved
         return after
 
@@ -54,8 +56,9 @@ class PerModality(Method):
         """A and B of the site's modality, as the last round of its sites left them."""
         own = below(f"{site.modality.name}/", state.extra)
         shapes = self.sends(site.spec)
-        return {k: own[k] if k in own else self._first(k, torch.empty(shape)) for k, shape in shapes.items()}
+        return {k: own[k] if k in own else self._first(k, torch.empty(s), state.extra) for k, s in shapes.items()}
 
-    def _first(self, name: str, like: Tensor) -> Tensor:
+    def _first(self, name: str, like: Tensor, known: Mapping[str, Tensor]) -> Tensor:
+        """A or B of a layer where a modality begins: the others, which are ``known``, have no part in it."""
         factor, _, layer = name.partition("/")
         return frozen_a(self.job.seed, layer, *like.shape) if factor == "A" else torch.zeros(like.shape)

@@ -7,6 +7,7 @@ averaged over all sites, the other half within a modality, and their sum is the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -32,15 +33,27 @@ class ModalityExperts(PerModality):
             raise ConfigError(f"rank {job.adapter.rank}", where="method 'xflora'", expected="2 or more")
 
     def finish(self, round: Closing) -> dict[str, Tensor]:
-        half = self.job.adapter.rank // 2
         mixed = {modality: dict(mean) for modality, mean in round.means.items()}
         for name in next(iter(round.means.values())):
             common = torch.stack([round.shares[m] * mean[name] for m, mean in round.means.items()]).sum(0)
             for mean in mixed.values():
-                part = mean[name].clone()
-                if name.startswith("A/"):
-                    part[:half] = common[:half]
-                else:
-                    part[:, :half] = common[:, :half]
-                mean[name] = part
-        return super().finish(replace(round, means=mixed))
+                mean[name] = self._with_common(name, mean[name], common)
+        after, heard = super().finish(replace(round, means=mixed)), next(iter(mixed))
+        for key, value in after.items():  # a modality that was not heard in this round goes along
+            name = key.partition("/")[2]
+            after[key] = self._with_common(name, value, after[f"{heard}/{name}"])
+        return after
+
+    def _first(self, name: str, like: Tensor, known: Mapping[str, Tensor]) -> Tensor:
+        """A or B of a layer where a modality begins: the common half is that of those that began before."""
+        first, earlier = super()._first(name, like, known), next(iter(known), "").partition("/")[0]
+        return self._with_common(name, first, known[f"{earlier}/{name}"]) if earlier else first
+
+    def _with_common(self, name: str, own: Tensor, common: Tensor) -> Tensor:
+        """A or B with the first half of its ranks taken from another."""
+        half, part = self.job.adapter.rank // 2, own.clone()
+        if name.startswith("A/"):
+            part[:half] = common[:half]
+        else:
+            part[:, :half] = common[:, :half]
+        return part

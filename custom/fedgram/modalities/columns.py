@@ -52,7 +52,8 @@ def fit_scale(name: str, values: np.ndarray) -> ColumnScale:
         )
     log = bool(present.min() > 0 and present.max() >= 100 * present.min())
     x = np.log(present) if log else present
-    return ColumnScale(log, float(x.mean()), float(x.std()) or 1.0)  # a constant column is only centred
+    spread = float(x.std()) if np.ptp(x) else 1.0  # a constant column is only centred: its deviation is rounding
+    return ColumnScale(log, float(x.mean()), spread)
 
 
 def gaussian(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -20,7 +20,7 @@ def load_for(kind: Any, name: str) -> Any:
 
 
 def load_language_encoder(name: str) -> Any:
-    """Load a text or DNA encoder, a language model without its head, or a language tower."""
+    """Load a text or DNA encoder (that of an encoder-decoder, too), a headless language model, or a tower."""
     from transformers import AutoConfig, AutoModel
 
     whole = load_for(AutoConfig, name)
@@ -34,9 +34,11 @@ def load_language_encoder(name: str) -> Any:
 
 def load_vision_encoder(name: str) -> Any:
     """Load a vision encoder, or the vision tower of a checkpoint of two towers (CLIP, SigLIP)."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, ViTConfig, ViTModel
 
     whole = load_for(AutoConfig, name)
+    if whole.model_type == "vit_mae":  # its own class hides three patches of four, and others in every pass
+        return _load(ViTModel, name, load_for(ViTConfig, name))
     return _load(AutoModel, name, getattr(whole, "vision_config", whole))
 
 
@@ -48,13 +50,13 @@ def load_audio_encoder(name: str) -> Any:
     for masked in ("mask_time_prob", "mask_feature_prob"):  # of training; checkpoints lack the mask's vector
         if hasattr(settings, masked):
             setattr(settings, masked, 0.0)
-    model = _load(AutoModel, name, settings)
-    return model.get_encoder() if settings.is_encoder_decoder else model
+    return _load(AutoModel, name, settings)
 
 
 def _load(kind: Any, name: str, settings: Any, **options: Any) -> Any:
     model = load_model(kind, name, settings, where=f"tokenizer {name!r}", error=DataError, dtype="auto", **options)
-    return model.float() if model.num_parameters() <= _FLOAT32_PARAMETERS else model
+    model = model.float() if model.num_parameters() <= _FLOAT32_PARAMETERS else model
+    return model.get_encoder() if settings.is_encoder_decoder else model
 
 
 def hash_weights(model: nn.Module) -> str:

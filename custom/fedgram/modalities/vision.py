@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from fedgram.data.pixels import Picture, open_image
 from fedgram.errors import ConfigError
 from fedgram.modalities.hf import hash_weights, load_for, load_vision_encoder
 from fedgram.records import Tokens
+
+_ANY = 64  # pixels: a processor brings them to what its encoder takes
 
 
 class PatchEncoder:
@@ -34,18 +37,24 @@ class PatchEncoder:
     def __init__(self, name: str):
         self._processor = _processor(name)
         self._model = load_vision_encoder(name)
-        config = self._model.config
-        self._registers: int = getattr(config, "num_register_tokens", 0)
-        self.width: int = config.hidden_size if hasattr(config, "hidden_size") else config.hidden_sizes[-1]
+        self._registers: int = getattr(self._model.config, "num_register_tokens", 0)
         self.identity = f"hf-vision:2:{self._processor.to_json_string()}:{hash_weights(self._model)}"
 
     def to(self, device: torch.device) -> None:
         """Compute on this device from now on."""
         self._model.to(device)
 
-    @torch.no_grad()
+    @cached_property
+    def width(self) -> int:
+        """The width of a token, seen from one: settings of CNNs do not say it, or say that of another layer."""
+        return self._tokens([Image.new("RGB", (_ANY, _ANY))]).values.shape[-1]
+
     def __call__(self, contents: Sequence[Picture]) -> Tokens:
-        batch = self._processor(images=[open_image(picture) for picture in contents], return_tensors="pt")
+        return self._tokens([open_image(picture) for picture in contents])
+
+    @torch.no_grad()
+    def _tokens(self, images: Sequence[Image.Image]) -> Tokens:
+        batch = self._processor(images=[*images], return_tensors="pt")
         batch["pixel_values"] = batch["pixel_values"].to(self._model.dtype)
         hidden: Tensor = self._model(**batch.to(self._model.device)).last_hidden_state.float().cpu()
         if hidden.dim() == 4:  # the map of a CNN (N, C, H, W)

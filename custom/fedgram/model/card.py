@@ -124,7 +124,8 @@ def _use(job: JobConfig) -> list[str]:
         "hidden = model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state\n"
         "```",
         "Of a vision-language base only the language tower was adapted; `fedgram merge` writes it, merged, as a "
-        "model of its own. Without a site's adapter the inputs have no meaning.",
+        "model of its own, with what FLoRA and FedEx-LoRA add to the base itself, which is not in this folder. "
+        "Without a site's adapter the inputs have no meaning.",
     ]
 
 

@@ -25,6 +25,7 @@ from fedgram.results import figure, page
 from fedgram.results.alignment import alignments
 from fedgram.results.site_results import FLOORS, SiteResults, mean_gains, site_results
 from fedgram.results.sizing import sizing
+from fedgram.sites.kept import EXTRA
 from fedgram.sites.settled import write_directory
 from fedgram.sites.state import FORMAT
 from fedgram.training.outcome import Outcome
@@ -60,7 +61,7 @@ def write_server_files(folder: Path, state: ServerState, job: JobConfig) -> None
             base_model=hub_id(job.backbone.name),
         )
     if shared.extra:
-        write_tensors(folder / "extra.safetensors", shared.extra)
+        write_tensors(folder / EXTRA, shared.extra)
     write_tensors(
         folder / "consensus.safetensors", {"consensus": shared.consensus}, {"anchors": shared.anchors_sha256}
     )

@@ -25,7 +25,8 @@ from fedgram.sites.base import Site
 from fedgram.sites.state import FORMAT, OPTIMIZER, restore, snapshot
 
 LOCAL, STATISTICS = "local.safetensors", "statistics.json"
-_RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
+EXTRA = "extra.safetensors"  # of a server's result: what the method shares besides B and m
+RESIDUAL = "residual/"  # of tensor names: what a method has added to the base
 _REMEDY = "restore it from a backup, or run the job again"
 _FACTS = ("site.json", "metrics.json")  # of a site's result, of the server's
 
@@ -113,7 +114,7 @@ def read_statistics(folder: Path, tokenizers: int) -> list[Mapping[str, Any] | N
 def trained_state(site: Site) -> dict[str, Tensor]:
     """Copy all that trained at a site, without the optimiser's moments."""
     trained = {k: v for k, v in snapshot(site.model, site.optimizer).items() if not k.startswith(OPTIMIZER)}
-    return trained | {f"{_RESIDUAL}{k}": v for k, v in lora.get_residual(site.model.transformer).items()}
+    return trained | {f"{RESIDUAL}{k}": v for k, v in lora.get_residual(site.model.transformer).items()}
 
 
 @contextmanager
@@ -139,9 +140,9 @@ def restore_kept(
     Raises:
         CheckpointError: it is of another model.
     """
-    residual = {k: v for k, v in tensors.items() if k.startswith(_RESIDUAL)}
+    residual = {k: v for k, v in tensors.items() if k.startswith(RESIDUAL)}
     lora.drop_residual(model.transformer)
-    lora.set_residual(model.transformer, {k.removeprefix(_RESIDUAL): v for k, v in residual.items()})
+    lora.set_residual(model.transformer, {k.removeprefix(RESIDUAL): v for k, v in residual.items()})
     try:
         restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})
     except (RuntimeError, KeyError) as error:

@@ -54,14 +54,14 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Mean area under the ROC curve, each class against the rest; (N, C) truth values and scores.
 
     The area is the statistic of Mann and Whitney (Hanley and McNeil 1982), of all classes in one ranking.
-    A class that all samples have, or none, has no curve.
+    A class that all samples have, or none, has no curve; nor have scores that are not numbers.
     """
     from scipy.stats import rankdata
 
     positive = truth.sum(axis=0)
     negative = len(truth) - positive
     curves = (positive > 0) & (negative > 0)
-    if not curves.any():
+    if not curves.any() or np.isnan(scores).any():
         return None
     n, m = positive[curves], negative[curves]
     ranks = (rankdata(scores[:, curves], axis=0) * truth[:, curves]).sum(axis=0)

@@ -48,9 +48,11 @@ class Regression:
         return F.mse_loss(output[:, 0], (targets - self.mean) / self.std)
 
     def metrics(self, output: Tensor, targets: Tensor) -> dict[str, float]:
-        """MAE in the unit of the data, and R²."""
+        """MAE in the unit of the data, and R²; neither is defined for a model that has diverged."""
         truth = targets.double().cpu().numpy()
         predicted = (self.mean + self.std * output[:, 0].double()).cpu().numpy()
+        if not np.isfinite(predicted).all():
+            return {}
         return metrics.defined({"mae": metrics.mae(truth, predicted), "r2": metrics.r2(truth, predicted)})
 
     def predictions(self, output: Tensor) -> list[Prediction]:
