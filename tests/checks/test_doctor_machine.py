@@ -76,6 +76,13 @@ def test_a_full_disk(red: Path, job: Path, monkeypatch: pytest.MonkeyPatch):
     assert found[0][1].remedy == "make room, or name a folder on another disk"
 
 
+@pytest.mark.parametrize("kit", ["red", "hub"])
+def test_a_folder_that_flare_starts_no_job_from(kit: str, request: pytest.FixtureRequest):
+    folder: Path = request.getfixturevalue(kit)
+    moved = folder.rename(folder.with_name("Radiology Data"))
+    assert ("place", "failure") in [(name, f.level) for name, f in troubles(examine(moved), "failure")]
+
+
 # The server's machine
 
 
