@@ -13,7 +13,7 @@ from fedgram.checks.doctor.connection import certificates, server_address
 from fedgram.checks.doctor.job import job
 from fedgram.checks.doctor.kit import packages, place, read_kit
 from fedgram.checks.doctor.policy import allow_list, log_streaming, privacy_gate, rights
-from fedgram.checks.doctor.server import ports, rejoin, server_file, storage
+from fedgram.checks.doctor.server import gate, ports, rejoin, server_file, storage
 from fedgram.checks.doctor.visit import Check, Finding, Visit, run
 
 SERVER: tuple[Check, ...] = (
@@ -26,6 +26,7 @@ SERVER: tuple[Check, ...] = (
     server_file,
     storage,
     rejoin,
+    gate,
     ports,
 )
 
