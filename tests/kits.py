@@ -27,6 +27,7 @@ SERVER_CLASSES = (
 )
 
 REJOIN = {"id": "rejoin", "path": "fedgram.flare.rejoin.Rejoin", "args": {}}
+GATE = {"id": "gate", "path": "fedgram.flare.shield.parent.ServerGate", "args": {}}
 
 
 def write_json(path: Path, content: object) -> None:
@@ -131,7 +132,7 @@ def server_kit(folder: Path, port: int) -> Path:
     certify(folder, "server", "localhost", Authority())
     jobs = {"id": "job_manager", "args": {"uri_root": str(folder / "jobs")}}
     snapshots = {"args": {"storage": {"args": {"root_dir": str(folder / "snapshots")}}}}
-    write_policy(folder / "local", SERVER_CLASSES, components=[jobs, REJOIN], snapshot_persistor=snapshots)
+    write_policy(folder / "local", SERVER_CLASSES, components=[jobs, REJOIN, GATE], snapshot_persistor=snapshots)
     return folder
 
 

@@ -144,6 +144,28 @@ def exclusively(path: Path) -> Generator[None]:
         yield
 
 
+def try_lock(path: Path) -> Callable[[], None] | None:
+    """Take a lock, and return what gives it back, as the end of this process does; None while another has it.
+
+    Where a file system has no locks, everybody gets it.
+
+    Args:
+        path: of the lock, an empty file.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with _writing(path), ExitStack() as held:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = held.enter_context(open(path, "ab"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                return None
+        return held.pop_all().close
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -11,6 +11,7 @@ from fedgram.checks.doctor import policy, server, show
 from fedgram.flare import components, privacy
 from fedgram.flare.executors import SiteExecutor
 from fedgram.flare.rejoin import Rejoin
+from fedgram.flare.shield.parent import ServerGate
 from kits import CLIENT_CLASSES, SERVER_CLASSES, edit_json, edit_site, write_json, write_policy
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
@@ -133,6 +134,7 @@ def test_the_server_needs_its_own_classes(hub: Path):
 def test_the_named_classes_exist():
     assert f"{SiteExecutor.__module__}.{SiteExecutor.__qualname__}" == components.SITE_EXECUTOR
     assert f"{Rejoin.__module__}.{Rejoin.__qualname__}" == server.REJOIN
+    assert f"{ServerGate.__module__}.{ServerGate.__qualname__}" == server.GATE
     assert f"{privacy.OnlyTheContract.__module__}.{privacy.OnlyTheContract.__qualname__}" == policy.GATE
     assert f"{privacy.TheTask.__module__}.{privacy.TheTask.__qualname__}" == policy.TASK
     for modality, path in components.EXECUTORS.items():

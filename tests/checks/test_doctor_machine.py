@@ -15,7 +15,7 @@ import torch
 from examined import assert_one, examine, troubles
 from fedgram.checks import doctor
 from fedgram.checks.doctor import room, server, site
-from kits import REJOIN, edit_json, edit_site, server_kit
+from kits import GATE, REJOIN, edit_json, edit_site, server_kit
 from loopback import Federation, read_project
 from toy import ROOT
 
@@ -76,30 +76,43 @@ def test_a_full_disk(red: Path, job: Path, monkeypatch: pytest.MonkeyPatch):
     assert found[0][1].remedy == "make room, or name a folder on another disk"
 
 
+@pytest.mark.parametrize("kit", ["red", "hub"])
+def test_a_folder_that_flare_starts_no_job_from(kit: str, request: pytest.FixtureRequest):
+    folder: Path = request.getfixturevalue(kit)
+    moved = folder.rename(folder.with_name("Radiology Data"))
+    assert ("place", "failure") in [(name, f.level) for name, f in troubles(examine(moved), "failure")]
+
+
 # The server's machine
 
 
 def test_storage_that_a_reboot_empties(hub: Path):
     jobs = {"id": "job_manager", "args": {"uri_root": "/tmp/nvflare/jobs-storage"}}
-    edit_json(hub / "local/resources.json", components=[jobs, REJOIN])
+    edit_json(hub / "local/resources.json", components=[jobs, REJOIN, GATE])
     assert_one(examine(hub), "storage", "warning", "lost at a reboot", "in local/resources.json")
 
 
 def test_storage_that_nobody_named(hub: Path):
-    edit_json(hub / "local/resources.json", components=[REJOIN])
+    edit_json(hub / "local/resources.json", components=[REJOIN, GATE])
     assert_one(examine(hub), "storage", "failure", "no folder for FLARE's jobs", "name one")
 
 
 def test_storage_that_cannot_be_written(hub: Path):
     jobs = {"id": "job_manager", "args": {"uri_root": str(hub / "local/resources.json/jobs")}}
-    edit_json(hub / "local/resources.json", components=[jobs, REJOIN])
+    edit_json(hub / "local/resources.json", components=[jobs, REJOIN, GATE])
     assert_one(examine(hub), "storage", "failure", r"jobs: .*resources\.json cannot be written", "make .*/jobs")
 
 
 def test_a_server_that_a_lost_site_stops(hub: Path):
     (rest,) = json.loads((hub / "local/resources.json").read_text())["components"][:1]
-    edit_json(hub / "local/resources.json", components=[rest])
+    edit_json(hub / "local/resources.json", components=[rest, GATE])
     assert_one(examine(hub), "rejoin", "warning", "one site's process dies", r'add \{"id": "rejoin".*restart')
+
+
+def test_a_server_through_which_sites_reach_each_other(hub: Path):
+    (rest,) = json.loads((hub / "local/resources.json").read_text())["components"][:1]
+    edit_json(hub / "local/resources.json", components=[rest, REJOIN])
+    assert_one(examine(hub), "gate", "warning", "end other sites' jobs", r'add \{"id": "gate".*restart')
 
 
 def test_the_servers_own_file(hub: Path):

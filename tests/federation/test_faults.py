@@ -180,6 +180,19 @@ def test_files_are_lost_or_exchanged_in_mid_run(own: Toy, tmp_path: Path, what: 
         assert what not in json.dumps([record["rejected"] for record in found])
 
 
+def test_a_job_that_is_submitted_twice_runs_one_after_the_other(run: Toy, tmp_path: Path):
+    """By two people, say: both at once would save their rounds in one place."""
+    with running(run, tmp_path, GATED) as federation:
+        gate = federation.kit("green") / CLOSED
+        gate.touch()
+        jobs = [federation.submit(tmp_path / "job") for _ in range(2)]
+        federation.wait_for_output(federation.server, "another job with the same settings runs", seconds=120)
+        gate.unlink()
+        for job in jobs:
+            results = results_of(federation, job, tmp_path / job)
+            assert_same_as_undisturbed(federation, results, run, tmp_path / job)
+
+
 def test_a_truncated_state_ends_the_command_which_says_why_and_can_begin_again(run: Toy, tmp_path: Path):
     with running(run, tmp_path) as federation:
         with submitting(federation, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ from toy import Toy
 
 from benchmarks import relays
 from federation import light
-from federation.federation import running
+from federation.federation import HONEST, running
+from federation.gated import CLOSED
 from federation.test_failures import (
+    GATED,
     ROUNDS,
     assert_same_as_undisturbed,
+    patience,
     records,
     results_of,
     wait_for_round,
@@ -40,6 +45,45 @@ def test_sites_behind_a_relay_end_with_the_same_model(run: Toy, tmp_path: Path):
         results = results_of(federation, job, tmp_path)
         assert all(set(record["shares"]) == set(run.sites) for record in records(results))
         assert_same_as_undisturbed(federation, results, run, tmp_path)
+
+
+def test_what_is_lost_with_a_relay_is_asked_for_again(run: Toy, tmp_path: Path):
+    """Both sites ask for their next task while the relay says nothing: no answer to that will ever come."""
+    with running(run, tmp_path, {**HONEST, "blue": ("gated.GatedExecutor", "blue")}, relays=BEHIND) as federation:
+        patience(tmp_path, 120)
+        gate = federation.kit("blue") / CLOSED
+        gate.touch()
+        job = federation.submit(tmp_path / "job")
+        for site in BEHIND:
+            federation.wait_for_output(federation.server, f"round 1/{ROUNDS}  {site}", seconds=180)
+        for pid in federation.pids("relay"):
+            os.kill(pid, signal.SIGSTOP)
+        for site in BEHIND:
+            federation.wait_for_output(federation.server, f"Remove the dead Client. Name: {site}")
+        federation.kill("relay")
+        federation.start("relay")
+        gate.unlink()
+        results = results_of(federation, job, tmp_path, seconds=120)
+        assert [set(record["shares"]) for record in records(results)] == [set(run.sites)] * ROUNDS
+        assert_same_as_undisturbed(federation, results, run, tmp_path)
+
+
+def test_rounds_go_on_without_a_relay_s_sites_and_with_them_when_it_returns(run: Toy, tmp_path: Path):
+    with running(run, tmp_path, GATED, relays={"red": "relay"}) as federation:
+        patience(tmp_path, 1)
+        gate = federation.kit("green") / CLOSED
+        job = federation.submit(tmp_path / "job")
+        wait_for_round(federation, 1)
+        federation.kill("relay")
+        federation.wait_for_output(federation.server, "no reply from red")
+        gate.touch()
+        federation.start("relay")
+        federation.wait_for_output(federation.server, "Client red is reconnected")
+        gate.unlink()
+        took_part = ["red" in record["shares"] for record in records(results_of(federation, job, tmp_path))]
+        assert took_part[0]
+        assert not all(took_part)
+        assert took_part[-1]
 
 
 def test_many_light_sites_behind_two_relays_count_in_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

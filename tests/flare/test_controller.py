@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +16,9 @@ from fedgram.flare import wire
 from fedgram.flare.controller import GramController
 from fedgram.flare.progress import Progress
 from fedgram.records import GlobalState, ModelSpec, SiteEvaluation
+from fedgram.training.checkpoint import Checkpoint
 from fedgram.training.server import ServerState
+from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.fl_model import FLModel
 
 
@@ -58,3 +62,32 @@ def test_a_last_stage_that_too_few_sites_answer_ends_the_job_and_not_its_state(m
     broken = ["b", "c"]
     with pytest.raises(RoundFailed, match=r"(?s)settle: 1 good replies.*at least 2"):
         controller._evaluations(wire.SETTLE, run, job, progress)
+
+
+def test_of_two_jobs_with_the_same_settings_the_second_begins_when_the_first_has_ended(tmp_path: Path):
+    controller, job = GramController({}), JobConfig(AnchorPin("0" * 64, tuple("aabb")))
+    controller.abort_signal = Signal()
+    said: list[str] = []
+    first, second = Checkpoint(tmp_path / "job", job), Checkpoint(tmp_path / "job", job)
+    controller._take_turn(first, Progress(job, said.append))
+    assert said == []
+    waiting = threading.Thread(target=controller._take_turn, args=(second, Progress(job, said.append)))
+    waiting.start()
+    while not said:
+        waiting.join(0.01)
+        assert waiting.is_alive()
+    assert "another job with the same settings runs" in said[0]
+    del first
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert len(said) == 1
+
+
+def test_a_job_that_waits_for_another_can_be_aborted(tmp_path: Path):
+    controller, job = GramController({}), JobConfig(AnchorPin("0" * 64, tuple("aabb")))
+    controller.abort_signal = Signal()
+    controller.abort_signal.trigger(True)
+    first, second = Checkpoint(tmp_path / "job", job), Checkpoint(tmp_path / "job", job)
+    assert first.claim()
+    with pytest.raises(RoundFailed, match="the job was aborted"):
+        controller._take_turn(second, Progress(job, lambda line: None))

@@ -102,6 +102,10 @@ def simulated(folder: Path, *options: str, job: Path = ROOT / "jobs/geodora") ->
     return " ".join(answer.output.split())
 
 
+def test_a_workspace_whose_name_flare_would_split_is_refused(tmp_path: Path):
+    assert "FLARE starts no process with such a name" in simulated(tmp_path / "my data")
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "provisioning/simulator/local", tmp_path / "ws/local")

@@ -97,6 +97,16 @@ def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch):
     assert component._is_due(JOB, "green")
 
 
+def test_a_site_that_refuses_a_job_for_weeks_is_heard_as_before(monkeypatch: pytest.MonkeyPatch):
+    """An error here swallows the heartbeat, and FLARE takes the site for gone in all its jobs."""
+    component, now = rejoin.Rejoin(), 0.0
+    monkeypatch.setattr(rejoin.time, "monotonic", lambda: now)
+    tries = []
+    for now in range(0, 21 * 86_400, 600):
+        tries += [now] if component._is_due(JOB, "red") else []
+    assert len(tries) == 21 * 144
+
+
 def test_a_site_that_refuses_to_start_does_not_end_the_job(tmp_path: Path):
     """`check_client_replies` is what FLARE ends the job by."""
 

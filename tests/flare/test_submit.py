@@ -43,6 +43,7 @@ class Server:
         self.deleted: set[str] = set()
         self.away = 0  # so many questions find no server
         self.busy: list[dict[str, str]] = []  # what the sites say, one by one, once a job has run
+        self.refusal = "hosp-text: no"
         self.api = SimpleNamespace(close=lambda: None)
 
     def _here(self) -> None:
@@ -68,7 +69,7 @@ class Server:
 
     def get_job_meta(self, job: str) -> dict[str, Any]:
         self._here()
-        return {"status": self.outcomes[int(job)][0], "job_deploy_detail": ["server: OK", "hosp-text: no"]}
+        return {"status": self.outcomes[int(job)][0], "job_deploy_detail": ["server: OK", self.refusal]}
 
     def get_job_logs(self, job: str) -> dict[str, Any]:
         return {"logs": {"server": self.outcomes[int(job)][1]}}
@@ -218,6 +219,17 @@ def test_what_a_site_says_is_no_word_of_the_controller(command, said: str):
     with pytest.raises(RoundFailed, match="lost it 3 times without a new round"):
         command(server)
     assert len(server.submitted) == 3
+
+
+def test_a_site_s_words_are_one_line_and_no_order_to_the_terminal(command):
+    """OSC 52 writes to the clipboard of whoever looks; a line of its own would be the command's word."""
+    orders = "\x1b]52;c;cm0gLXJm\x1b\\"
+    server = Server(("FINISHED:COMPLETED", f"{ROUND[:-1]} {orders}\n"))
+    server.refusal = f"hosp-text: {orders}no\nresults   /tmp/elsewhere"
+    shown = command(server)
+    assert "\x1b" not in shown
+    assert "\nresults   /tmp/elsewhere" not in shown
+    assert "no results   /tmp/elsewhere" in shown
 
 
 def test_a_job_can_begin_again_and_the_order_is_given_once(command):

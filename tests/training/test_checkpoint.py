@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from fedgram import files
 from fedgram.errors import CheckpointError
 from fedgram.files import read_tensors, write_tensors
 from fedgram.records import GlobalState, ModelSpec, RoundRecord
@@ -72,6 +74,31 @@ def test_a_complete_state_stays_until_its_own_job_is_to_be_forgotten(toy: Toy, s
     assert again.load() is not None
     forget_complete(states, "second")
     assert not list(saved.parent.iterdir())
+
+
+def test_a_saved_state_belongs_to_one_run_as_long_as_that_lives(toy: Toy, saved: Path):
+    first, second = Checkpoint(saved.parent, toy.job), Checkpoint(saved.parent, toy.job)
+    assert first.claim()
+    assert not second.claim()
+    first.forget("an order to begin again, which removes the folder")
+    assert not second.claim()
+    del first
+    assert second.claim()
+
+
+def test_where_there_are_no_locks_nobody_waits(toy: Toy, saved: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_locks(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    both = Checkpoint(saved.parent, toy.job), Checkpoint(saved.parent, toy.job)
+    assert [checkpoint.claim() for checkpoint in both] == [True, True]
+
+
+def test_a_lock_that_cannot_be_written_is_named(toy: Toy, tmp_path: Path):
+    (tmp_path / "states").touch()
+    with pytest.raises(CheckpointError, match=r"states/job\.lock: cannot be written"):
+        Checkpoint(tmp_path / "states/job", toy.job).claim()
 
 
 def rewrite(path: Path, **changes: Any) -> None:

@@ -83,10 +83,11 @@ class GramController(ModelController):
         path = Path(workspace.get_site_config_dir(), "fedgram", "server.toml")
         require_allowed_at_server(path, read_server_config(path), job)
         saved = Checkpoint(rejoin.states_of(workspace) / job.fingerprint()[:16], job)
+        progress = Progress(job, self.info)
+        self._take_turn(saved, progress)
         if self.fresh:
             saved.forget(self.fresh)
         results = Path(workspace.get_run_dir(str(self.fl_ctx.get_job_id()))) / "fedgram"
-        progress = Progress(job, self.info)
         state = saved.load()
         state = self._introduce(job, progress) if state is None else self._resume(state, job, progress)
         progress.started(state)
@@ -104,12 +105,19 @@ class GramController(ModelController):
         rejoin.complete(saved, workspace, str(self.fl_ctx.get_job_id()))
         progress.finished(results)
 
+    def _take_turn(self, saved: Checkpoint, progress: Progress) -> None:
+        """Wait until no other job with the same settings runs, as when two people have submitted one."""
+        if not saved.claim():
+            progress.noted(["another job with the same settings runs: this one begins when that one has ended"])
+            while not saved.claim():
+                self._pause("before round 0")
+
     def _introduce(self, job: JobConfig, progress: Progress) -> ServerState:
         replies, receive = _introductions(progress)
         sites, seconds = self._sites(), job.aggregation.setup_seconds
         with self._guard.task(vetting.reply_limit(job)):
             self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
-        state = _taken_in(agree(replies.values(), job), progress)
+        state = progress.taken_in(agree(replies.values(), job))
         if not job.aggregation.masked:
             return state
         return first_consensus(state, job, self._asking(job, progress), self._authority())
@@ -120,7 +128,7 @@ class GramController(ModelController):
         sites, seconds = self._sites(state.refused), job.aggregation.setup_seconds  # they read their data again
         with self._guard.task(vetting.reply_limit(job)):
             self._ask(wire.INTRODUCE, wire.encode_task(job), sites, seconds, receive, progress.rejected)
-        return _taken_in(admit(forget(state), replies.values(), job), progress)
+        return progress.taken_in(admit(forget(state), replies.values(), job))
 
     def _round(self, state: ServerState, job: JobConfig, progress: Progress) -> ServerState:
         connected = self._sites(state.refused)
@@ -137,7 +145,7 @@ class GramController(ModelController):
             ask = self._asking(job, progress, state.state, greet)
             after = masked_round(state, job, sites, ask, self._authority())
             progress.noted(after.notes[len(state.notes) :])
-            return _taken_in(admit(after, replies.values(), job), progress)
+            return progress.taken_in(admit(after, replies.values(), job))
         current = Round(state, job, sites)
 
         def receive(site: str, model: FLModel) -> None:
@@ -155,7 +163,7 @@ class GramController(ModelController):
         with self._guard.task(max(limit, vetting.reply_limit(job)) if newcomers else limit):
             greet()
             self._ask(wire.TRAIN, task, sites, seconds, receive, refuse)
-        return _taken_in(admit(current.close(), replies.values(), job), progress)
+        return progress.taken_in(admit(current.close(), replies.values(), job))
 
     def _evaluations(
         self,
@@ -209,10 +217,13 @@ class GramController(ModelController):
             RoundFailed: the job was aborted.
         """
         while self.get_num_standing_tasks():
-            if self.abort_signal.triggered:
-                raise RoundFailed(ABORTED, where=task)
             waiting()
-            time.sleep(_POLL_SECONDS)
+            self._pause(task)
+
+    def _pause(self, where: str) -> None:
+        if self.abort_signal.triggered:
+            raise RoundFailed(ABORTED, where=where)
+        time.sleep(_POLL_SECONDS)
 
     def _authority(self) -> Verifier:
         return find_authority(Path(wire.workspace_of(self.fl_ctx).get_startup_kit_dir()))
@@ -286,11 +297,3 @@ def _introductions(progress: Progress) -> tuple[dict[str, SiteIntroduction], Rec
         progress.introduced(replies[site])
 
     return replies, receive
-
-
-def _taken_in(found: tuple[ServerState, dict[str, str]], progress: Progress) -> ServerState:
-    """The state of those who may take part; of the others it is said why not."""
-    state, rejected = found
-    for site, reason in rejected.items():
-        progress.rejected(site, reason)
-    return state

@@ -17,7 +17,7 @@ from typing import Any
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
@@ -26,6 +26,7 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.widgets.streaming import create_analytic_dxo, send_analytic_dxo
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
+from nvflare.fuel.utils.fobs import FOBSContextKey
 
 from fedgram.flare import ledger, wire
 from fedgram.flare.process.supervisor import Stopped, Supervisor, WorkerFailed
@@ -55,6 +56,7 @@ class SiteExecutor(Executor):
         """Register tensors with FLARE's serialiser before the first travels; end the worker with the job."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            _ask_again_soon(fl_ctx)
         elif event_type == EventType.END_RUN and self._supervisor is not None:
             self._supervisor.close()
 
@@ -131,6 +133,20 @@ class SiteExecutor(Executor):
                 continue
             dxo = create_analytic_dxo(name, value, AnalyticsDataType.SCALAR, global_step=reply.meta["round"])
             send_analytic_dxo(self, dxo, fl_ctx)
+
+
+def _ask_again_soon(fl_ctx: FLContext) -> None:
+    """Take a request for a task, or for a piece of one, for lost after :data:`wire.LOST_SECONDS`.
+
+    FLARE 2.9.0 waits five minutes for a task and ten for a piece, while the site seems to be at work. For a
+    submission its five minutes stay: the server answers that only when it has read and added all of it.
+    """
+    engine: Any = fl_ctx.get_engine()
+    runner: Any = fl_ctx.get_prop(FLContextKey.RUNNER)
+    communicator = engine.client.communicator
+    runner.submit_task_result_timeout = runner.submit_task_result_timeout or communicator.timeout
+    communicator.timeout = min(communicator.timeout, wire.LOST_SECONDS)
+    engine.get_cell().update_fobs_context({FOBSContextKey.DOWNLOAD_REQ_TIMEOUT: wire.LOST_SECONDS})
 
 
 def _name(fl_ctx: FLContext) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fedgram.config.job import JobConfig
@@ -60,6 +60,13 @@ class Progress:
         if reply.privacy:
             samples = f"differentially private (ε {reply.privacy['epsilon']:g}), "
         self._line(f"{reply.site} ready: {samples}{len(reply.slots)} anchors")
+
+    def taken_in(self, found: tuple[ServerState, Mapping[str, str]]) -> ServerState:
+        """Say why some sites may not take part, and return the state of those who may."""
+        state, rejected = found
+        for site, reason in rejected.items():
+            self.rejected(site, reason)
+        return state
 
     def started(self, state: ServerState) -> None:
         """Say that the rounds begin, or go on."""

@@ -54,7 +54,9 @@ class Rejoin(FLComponent):
     def __init__(self) -> None:
         super().__init__()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rejoin")
-        self._attempts: dict[tuple[str, str], tuple[int, float]] = {}  # number, last; by job and site
+        self._attempts: dict[
+            tuple[str, str], tuple[float, float]
+        ] = {}  # last, seconds until the next; by job and site
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Begin with the server; from then on look at heartbeats, commands to the sites, and jobs that end."""
@@ -92,10 +94,10 @@ class Rejoin(FLComponent):
 
     def _is_due(self, job: Job, site: str) -> bool:
         """Whether to try now; a site that fails again and again is tried ever more rarely."""
-        number, last = self._attempts.get((job.job_id, site), (0, float("-inf")))
-        if time.monotonic() - last < min(_FIRST_DELAY * 2 ** (number - 1), _LONGEST_DELAY):
+        last, delay = self._attempts.get((job.job_id, site), (float("-inf"), _FIRST_DELAY / 2))
+        if time.monotonic() - last < delay:
             return False
-        self._attempts[job.job_id, site] = (number + 1, time.monotonic())
+        self._attempts[job.job_id, site] = (time.monotonic(), min(2 * delay, _LONGEST_DELAY))
         return True
 
     def _start(self, engine: Any, job: Job, client: Client) -> None:

@@ -26,6 +26,7 @@ from fedgram.config.strict import from_dict
 from fedgram.errors import RoundFailed
 from fedgram.files import write_text
 from fedgram.flare import footprint, jobs, workspace
+from fedgram.flare.commandline import require_whole
 from fedgram.flare.progress import MARK
 from fedgram.methods import method_of
 from fedgram.results import crossreport
@@ -99,6 +100,7 @@ def run(
         RoundFailed: the run ended without results.
     """
     client_names(job)
+    require_whole(place)
     with TemporaryDirectory(prefix="fedgram-") as folder:
         job = _changed(job, changes, Path(folder, job.resolve().name)) if changes else job
         settings = from_dict(JobConfig, jobfolder.settings_in(jobfolder.read_server(job)), str(job))

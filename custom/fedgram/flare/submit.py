@@ -38,7 +38,7 @@ from fedgram.config.mode import MEANING, mode_of
 from fedgram.errors import ConfigError, RoundFailed
 from fedgram.files import write_text
 from fedgram.flare.outbound import listed, place
-from fedgram.flare.progress import ABORTED, ENDED, MARK
+from fedgram.flare.progress import ABORTED, ENDED, MARK, one_line
 
 T = TypeVar("T")
 _POLL_SECONDS = 1.0
@@ -253,18 +253,21 @@ def _has_ended(hub: _Hub, attempt: str) -> bool:
 
 
 def _follow(hub: _Hub, attempt: str, say: Callable[[str], None]) -> tuple[str, str]:
-    """Show what the controller says until the job has ended; returns FLARE's status and the server's log."""
+    """Show what the controller says until the job has ended; returns FLARE's status and the server's log.
+
+    Some of it a site has made up: it is shown as words, and not as orders to the terminal.
+    """
     said, shown = 0, set()
     while True:
         meta = hub(lambda session: session.get_job_meta(attempt))
         log = hub(lambda session: session.get_job_logs(attempt))["logs"].get("server", "")
         for refusal in [d for d in meta.get("job_deploy_detail") or () if not d.endswith(": OK")]:
             if refusal not in shown:
-                say(refusal)
+                say(one_line(refusal))
                 shown.add(refusal)
         lines = [line.partition(MARK)[2].strip() for line in log.splitlines() if MARK in line]
         for line in lines[said:]:
-            say(line)
+            say(one_line(line))
         said = max(said, len(lines))
         if meta["status"].startswith("FINISHED"):
             return meta["status"], log

@@ -35,6 +35,7 @@ from fedgram.training.masked.messages import (
 INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE = "gram", "train", "alone", "evaluate", "settle"
 TASKS = (INTRODUCE, TRAIN, ALONE, EVALUATE, SETTLE, *PHASES)
 _DIRECTORY = "directory/"  # of names of tensors in a task
+LOST_SECONDS = 30.0  # without a word of the other side, until a request is made again: it was lost on its way
 ERROR_HEADER = "fedgram_error"  # of an error reply: the kind of error, never its text
 _FLARES = {*(value for name, value in vars(FLMetaKey).items() if name.isupper()), "client_name", "props"}
 

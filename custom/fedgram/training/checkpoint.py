@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from fedgram.config.job import JobConfig
 from fedgram.errors import CheckpointError
-from fedgram.files import append, read_tensors, write_tensors, write_text
+from fedgram.files import append, read_tensors, try_lock, write_tensors, write_text
 from fedgram.records import RoundRecord
 from fedgram.training.codec import ErrorOf, pack, unpack
 from fedgram.training.server import ServerState
@@ -42,9 +43,23 @@ class Checkpoint:
         self._folder, self._job = folder, job
         self._newest, self._previous, self._next, self._damaged = (folder / name for name in _STATES)
         self._records = tuple(folder / name for name in _RECORDS)
+        self._lock = folder.with_name(f"{folder.name}.lock")  # not inside: the folder may be removed
         self._remedy = f"restore it from a backup, or delete {folder} to start afresh"
         self._written, self._last = 0, ""  # records that are on disk, and the sha256 of the last one's line
         self._set_aside = self._previous  # what becomes of the newest file when there is a newer one
+
+    def claim(self) -> bool:
+        """Take the saved state for this run, as long as it lives; False while another of the same job has it.
+
+        Two at once would go on from each other's rounds, and remove each other's files.
+
+        Raises:
+            CheckpointError: no lock can be written.
+        """
+        give_back = try_lock(self._lock)
+        if give_back is not None:
+            weakref.finalize(self, give_back)
+        return give_back is not None
 
     def save(self, state: ServerState) -> None:
         """Add a round to the saved state; a crash or a full disk leaves the last good one intact.

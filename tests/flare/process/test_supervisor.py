@@ -172,6 +172,20 @@ def test_a_worker_that_never_comes_up_is_given_up(
     assert stand_in.restarts == 3
 
 
+def test_a_worker_that_could_not_be_started_is_started_for_the_next_task(
+    stand_in: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk, or no memory for one more process: once there is room the site takes part again."""
+    monkeypatch.setattr(supervisor, "_START_SECONDS", 60.0)
+    log = tmp_path / "state/red/log.txt"
+    log.mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        stand_in.ask("introduce")
+    log.rmdir()
+    assert stand_in.ask("introduce")[0] == {"rounds": 3}
+    assert stand_in.restarts == 0
+
+
 def test_the_supervising_side_loads_no_model_code():
     script = (
         "import sys, fedgram.flare.executors; "

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from fedgram.flare import wire
 from fedgram.flare.shield import frames, guard, vetting
 from fedgram.flare.shield.guard import Guard
 from nvflare.apis.analytix import AnalyticsDataType
@@ -37,7 +38,7 @@ from nvflare.fuel.f3.streaming.download_service import DownloadService
 from nvflare.fuel.f3.streaming.stream_const import StreamHeaderKey
 from nvflare.fuel.f3.streaming.stream_types import StreamError, StreamFuture
 from nvflare.fuel.utils import fobs
-from nvflare.fuel.utils.fobs import lobs
+from nvflare.fuel.utils.fobs import FOBSContextKey, lobs
 from nvflare.widgets.fed_event import FED_EVENT_TOPIC
 from test_vetting import MAIN, reference, section
 
@@ -267,6 +268,14 @@ def test_a_transfer_that_stops_is_not_waited_for(server: Server, end: str):
     assert len(refused) == (0 if end == "again" else 1)
     if end != "job":
         assert server.submit(reply()).get_return_code() == ReturnCode.OK
+
+
+def test_a_piece_of_a_reply_that_is_lost_is_asked_for_again_soon(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """FLARE waits ten minutes for it, and the round with it."""
+    contexts: list[dict[str, Any]] = []
+    monkeypatch.setattr(guard, "decode_payload", lambda message, key, fobs_ctx: contexts.append(fobs_ctx))
+    server.submit(reply())
+    assert [context[FOBSContextKey.DOWNLOAD_REQ_TIMEOUT] for context in contexts] == [wire.LOST_SECONDS]
 
 
 def test_a_refused_frame_is_a_refused_reply(server: Server, monkeypatch: pytest.MonkeyPatch):

@@ -11,12 +11,24 @@ from pathlib import Path
 
 from fedgram.checks.doctor.connection import certificates, server_address
 from fedgram.checks.doctor.job import job
-from fedgram.checks.doctor.kit import packages, read_kit
+from fedgram.checks.doctor.kit import packages, place, read_kit
 from fedgram.checks.doctor.policy import allow_list, log_streaming, privacy_gate, rights
-from fedgram.checks.doctor.server import ports, rejoin, server_file, storage
+from fedgram.checks.doctor.server import gate, ports, rejoin, server_file, storage
 from fedgram.checks.doctor.visit import Check, Finding, Visit, run
 
-SERVER: tuple[Check, ...] = (packages, certificates, job, allow_list, rights, server_file, storage, rejoin, ports)
+SERVER: tuple[Check, ...] = (
+    packages,
+    place,
+    certificates,
+    job,
+    allow_list,
+    rights,
+    server_file,
+    storage,
+    rejoin,
+    gate,
+    ports,
+)
 
 
 def site_checks() -> tuple[Check, ...]:
@@ -25,6 +37,7 @@ def site_checks() -> tuple[Check, ...]:
 
     return (
         packages,
+        place,
         certificates,
         server_address,
         job,

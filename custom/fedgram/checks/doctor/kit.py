@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from fedgram.checks.doctor.visit import Finding, Kit, Visit, read_json
 from fedgram.errors import ConfigError
+from fedgram.flare.commandline import require_whole
 
 _SHOWN = ("nvflare", "torch", "transformers", "peft")
 
@@ -65,6 +66,12 @@ def own_file(path: Path) -> str:
     if path.suffix != ".default":
         return f"local/{path.name}"
     return f"local/{path.stem} (copy {path.name} to it first)"
+
+
+def place(visit: Visit) -> Iterator[Finding]:
+    """Check that FLARE can start a job from this folder, by its name."""
+    require_whole(visit.kit.folder)
+    yield Finding("ok", f"{visit.kit.folder.absolute()}")
 
 
 def packages(visit: Visit) -> Iterator[Finding]:

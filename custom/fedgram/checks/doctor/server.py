@@ -14,7 +14,7 @@ from fedgram.checks.doctor.room import SPARE, room
 from fedgram.checks.doctor.visit import Finding, Visit
 from fedgram.config.server import read_server_config
 
-REJOIN = "fedgram.flare.rejoin.Rejoin"
+REJOIN, GATE = "fedgram.flare.rejoin.Rejoin", "fedgram.flare.shield.parent.ServerGate"
 _PARENT = "nvflare.private.fed.app.server.server_train"
 
 
@@ -55,13 +55,24 @@ def storage(visit: Visit) -> Iterator[Finding]:
 
 def rejoin(visit: Visit) -> Iterator[Finding]:
     """Check that a lost site does not end a job: FLARE 2.9.0 alone fails it when one site's process dies."""
+    good = "a lost site does not end a job, and takes part again when it returns"
+    yield _component(visit, "rejoin", REJOIN, good, "a job ends for all when one site's process dies")
+
+
+def gate(visit: Visit) -> Iterator[Finding]:
+    """Check that a site reaches nobody but the server's jobs: FLARE 2.9.0 alone forwards whatever it sends."""
+    good = "a site reaches the server's jobs, and no other site"
+    yield _component(visit, "gate", GATE, good, "a site can end other sites' jobs, and take all memory here")
+
+
+def _component(visit: Visit, name: str, wanted: str, good: str, bad: str) -> Finding:
+    """The finding on a component of the server's parent."""
     path, resources = read_local(visit.kit, "resources.json")
-    if any(component.get("path") == REJOIN for component in resources.get("components", ())):
-        yield Finding("ok", "a lost site does not end a job, and takes part again when it returns")
-    else:
-        component = f'{{"id": "rejoin", "path": "{REJOIN}", "args": {{}}}}'
-        remedy = f"add {component} to the components in {own_file(path)}, then restart the server"
-        yield Finding("warning", "a job ends for all when one site's process dies", remedy)
+    if any(component.get("path") == wanted for component in resources.get("components", ())):
+        return Finding("ok", good)
+    component = f'{{"id": "{name}", "path": "{wanted}", "args": {{}}}}'
+    remedy = f"add {component} to the components in {own_file(path)}, then restart the server"
+    return Finding("warning", bad, remedy)
 
 
 def ports(visit: Visit) -> Iterator[Finding]:

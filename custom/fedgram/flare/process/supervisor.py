@@ -128,8 +128,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._connection, theirs = Pipe()
-        self._is_up = False
+        ours, theirs = Pipe()
         # -P: no folder of the site's may stand in for a module of the package.
         module = ["-P", "-m", "fedgram.flare.process.worker"]
         command = [sys.executable, *module, str(theirs.fileno()), *self._arguments]
@@ -137,6 +136,7 @@ class Supervisor:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+        self._connection, self._is_up = ours, False  # now there is somebody at its other end
         self._heard = queue.SimpleQueue()
         threading.Thread(target=_receive, args=(self._connection, self._heard), daemon=True).start()
 

@@ -35,6 +35,7 @@ from nvflare.fuel.utils.fobs import FOBSContextKey
 from nvflare.widgets.fed_event import FED_EVENT_TOPIC
 
 from fedgram.errors import UpdateRejected
+from fedgram.flare import wire
 from fedgram.flare.shield import vetting
 from fedgram.flare.shield.frames import FETCH, SUBMIT, Frames, printable, sender
 
@@ -131,7 +132,9 @@ class Guard:
         headers = dict(future.headers or {})
         message = Message(headers, future.result())
         _check_plain(future, message.payload, headers[MessageHeaderKey.ORIGIN])
-        context = self._cell.get_fobs_context({FOBSContextKey.ABORT_SIGNAL: stop})
+        context = self._cell.get_fobs_context(
+            {FOBSContextKey.ABORT_SIGNAL: stop, FOBSContextKey.DOWNLOAD_REQ_TIMEOUT: wire.LOST_SECONDS}
+        )
         decode_payload(message, StreamHeaderKey.PAYLOAD_ENCODING, fobs_ctx=context)
         return message.payload
 
