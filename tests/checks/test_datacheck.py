@@ -442,6 +442,13 @@ def test_labels_with_commas(tmp_path: Path):
     assert any("labels with commas" in text for text in found(path))
 
 
+@pytest.mark.parametrize("joint", ["Canidae; Felidae", '"Felidae, Canidae"', "Canidae|Felidae"])
+def test_classes_that_are_several_of_the_others(joint: str, tmp_path: Path):
+    rows = [f"x{i},two {i},{joint},x{i}" for i in range(20)]
+    shown = f"{joint.strip(chr(34))}: several of the other classes in one"
+    assert found(texts(tmp_path, [*good_rows(), *rows]))[shown] == "warning"
+
+
 def test_ct_without_a_window(tmp_path: Path):
     scan = next(Path(pydicom.data.__file__).parent.glob("test_files/CT_small.dcm"))
     for i, concept in enumerate(("Canidae", "Felidae") * 10):

@@ -59,6 +59,8 @@ def test_texts_and_patients_by_name(tmp_path: Path):
         ([i / 7 for i in range(N)], "regression"),
         ([i % 3 for i in range(N)], "classification"),
         (["a|b", "b", "a"] * 13 + ["a"], "multilabel"),
+        (["a; b", "b", "a"] * 13 + ["a"], "multilabel"),
+        (["life;a", "life;b"] * 20, "classification"),
     ],
 )
 def test_the_task_is_what_the_label_holds(label: list, task: str, tmp_path: Path):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedgram.data.clips import AUDIO
+from fedgram.data.labels import joined
 from fedgram.data.numbers import parse_numbers
 from fedgram.data.paths import SUFFIXES
 from fedgram.data.rows import MISSING
@@ -44,7 +45,7 @@ class Column:
         distinct: how many different cells there are that are not blank.
         filled: how many of these there are.
         whole: whether all are whole numbers.
-        lists: whether some cells hold several names, with ``|`` between them.
+        lists: whether some cells hold several names, with ``|`` between them; or ``;``, if these are also alone.
     """
 
     name: str
@@ -119,4 +120,5 @@ def _look(name: str, cells: Sequence[str]) -> Column:
     words = sum(len(cell.split()) for cell in filled) / len(filled)
     lists = sum("|" in cell for cell in filled) >= 0.1 * len(filled)
     kind = "text" if words >= _WORDS and not lists else "name"
+    lists = lists or (kind == "name" and any(";" in name for name in joined(set(filled))))
     return Column(name, kind, distinct, len(filled), lists=lists)

@@ -12,6 +12,7 @@ import numpy as np
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
+from fedgram.data.labels import joined
 from fedgram.data.pixels import Picture, is_dicom
 from fedgram.data.rows import MISSING, Row, category, folded, is_missing
 from fedgram.records import Sample
@@ -71,6 +72,13 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
         )
     if reading.task == "multilabel" and not reading.columns.targets and any("," in label for label in labels):
         yield Finding("warning", "labels with commas", "separate the labels of a sample by | or ;")
+    several = joined(labels) if reading.task == "classification" else []
+    if several:
+        yield Finding(
+            "warning",
+            f"{folded(several)}: several of the other classes in one",
+            'say `task = "multilabel"` in the site file, with | or ; between the labels, if a sample may have several',
+        )
     rounded = sum(bool(_ROUNDED.fullmatch(name)) for s in samples for name in (s.id, s.group))
     if rounded:
         yield Finding("warning", f"{rounded} ids or groups like 1.23E+12", "format the column as text and export")
