@@ -389,6 +389,11 @@ def test_marks_that_programs_leave(rows: list[str], text: str, tmp_path: Path):
         (["grade 1.5", "grade 15", "P1__1", "P11"], []),  # between digits a sign may be one of the number
         (["T-cell", "T cell", "t_cell"], [["T cell", "T-cell", "t_cell"]]),
         (["P01", "p01", "P. 01", "P02"], [["P. 01", "P01", "p01"]]),
+        (["17", "17.0", "017", "170", "1.7"], [["017", "17", "17.0"]]),
+        (["Crohn's", "Crohn’s"], [["Crohn's", "Crohn’s"]]),
+        (["non-small", "non–small", "CD4–", "CD4"], [["non-small", "non–small"]]),
+        (["H₂", "H2"], [["H2", "H₂"]]),
+        (["benign", "benign\u200b"], [["benign", "'benign\\u200b'"]]),
     ],
 )
 def test_names_that_differ_only_in_their_spelling(names: list[str], alike: list[list[str]]):

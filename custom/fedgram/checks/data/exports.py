@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from fedgram.data.rows import MISSING, Row, category, folded, is_missing
 from fedgram.records import Sample
 
 _GARBLED = re.compile("Ã[\x80-\xbf]|â€|\ufffd")  # UTF-8 taken for Latin-1, and what nobody could read
-_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+")  # how spreadsheets show long numbers
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # how spreadsheets show long numbers
 _CODES = {float(sign + digits) for sign in ("-", "") for digits in ("99", "999", "9999", "99999")} | {-9.0}
 _SEPARATORS = re.compile(r"[\s_.]++(?!\d)|(?<![\d\s_.])[\s_.]+|(?<=[^\W\d_])-(?=[^\W\d_])")
+_SIGNS = str.maketrans("‐‑‒–—−‘’`´", "------''''")
+_CODE = re.compile(r"0*(\d+)(\.0+)?")  # 17 and 17.0, 017 and 17: what spreadsheets make of one code
 _FEW = 10  # samples, of which nothing can be said
 
 
@@ -77,7 +80,7 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{folded(several)}: several of the other classes in one",
-            'say `task = "multilabel"` in the site file, with | or ; between the labels, if a sample may have several',
+            'if a sample may have several labels, say `task = "multilabel"`, and put | or ; between them',
         )
     rounded = sum(bool(_ROUNDED.fullmatch(name)) for s in samples for name in (s.id, s.group))
     if rounded:
@@ -85,11 +88,19 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _alike(names: Iterable[str]) -> list[list[str]]:
-    """Names that are the same but for capitals and separators; what may be a sign (CD4-, P1_1) stays."""
+    """Names that are the same but for their spelling, in quotes where it cannot be seen."""
     found = defaultdict(list)
     for name in sorted(names):
-        found[_SEPARATORS.sub("", name.casefold())].append(name)
+        found[_plain(name)].append(name if name.isprintable() else repr(name))
     return [alike for key, alike in found.items() if key and len(alike) > 1]
+
+
+def _plain(name: str) -> str:
+    """A name without capitals, separators, invisible letters and typesetting; a sign (CD4-, P1_1) stays."""
+    plain = unicodedata.normalize("NFKC", name.translate(_SIGNS))
+    seen = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
+    code = _CODE.fullmatch(seen.strip())
+    return code[1] if code else _SEPARATORS.sub("", seen.casefold())
 
 
 def _columns(train: Sequence[Sample]) -> Iterator[Finding]:
