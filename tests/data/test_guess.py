@@ -217,7 +217,7 @@ def test_an_id_that_repeats_makes_no_table_of_numbers(tmp_path: Path):
 PARTS = ["Train", "test", "val", "train"] * (N // 4)
 
 
-@pytest.mark.parametrize("name", ["split", "Split", "SPLIT"])
+@pytest.mark.parametrize("name", ["split", "Split", "SPLIT", "set", "Partition"])
 def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
     path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: PARTS})
     found = understand(path)
@@ -225,9 +225,14 @@ def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
     assert f"split: {name} (every row is in the one that it names)" in found.notes
     samples = read_table_samples(path, Reading(columns=found.columns))
     assert [s.split for s in samples[:4]] == ["train", "test", "validation", "train"]
-    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, **{name: [*PARTS[:-1], "tset"]})
-    with pytest.raises(DataError, match=f"row {N}: column '{name}' does not name a split"):
+    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, split=[*PARTS[:-1], "tset"])
+    with pytest.raises(DataError, match=f"row {N}: column 'split' does not name a split"):
         understand(path)
+
+
+def test_two_splits_of_the_owner(tmp_path: Path):
+    with pytest.raises(DataError, match="2 columns name train, validation and test: fold, set"):
+        understand(table(tmp_path / "a.csv", kind=KIND, age=AGE, fold=PARTS, set=PARTS))
 
 
 @pytest.mark.parametrize("name", ["split", "Split"])
