@@ -173,7 +173,13 @@ def test_recordings_by_folder_and_by_table(tmp_path: Path):
 VISITS = [1000 + i // 4 for i in range(N)]
 
 
-@pytest.mark.parametrize("name", ["record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"),
+        *("Pat.-Nr.", "PatientenNr", "Fallnummer", "N° patient", "Numéro de dossier", "IPP"),
+    ],
+)
 @pytest.mark.parametrize("ids", [VISITS, [f"S{i}" for i in VISITS], [*range(600), *range(600)]])
 def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path: Path):
     """Also where all first visits come before all second ones; whatever is said, it is no feature."""
@@ -190,7 +196,7 @@ def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path
     assert (found.columns.group, found.features, found.columns.drop) == ("donor", ("age",), (name,))
 
 
-@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index"])
+@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index", "Fallzahl"])
 def test_a_measure_is_no_id(name: str, tmp_path: Path):
     for cells in ([i % 7 + 20 for i in AGE], [i / 7 for i in AGE]):
         found = understand(table(tmp_path / "a.csv", kind=KIND, **{name: cells}), hints={"label": "kind"})

@@ -27,7 +27,9 @@ GROUPS = (
 )
 _OF = "record|sample|patient|subject"
 _ID = re.compile(
-    rf"(.*_)?(({_OF}|u?subj|pat|pt|case|study|row|p|uu)?id|barcode|accession|mrn|({_OF}|case)_?(no|nr|num|number))"
+    rf"(.*_)?(({_OF}|u?subj|pat|pt|case|study|row|p|uu)?id|barcode|accession|mrn|ipp"
+    rf"|({_OF}|case|pat|pt|patienten|fall|aufnahme|proben?)_?(no|nr|num|number|nummer)"
+    rf"|(n|no|nr|num|num[eé]ro)_(de_|du_)?({_OF}|dossier|sujet))"
 )
 _ROW = re.compile(r"(.*_)?(index|key)")  # of a row where no other has it; else it may be a score
 _WORDS = 4  # on average, of a text
