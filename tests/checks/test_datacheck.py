@@ -16,6 +16,7 @@ from fedgram.checks.data import check
 from fedgram.checks.data.exports import suspicions
 from fedgram.cli.main import app
 from fedgram.config.site import Reading
+from fedgram.data.pixels import Picture
 from fedgram.data.rows import Row
 from fedgram.records import Sample
 from kits import job_folder
@@ -480,6 +481,18 @@ def test_ct_without_a_window(tmp_path: Path):
     for window, warned in (("", True), ("window = [-160, 240]\n", False)):
         path = site(tmp_path, f'modality = "image"\ndata = "{tmp_path / "scans"}"\n{window}')
         assert any("CT without a window" in text for text in found(path)) == warned
+
+
+@pytest.mark.parametrize(("patients", "warned"), [(["P1", "P1", "P2"], True), (["ANON"] * 3, False)])
+def test_patients_that_only_the_dicom_files_know(patients: list[str], warned: bool, tmp_path: Path):
+    dataset = pydicom.dcmread(next(Path(pydicom.data.__file__).parent.glob("test_files/CT_small.dcm")))
+    samples = []
+    for name, dataset.PatientID in zip("abc", patients, strict=True):
+        dataset.save_as(tmp_path / name)
+        samples.append(Sample(id=name, concept="c", group=name, content=Picture(tmp_path / name)))
+    told = [finding.text for finding in suspicions(Reading(window=(0, 1)), {"train": samples})]
+    text = "DICOM files of one patient are in several groups, and may be on two sides of the split: 1 such"
+    assert told == [text] * warned
 
 
 def test_an_unreadable_image_in_the_preview(tmp_path: Path):

@@ -13,6 +13,7 @@ import numpy as np
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
+from fedgram.data.images import patient
 from fedgram.data.labels import joined
 from fedgram.data.pixels import Picture, is_dicom
 from fedgram.data.rows import MISSING, Row, category, folded, is_missing
@@ -40,12 +41,28 @@ def suspicions(reading: Reading, parts: Mapping[str, Sequence[Sample]]) -> Itera
         )
     if isinstance(parts["train"][0].content, Row):
         yield from _columns(parts["train"])
+    yield from _patients(samples)
     pictures = [s.content.path for s in samples if isinstance(s.content, Picture)]
     if reading.window is None and any(_is_ct(path) for path in pictures if is_dicom(path)):
         yield Finding(
             "warning",
             "CT without a window of the site: each file has its own, and the same tissue different greys",
             "say `window = [lowest, highest]` in Hounsfield units, for soft tissue [-160, 240]",
+        )
+
+
+def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """A warning where DICOM files know of patients that the groups do not; one for all files is none."""
+    groups = defaultdict(set)
+    for sample in samples:
+        if isinstance(sample.content, Picture) and (name := patient(sample.content.path)):
+            groups[name].add(sample.group)
+    torn = sum(len(found) > 1 for found in groups.values())
+    if torn and len(groups) > 1:
+        yield Finding(
+            "warning",
+            f"DICOM files of one patient are in several groups, and may be on two sides of the split: {torn} such",
+            "add a column with the patient of each file, and name it as group under [columns]",
         )
 
 
