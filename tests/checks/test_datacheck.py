@@ -188,15 +188,16 @@ def test_columns_of_a_table(tmp_path: Path):
     ("form", "told"),
     [
         *(("{} %", True), ("<{}", True), ("{},5 mg/l", True), ("{}mmHg", True), ("{:02}.03.2021", True)),
-        *(("2021-03-{:02} 08:30", True), ("{}q1", False), ("{}", False)),
+        *(("2021-03-{:02} 08:30", True), ("{}", True), ("{}q1", False)),
     ],
 )
 def test_numbers_that_are_read_as_categories(form: str, told: bool, tmp_path: Path):
     lines = ["id;concept;patient;age;ef"]
     lines += [f"{i};{('Canidae', 'Felidae')[i % 2]};{i};{i % 50}.5;{form.format(1 + i % 15)}" for i in range(90)]
-    path = table(tmp_path, lines, "age,ef 1,{} 2,{}", 'categories = ["ef"]\n')
-    text = "column ef: numbers with signs or units, or dates: each value is a category of its own"
-    assert (text in found(path)) == told
+    lines += [f"{90 + i};Canidae;{90 + i};1.5;n.d." for i in range(95)]
+    text = "column ef: numbers with words, units or signs, or dates: each value is a category of its own"
+    assert (text in found(table(tmp_path, lines, "age,ef 1,{} 2,{}"))) == told
+    assert text not in found(table(tmp_path / "coded", lines, "age,ef 1,{} 2,{}", 'categories = ["ef"]\n'))
 
 
 @pytest.mark.parametrize(("group", "level"), [("id", "warning"), ("patient", None)])

@@ -24,9 +24,9 @@ _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
 _SEVERAL = 10  # numbers that a column of them has at least
 _SIGNED = r"[<>≤≥~±]=?\s*\d[\d.,]*(\s?\S+)?"
-_WITH_UNIT = r"[+-]?\d[\d.,]*(\s?[%‰°]\S*|\s\S+|[^\W\d_]{2,}(/\S+)?)"
+_NUMBER = r"[+-]?\d[\d.,]*(\s?[%‰°]\S*|\s\S+|[^\W\d_]{2,}(/\S+)?)?"  # with a unit or without
 _DATE = r"\d{1,4}([-./])\d{1,2}\4\d{1,4}([ T][\d:.]+)?"
-_MEASURE = re.compile(f"{_SIGNED}|{_WITH_UNIT}|{_DATE}")
+_MEASURE = re.compile(f"{_SIGNED}|{_NUMBER}|{_DATE}")
 
 
 def unreadable(parts: Parts) -> Iterator[Finding]:
@@ -94,7 +94,7 @@ def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
     return [*_about(empty, "no value in any training row", "drop it under [columns]", level)]
 
 
-def columns(parts: Parts) -> Iterator[Finding]:
+def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
     """Columns of a table that say nothing, or nothing that holds for others."""
     rows = _rows(parts)
     if not rows:
@@ -108,7 +108,8 @@ def columns(parts: Parts) -> Iterator[Finding]:
         elif 0 < len(present) < _SPARSE * len(rows):
             sparse.append(name)
         if any(isinstance(cell, str) for cell in present):
-            if len(named) >= _SEVERAL and sum(map(_is_measure, named)) > _MANY * len(named):
+            several = len(named) >= _SEVERAL and name not in config.columns.categories
+            if several and sum(map(_is_measure, named)) > _MANY * len(named):
                 measures.append(name)
             elif len(named) > max(_MANY * len(present), 2):
                 unique.append(name)
@@ -116,8 +117,8 @@ def columns(parts: Parts) -> Iterator[Finding]:
     yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
     yield from _about(
         measures,
-        "numbers with signs or units, or dates: each value is a category of its own",
-        "write bare numbers (of a date, days since a start), or drop it under [columns]",
+        "numbers with words, units or signs, or dates: each value is a category of its own",
+        "write bare numbers (of a date, days since a start), and nothing where there is none; or drop it",
     )
     yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
 
