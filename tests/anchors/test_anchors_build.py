@@ -240,3 +240,13 @@ def test_a_wide_table_is_read_at_once(tmp_path: Path):
     assert process_time() - start < 2
     assert len(made) == 27
     assert len(find_modality("tabular").read_anchor(made.folder / "tabular/elk-9.csv").columns) == 765
+
+
+def test_a_row_has_the_number_that_its_table_decides(tmp_path: Path):
+    """Alone, 1,234 would be refused, and 1.234 be little more than one."""
+    put(tmp_path / "sources", "tabular/cat/rows.csv", "mass;note\n1,234;NA\n3,5;3 m\n")
+    made = build(tmp_path / "sources", tmp_path / "set", name="mine", terms=TERMS)
+    assert [row.values[0] for row in made.contents(find_modality("tabular"))] == [1.234, 3.5]
+    put(tmp_path / "sources", "tabular/cat/rows.csv", "mass;note\n1.234;NA\n512;3 m\n")
+    with pytest.raises(DataError, match=r"rows\.csv: column 'mass' has numbers with thousands separators"):
+        build(tmp_path / "sources", tmp_path / "other", name="mine", terms=TERMS)

@@ -239,6 +239,9 @@ def test_a_public_table_has_the_columns_of_the_anchors(tmp_path):
     rows, said = table_rows(before, tmp_path / "public.csv")
     assert said.startswith("public.csv, sha256 ")
     assert list(rows["Canidae"].columns) == list(own["Canidae"].columns)
+    text = (tmp_path / "public.csv").read_text()
+    (tmp_path / "public.csv").write_text(text.replace(",", ";").replace(".", ","))
+    assert table_rows(before, tmp_path / "public.csv")[0]["Ursidae"].equals(rows["Ursidae"])
     public.drop(columns="brain_g").to_csv(tmp_path / "public.csv", index=False)
     with pytest.raises(AnchorError, match="no column 'brain_g'"):
         table_rows(before, tmp_path / "public.csv")

@@ -16,6 +16,7 @@ from fedgram.checks.data import check
 from fedgram.checks.data.exports import suspicions
 from fedgram.cli.main import app
 from fedgram.config.site import Reading
+from fedgram.data.pixels import Picture
 from fedgram.data.rows import Row
 from fedgram.records import Sample
 from kits import job_folder
@@ -181,6 +182,22 @@ def test_columns_of_a_table(tmp_path: Path):
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output
     assert "5 columns of numbers: age, same, sparse, again, weight" in output
     assert "2 columns of categories: date, stage" in output
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        *(("{} %", True), ("<{}", True), ("{},5 mg/l", True), ("{}mmHg", True), ("{:02}.03.2021", True)),
+        *(("2021-03-{:02} 08:30", True), ("{}", True), ("{}q1", False)),
+    ],
+)
+def test_numbers_that_are_read_as_categories(form: str, told: bool, tmp_path: Path):
+    lines = ["id;concept;patient;age;ef"]
+    lines += [f"{i};{('Canidae', 'Felidae')[i % 2]};{i};{i % 50}.5;{form.format(1 + i % 15)}" for i in range(90)]
+    lines += [f"{90 + i};Canidae;{90 + i};1.5;n.d." for i in range(95)]
+    text = "column ef: numbers with words, units or signs, or dates: each value is a category of its own"
+    assert (text in found(table(tmp_path, lines, "age,ef 1,{} 2,{}"))) == told
+    assert text not in found(table(tmp_path / "coded", lines, "age,ef 1,{} 2,{}", 'categories = ["ef"]\n'))
 
 
 @pytest.mark.parametrize(("group", "level"), [("id", "warning"), ("patient", None)])
@@ -389,6 +406,11 @@ def test_marks_that_programs_leave(rows: list[str], text: str, tmp_path: Path):
         (["grade 1.5", "grade 15", "P1__1", "P11"], []),  # between digits a sign may be one of the number
         (["T-cell", "T cell", "t_cell"], [["T cell", "T-cell", "t_cell"]]),
         (["P01", "p01", "P. 01", "P02"], [["P. 01", "P01", "p01"]]),
+        (["17", "17.0", "017", "170", "1.7"], [["017", "17", "17.0"]]),
+        (["Crohn's", "Crohn’s"], [["Crohn's", "Crohn’s"]]),
+        (["non-small", "non–small", "CD4–", "CD4"], [["non-small", "non–small"]]),
+        (["H₂", "H2"], [["H2", "H₂"]]),
+        (["benign", "benign\u200b"], [["benign", "'benign\\u200b'"]]),
     ],
 )
 def test_names_that_differ_only_in_their_spelling(names: list[str], alike: list[list[str]]):
@@ -442,6 +464,13 @@ def test_labels_with_commas(tmp_path: Path):
     assert any("labels with commas" in text for text in found(path))
 
 
+@pytest.mark.parametrize("joint", ["Canidae; Felidae", '"Felidae, Canidae"', "Canidae|Felidae"])
+def test_classes_that_are_several_of_the_others(joint: str, tmp_path: Path):
+    rows = [f"x{i},two {i},{joint},x{i}" for i in range(20)]
+    shown = f"{joint.strip(chr(34))}: several of the other classes in one"
+    assert found(texts(tmp_path, [*good_rows(), *rows]))[shown] == "warning"
+
+
 def test_ct_without_a_window(tmp_path: Path):
     scan = next(Path(pydicom.data.__file__).parent.glob("test_files/CT_small.dcm"))
     for i, concept in enumerate(("Canidae", "Felidae") * 10):
@@ -453,6 +482,18 @@ def test_ct_without_a_window(tmp_path: Path):
     for window, warned in (("", True), ("window = [-160, 240]\n", False)):
         path = site(tmp_path, f'modality = "image"\ndata = "{tmp_path / "scans"}"\n{window}')
         assert any("CT without a window" in text for text in found(path)) == warned
+
+
+@pytest.mark.parametrize(("patients", "warned"), [(["P1", "P1", "P2"], True), (["ANON"] * 3, False)])
+def test_patients_that_only_the_dicom_files_know(patients: list[str], warned: bool, tmp_path: Path):
+    dataset = pydicom.dcmread(next(Path(pydicom.data.__file__).parent.glob("test_files/CT_small.dcm")))
+    samples = []
+    for name, dataset.PatientID in zip("abc", patients, strict=True):
+        dataset.save_as(tmp_path / name)
+        samples.append(Sample(id=name, concept="c", group=name, content=Picture(tmp_path / name)))
+    told = [finding.text for finding in suspicions(Reading(window=(0, 1)), {"train": samples})]
+    text = "DICOM files of one patient are in several groups, and may be on two sides of the split: 1 such"
+    assert told == [text] * warned
 
 
 def test_an_unreadable_image_in_the_preview(tmp_path: Path):

@@ -14,6 +14,7 @@ from fedgram.config.job import JobConfig
 from fedgram.config.site import read_site_config
 from fedgram.config.strict import from_dict
 from fedgram.flare.workspace import require_fit
+from fedgram.modalities import load
 from typer.testing import CliRunner
 
 KINDS = ("wolf", "lynx", "bear")
@@ -67,6 +68,18 @@ def test_four_raw_files_are_a_federation(folder: Path):
     sources = {file.source.rpartition(": ")[2] for slot in train.slots for file in slot.files.values()}
     assert len(sources) == 15  # the two files of a slot have one id
     assert "size,mass" in (folder / "anchors/train" / train.slots[0].files["tabular"].path).read_text()
+
+
+def test_public_tables_may_have_decimal_commas(folder: Path):
+    """And not every row alone shows that they are no thousands."""
+    table = pd.read_csv("public-measures.csv")
+    masses = [f"{n}.5" if n % 5 == 0 else f"{n}.125" for n in range(30)]
+    table.assign(size=range(30), mass=masses).to_csv("public-measures.csv", index=False, sep=";")
+    text = (folder / "public-measures.csv").read_text()
+    (folder / "public-measures.csv").write_text(text.replace(".", ","))
+    init(*OWN, *PUBLIC)
+    rows = load_anchors(folder / "anchors/train").contents(load("tabular"))
+    assert {row.values[1] - row.values[0] for row in rows} == {0.5, 0.125}
 
 
 def test_nothing_is_overwritten_unasked(folder: Path):

@@ -59,6 +59,8 @@ def test_texts_and_patients_by_name(tmp_path: Path):
         ([i / 7 for i in range(N)], "regression"),
         ([i % 3 for i in range(N)], "classification"),
         (["a|b", "b", "a"] * 13 + ["a"], "multilabel"),
+        (["a; b", "b", "a"] * 13 + ["a"], "multilabel"),
+        (["life;a", "life;b"] * 20, "classification"),
     ],
 )
 def test_the_task_is_what_the_label_holds(label: list, task: str, tmp_path: Path):
@@ -171,7 +173,13 @@ def test_recordings_by_folder_and_by_table(tmp_path: Path):
 VISITS = [1000 + i // 4 for i in range(N)]
 
 
-@pytest.mark.parametrize("name", ["record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("record_id", "pid", "sample_id", "ID", "SampleID", "USUBJID", "Patient No"),
+        *("Pat.-Nr.", "PatientenNr", "Fallnummer", "N° patient", "Numéro de dossier", "IPP"),
+    ],
+)
 @pytest.mark.parametrize("ids", [VISITS, [f"S{i}" for i in VISITS], [*range(600), *range(600)]])
 def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path: Path):
     """Also where all first visits come before all second ones; whatever is said, it is no feature."""
@@ -188,7 +196,7 @@ def test_an_id_of_several_rows_may_be_the_patient(name: str, ids: list, tmp_path
     assert (found.columns.group, found.features, found.columns.drop) == ("donor", ("age",), (name,))
 
 
-@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index"])
+@pytest.mark.parametrize("name", ["thyroid", "lipid", "body_mass_index", "charlson_index", "Fallzahl"])
 def test_a_measure_is_no_id(name: str, tmp_path: Path):
     for cells in ([i % 7 + 20 for i in AGE], [i / 7 for i in AGE]):
         found = understand(table(tmp_path / "a.csv", kind=KIND, **{name: cells}), hints={"label": "kind"})
@@ -215,7 +223,7 @@ def test_an_id_that_repeats_makes_no_table_of_numbers(tmp_path: Path):
 PARTS = ["Train", "test", "val", "train"] * (N // 4)
 
 
-@pytest.mark.parametrize("name", ["split", "Split", "SPLIT"])
+@pytest.mark.parametrize("name", ["split", "Split", "SPLIT", "set", "Partition"])
 def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
     path = table(tmp_path / "a.csv", kind=KIND, age=AGE, **{name: PARTS})
     found = understand(path)
@@ -223,9 +231,14 @@ def test_a_split_of_the_owner_is_taken(name: str, tmp_path: Path):
     assert f"split: {name} (every row is in the one that it names)" in found.notes
     samples = read_table_samples(path, Reading(columns=found.columns))
     assert [s.split for s in samples[:4]] == ["train", "test", "validation", "train"]
-    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, **{name: [*PARTS[:-1], "tset"]})
-    with pytest.raises(DataError, match=f"row {N}: column '{name}' does not name a split"):
+    path = table(tmp_path / "b.csv", kind=KIND, age=AGE, split=[*PARTS[:-1], "tset"])
+    with pytest.raises(DataError, match=f"row {N}: column 'split' does not name a split"):
         understand(path)
+
+
+def test_two_splits_of_the_owner(tmp_path: Path):
+    with pytest.raises(DataError, match="2 columns name train, validation and test: fold, set"):
+        understand(table(tmp_path / "a.csv", kind=KIND, age=AGE, fold=PARTS, set=PARTS))
 
 
 @pytest.mark.parametrize("name", ["split", "Split"])

@@ -306,6 +306,7 @@ def test_cells_of_other_kinds(name: str, tmp_path: Path):
     values, expected = CELLS[name]
     pd.DataFrame({"x": values}).to_parquet(tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet")["x"].tolist() == expected
+    assert from_frame(pd.read_parquet(tmp_path / "a.parquet"), Path("frame"))["x"].tolist() == expected
     if name != "bytes":
         (tmp_path / "a.jsonl").write_text("".join(json.dumps({"x": value, "y": 0}) + "\n" for value in values))
         assert read_table(tmp_path / "a.jsonl")["x"].tolist() == expected

@@ -20,6 +20,7 @@ from fedgram.anchors.coverage import find_modality
 from fedgram.anchors.writing import NewFile, NewSlot, write_anchors
 from fedgram.config.strict import composed, from_dict
 from fedgram.data.paths import visible
+from fedgram.data.rows import pointed
 from fedgram.data.sequences import read_records
 from fedgram.data.tables import read_table
 from fedgram.errors import AnchorError, ConfigError
@@ -143,7 +144,7 @@ def _contents(path: Path, modality: Modality) -> dict[str, tuple[str, bytes]]:
         table = read_table(path)
         features = table.drop(columns=[column for column in LABELS if column in table.columns])
         if len(table) > 1 or len(features.columns) < len(table.columns):
-            rows = features.to_numpy().tolist()
+            rows = pointed(path, features).to_numpy().tolist()
             return {f", row {i}": (".csv", csv_bytes(features.columns, row)) for i, row in enumerate(rows, 1)}
     if modality.name == "genomics":
         records = read_records(path)

@@ -20,7 +20,9 @@ from fedgram.config.site import Reading
 from fedgram.config.targets import targets_of
 from fedgram.data.clips import Clip
 from fedgram.data.guess import Guess
+from fedgram.data.labels import label_columns
 from fedgram.data.pixels import Picture
+from fedgram.data.rows import pointed
 from fedgram.data.tables import read_table
 from fedgram.errors import AnchorError
 from fedgram.modalities.base import Modality
@@ -87,9 +89,7 @@ def _anchors(file: Public, modality: Modality) -> Iterator[tuple[Sample, NewFile
     """The samples of a public file, each content once, with the files that they become."""
     reading = Reading(columns=file.guess.columns, task=targets_of(file.guess.task))
     samples, seen = modality.read(file.path, reading), set()
-    written = (
-        _rows(file, len(samples)) if modality.name == "tabular" else (_bytes(modality.name, s) for s in samples)
-    )
+    written = _rows(file, reading) if modality.name == "tabular" else (_bytes(modality.name, s) for s in samples)
     for sample, (suffix, content) in zip(samples, written, strict=True):
         digest = modality.fingerprint(sample.content)
         if sample.concept and digest not in seen:
@@ -97,11 +97,11 @@ def _anchors(file: Public, modality: Modality) -> Iterator[tuple[Sample, NewFile
             yield sample, NewFile(content, suffix, "real", file.licence, f"{file.source}: {sample.id}")
 
 
-def _rows(file: Public, count: int) -> Iterator[tuple[str, bytes]]:
+def _rows(file: Public, reading: Reading) -> Iterator[tuple[str, bytes]]:
     table = read_table(file.path)
+    table = pointed(file.path, table.drop(columns=[c for c in table.columns if c in label_columns(reading)]))
     columns = [name for name in file.features or file.guess.features if name in table.columns]
-    cells = table[columns].to_numpy().tolist()
-    return ((".csv", csv_bytes(columns, cells[i])) for i in range(count))
+    return ((".csv", csv_bytes(columns, cells)) for cells in table[columns].to_numpy().tolist())
 
 
 def _bytes(modality: str, sample: Sample) -> tuple[str, bytes]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedgram.data.clips import AUDIO
+from fedgram.data.labels import joined
 from fedgram.data.numbers import parse_numbers
 from fedgram.data.paths import SUFFIXES
 from fedgram.data.rows import MISSING
@@ -26,7 +27,9 @@ GROUPS = (
 )
 _OF = "record|sample|patient|subject"
 _ID = re.compile(
-    rf"(.*_)?(({_OF}|u?subj|pat|pt|case|study|row|p|uu)?id|barcode|accession|mrn|({_OF}|case)_?(no|nr|num|number))"
+    rf"(.*_)?(({_OF}|u?subj|pat|pt|case|study|row|p|uu)?id|barcode|accession|mrn|ipp"
+    rf"|({_OF}|case|pat|pt|patienten|fall|aufnahme|proben?)_?(no|nr|num|number|nummer)"
+    rf"|(n|no|nr|num|num[eé]ro)_(de_|du_)?({_OF}|dossier|sujet))"
 )
 _ROW = re.compile(r"(.*_)?(index|key)")  # of a row where no other has it; else it may be a score
 _WORDS = 4  # on average, of a text
@@ -44,7 +47,7 @@ class Column:
         distinct: how many different cells there are that are not blank.
         filled: how many of these there are.
         whole: whether all are whole numbers.
-        lists: whether some cells hold several names, with ``|`` between them.
+        lists: whether some cells hold several names, with ``|`` between them; or ``;``, if these are also alone.
     """
 
     name: str
@@ -119,4 +122,5 @@ def _look(name: str, cells: Sequence[str]) -> Column:
     words = sum(len(cell.split()) for cell in filled) / len(filled)
     lists = sum("|" in cell for cell in filled) >= 0.1 * len(filled)
     kind = "text" if words >= _WORDS and not lists else "name"
+    lists = lists or (kind == "name" and any(";" in name for name in joined(set(filled))))
     return Column(name, kind, distinct, len(filled), lists=lists)

@@ -182,8 +182,16 @@ class _Table:
         raise Undecided(what, [c.name for c in candidates] or self._names, self._path, problem)
 
     def _split(self) -> str:
-        """The column that names the splits, whatever its capitals; none where it holds something else."""
+        """The column that names the splits, by what it is called or holds; none if one called so holds others."""
         called = [c.name for c in self._columns if c.called == "split"]
+        others = [c.name for c in self._columns if c.name != self._hints.get("label") and self._holds_splits(c)]
+        if not called and len(others) > 1:
+            raise DataError(
+                f"{len(others)} columns name train, validation and test: {', '.join(others[:8])}",
+                where=self._path,
+                remedy="call the one that holds `split`, and take the others out",
+            )
+        called = called or others
         for name in called:
             if any(cell.lower() in SPLITS for cell in self._table[name]):
                 read_splits(self._table, self._path, Columns(split=name))
@@ -192,6 +200,13 @@ class _Table:
             self._notes.append(f"split: by group, as column {called[0]} names neither train, validation nor test")
             return ""
         return Columns.split
+
+    def _holds_splits(self, column: Column) -> bool:
+        """Whether every cell names a part of a split, some of them the training samples."""
+        if column.kind != "name" or column.distinct > 2 * len(SPLITS):
+            return False
+        parts = {SPLITS.get(cell.lower()) for cell in self._table[column.name]}
+        return None not in parts and "train" in parts and len(parts) > 1
 
     def _label(self, split: str) -> tuple[str, str]:
         """The column of the label, and the task that it makes."""

@@ -63,9 +63,10 @@ def _files(reading: Reading) -> Files:
         suffixes=SUFFIXES,
         is_one=is_image,
         content=lambda file: Picture(file, reading.window),
-        group=_patient,
+        group=patient,
     )
 
 
-def _patient(file: Path) -> str:
+def patient(file: Path) -> str:
+    """The patient that a DICOM file names; "" where it names none, and for all other files."""
     return composed(str(read_dicom(file, pixels=False).get("PatientID") or "")) if is_dicom(file) else ""

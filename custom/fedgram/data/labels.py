@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ _TRUTHS = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
 }
 _SEPARATORS = re.compile("[|;]")
+_JOINTS = re.compile(r"\s*[|;,]\s*")
 
 
 def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | None = None) -> list[Sample]:
@@ -52,6 +54,13 @@ def label_rows(table: pd.DataFrame, path: Path, reading: Reading, files: Path | 
         Sample(id=name, concept=concept, group=group, content=None, target=target, split=part, source=row(path, i))
         for i, (name, concept, group, target, part) in enumerate(cells)
     ]
+
+
+def joined(names: Collection[str]) -> list[str]:
+    """The names that are several of the others in one, with ``|``, ``;`` or a comma between them, sorted."""
+    known = set(names)
+    parts = {name: set(_JOINTS.split(name)) for name in known}
+    return sorted(name for name in known if len(parts[name]) > 1 and parts[name] <= known)
 
 
 def label_columns(reading: Reading) -> set[str]:

@@ -121,11 +121,7 @@ def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -
         tables.require_column(table, name, path, "categories")
     if not columns:
         raise DataError("no feature columns", where=path, expected="columns besides id, concept, group and target")
-    found = table[list(columns)].to_numpy().T.tolist()
-    cells: dict[str, Sequence[str]] = {
-        name: ["" if cell.lower() in MISSING else cell for cell in column]
-        for name, column in zip(columns, found, strict=True)
-    }
+    cells: dict[str, Sequence[str]] = dict(zip(columns, _known(table[list(columns)]), strict=True))
     codes = set(categories)
     measured = [name for name in columns if name not in codes]
     plain = with_points([cells[name] for name in measured], measured, path)
@@ -140,6 +136,24 @@ def read_rows(path: Path, table: pd.DataFrame, categories: Sequence[str] = ()) -
         if all(map(is_missing, row.values)):
             raise DataError("no value at all", where=row.source, remedy="remove the row")
     return rows
+
+
+def pointed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The features of a table with points for decimal commas, so that each row can be read by itself.
+
+    Raises:
+        DataError: as :func:`read_rows`, signs that may be decimal or stand between thousands.
+    """
+    names, cells = [*table.columns], table.to_numpy().T.tolist()
+    read = with_points(_known(table), names, path)
+    found = [[new or old for new, old in zip(*both, strict=True)] for both in zip(read, cells, strict=True)]
+    shape = len(names), len(table)
+    return pd.DataFrame(np.array(found, dtype=object).reshape(shape).T, columns=names, dtype=object)
+
+
+def _known(table: pd.DataFrame) -> list[list[str]]:
+    """The cells of each column, blank where missing."""
+    return [["" if cell.lower() in MISSING else cell for cell in column] for column in table.to_numpy().T.tolist()]
 
 
 def _no_plain_numbers(

@@ -108,6 +108,7 @@ def _no_table(path: Path, reason: str, remedy: str = "export it again") -> DataE
 
 def _cell(value: object) -> str:
     """The text of a value, as a cell of a CSV file has it; objects inside cells stay JSON."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value  # of a list, out of Parquet by pandas
     if value is None or value != value:  # NaN
         return ""
     if isinstance(value, bytes):

@@ -11,6 +11,7 @@ import pandas as pd
 from fedgram.anchors import AnchorSet
 from fedgram.anchors.build import LABELS
 from fedgram.config.site import Reading
+from fedgram.data.rows import pointed
 from fedgram.data.sequences import read_records, read_sequences
 from fedgram.data.tables import read_table, require_column
 from fedgram.errors import AnchorError
@@ -26,7 +27,8 @@ def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.Da
         AnchorError: the public table lacks a column that the anchors have.
         DataError: it cannot be read.
     """
-    own = {concept: [read_table(path) for path in paths] for concept, paths in _real(anchors, "tabular").items()}
+    real = _real(anchors, "tabular")
+    own = {concept: [pointed(path, read_table(path)) for path in paths] for concept, paths in real.items()}
     rows = {concept: _features(pd.concat(tables, ignore_index=True)) for concept, tables in own.items()}
     if public is None:
         return rows, _named(anchors)
@@ -39,8 +41,8 @@ def table_rows(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, pd.Da
         raise AnchorError(
             f"no column {missing[0]!r}", where=public, expected=f"those of the anchors: {', '.join(columns)}"
         )
-    by_concept = {str(concept): pd.DataFrame(found[columns]) for concept, found in table.groupby(concepts)}
-    return by_concept, _file(public)
+    features = pointed(public, pd.DataFrame(table[columns]))
+    return {str(concept): found for concept, found in features.groupby(concepts)}, _file(public)
 
 
 def sequences(anchors: AnchorSet, public: Path | None) -> tuple[dict[str, list[str]], str]:

@@ -104,6 +104,6 @@ def _findings(
     yield from labels.unbalanced(config, parts)
     if anchors:
         yield from labels.without_anchors(modality, anchors[0], parts)
-    yield from content.columns(parts)
+    yield from content.columns(config, parts)
     yield from content.ids(config, parts)
     yield from exports.suspicions(config.reading, parts)

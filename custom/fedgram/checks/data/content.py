@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -21,6 +22,11 @@ Parts = Mapping[str, Sequence[Sample]]
 _SHOWN = 3
 _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
+_SEVERAL = 10  # numbers that a column of them has at least
+_SIGNED = r"[<>≤≥~±]=?\s*\d[\d.,]*(\s?\S+)?"
+_NUMBER = r"[+-]?\d[\d.,]*(\s?[%‰°]\S*|\s\S+|[^\W\d_]{2,}(/\S+)?)?"  # with a unit or without
+_DATE = r"\d{1,4}([-./])\d{1,2}\4\d{1,4}([ T][\d:.]+)?"
+_MEASURE = re.compile(f"{_SIGNED}|{_NUMBER}|{_DATE}")
 
 
 def unreadable(parts: Parts) -> Iterator[Finding]:
@@ -88,12 +94,12 @@ def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
     return [*_about(empty, "no value in any training row", "drop it under [columns]", level)]
 
 
-def columns(parts: Parts) -> Iterator[Finding]:
+def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
     """Columns of a table that say nothing, or nothing that holds for others."""
     rows = _rows(parts)
     if not rows:
         return
-    constant, sparse, unique = [], [], []
+    constant, sparse, unique, measures = [], [], [], []
     for number, name in enumerate(rows[0].columns):
         present = [row.values[number] for row in rows if not is_missing(row.values[number])]
         named = {category(cell) for cell in present}
@@ -101,11 +107,24 @@ def columns(parts: Parts) -> Iterator[Finding]:
             constant.append(name)
         elif 0 < len(present) < _SPARSE * len(rows):
             sparse.append(name)
-        if any(isinstance(cell, str) for cell in present) and len(named) > max(_MANY * len(present), 2):
-            unique.append(name)
+        if any(isinstance(cell, str) for cell in present):
+            several = len(named) >= _SEVERAL and name not in config.columns.categories
+            if several and sum(map(_is_measure, named)) > _MANY * len(named):
+                measures.append(name)
+            elif len(named) > max(_MANY * len(present), 2):
+                unique.append(name)
     yield from _about(constant, "the same in all training rows", "drop it under [columns]")
     yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
+    yield from _about(
+        measures,
+        "numbers with words, units or signs, or dates: each value is a category of its own",
+        "write bare numbers (of a date, days since a start), and nothing where there is none; or drop it",
+    )
     yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
+
+
+def _is_measure(name: str) -> bool:
+    return bool(_MEASURE.fullmatch(name))
 
 
 def ids(config: SiteConfig, parts: Parts) -> Iterator[Finding]:

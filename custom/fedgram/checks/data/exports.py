@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,18 @@ import numpy as np
 from fedgram.checks.finding import Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
+from fedgram.data.images import patient
+from fedgram.data.labels import joined
 from fedgram.data.pixels import Picture, is_dicom
 from fedgram.data.rows import MISSING, Row, category, folded, is_missing
 from fedgram.records import Sample
 
 _GARBLED = re.compile("Ã[\x80-\xbf]|â€|\ufffd")  # UTF-8 taken for Latin-1, and what nobody could read
-_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+")  # how spreadsheets show long numbers
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # how spreadsheets show long numbers
 _CODES = {float(sign + digits) for sign in ("-", "") for digits in ("99", "999", "9999", "99999")} | {-9.0}
 _SEPARATORS = re.compile(r"[\s_.]++(?!\d)|(?<![\d\s_.])[\s_.]+|(?<=[^\W\d_])-(?=[^\W\d_])")
+_SIGNS = str.maketrans("‐‑‒–—−‘’`´", "------''''")
+_CODE = re.compile(r"0*(\d+)(\.0+)?")  # 17 and 17.0, 017 and 17: what spreadsheets make of one code
 _FEW = 10  # samples, of which nothing can be said
 
 
@@ -36,12 +41,28 @@ def suspicions(reading: Reading, parts: Mapping[str, Sequence[Sample]]) -> Itera
         )
     if isinstance(parts["train"][0].content, Row):
         yield from _columns(parts["train"])
+    yield from _patients(samples)
     pictures = [s.content.path for s in samples if isinstance(s.content, Picture)]
     if reading.window is None and any(_is_ct(path) for path in pictures if is_dicom(path)):
         yield Finding(
             "warning",
             "CT without a window of the site: each file has its own, and the same tissue different greys",
             "say `window = [lowest, highest]` in Hounsfield units, for soft tissue [-160, 240]",
+        )
+
+
+def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """A warning where DICOM files know of patients that the groups do not; one for all files is none."""
+    groups = defaultdict(set)
+    for sample in samples:
+        if isinstance(sample.content, Picture) and (name := patient(sample.content.path)):
+            groups[name].add(sample.group)
+    torn = sum(len(found) > 1 for found in groups.values())
+    if torn and len(groups) > 1:
+        yield Finding(
+            "warning",
+            f"DICOM files of one patient are in several groups, and may be on two sides of the split: {torn} such",
+            "add a column with the patient of each file, and name it as group under [columns]",
         )
 
 
@@ -71,17 +92,32 @@ def _names(reading: Reading, samples: Sequence[Sample]) -> Iterator[Finding]:
         )
     if reading.task == "multilabel" and not reading.columns.targets and any("," in label for label in labels):
         yield Finding("warning", "labels with commas", "separate the labels of a sample by | or ;")
+    several = joined(labels) if reading.task == "classification" else []
+    if several:
+        yield Finding(
+            "warning",
+            f"{folded(several)}: several of the other classes in one",
+            'if a sample may have several labels, say `task = "multilabel"`, and put | or ; between them',
+        )
     rounded = sum(bool(_ROUNDED.fullmatch(name)) for s in samples for name in (s.id, s.group))
     if rounded:
         yield Finding("warning", f"{rounded} ids or groups like 1.23E+12", "format the column as text and export")
 
 
 def _alike(names: Iterable[str]) -> list[list[str]]:
-    """Names that are the same but for capitals and separators; what may be a sign (CD4-, P1_1) stays."""
+    """Names that are the same but for their spelling, in quotes where it cannot be seen."""
     found = defaultdict(list)
     for name in sorted(names):
-        found[_SEPARATORS.sub("", name.casefold())].append(name)
+        found[_plain(name)].append(name if name.isprintable() else repr(name))
     return [alike for key, alike in found.items() if key and len(alike) > 1]
+
+
+def _plain(name: str) -> str:
+    """A name without capitals, separators, invisible letters and typesetting; a sign (CD4-, P1_1) stays."""
+    plain = unicodedata.normalize("NFKC", name.translate(_SIGNS))
+    seen = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
+    code = _CODE.fullmatch(seen.strip())
+    return code[1] if code else _SEPARATORS.sub("", seen.casefold())
 
 
 def _columns(train: Sequence[Sample]) -> Iterator[Finding]:
