@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fedgram.cli.main import app
 from fedgram.config.jobfolder import read_server
 from fedgram.errors import CheckpointError, ConfigError, RoundFailed
 from fedgram.flare import submit
@@ -17,6 +18,7 @@ from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
 from nvflare.fuel.flare_api.api_spec import AuthorizationError, NoConnection, SubmitTokenJobDeleted
 from rich.console import Console
 from toy import ROOT
+from typer.testing import CliRunner
 
 JOB = ROOT / "jobs" / "geodora"
 SITES = ("hosp-image", "hosp-text", "hosp-genomics", "hosp-tabular")
@@ -288,3 +290,13 @@ def test_refusals_are_one_clear_error(command, tmp_path: Path):
         submit.run(JOB, tmp_path, tmp_path / "results", Console())
     with pytest.raises(ConfigError, match="not a job folder"):
         submit.run(tmp_path, tmp_path / "kit", tmp_path / "results", Console())
+
+
+def test_results_do_not_go_into_a_file(tmp_path: Path):
+    """A long path is broken over lines, so only the option is looked for."""
+    (tmp_path / "results").touch()
+    answer = CliRunner().invoke(
+        app, ["submit", "job", "--startup-kit", "kit", "--results", str(tmp_path / "results")]
+    )
+    assert answer.exit_code == 2
+    assert "Invalid value for '--results'" in answer.output

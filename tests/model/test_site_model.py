@@ -89,6 +89,13 @@ def test_a_feature_is_never_enlarged_beyond_the_average_one():
     torch.testing.assert_close(adapter.inverse_std, 1 / torch.tensor([3.0, 1.4, 1.4]))
 
 
+def test_tokens_that_are_all_alike_are_only_centred():
+    values = torch.full((3, 1, 2), 0.1)  # whose deviation may be 0 or what rounding leaves
+    adapter = TokenAdapter(Tokens(values, torch.ones(3, 1).bool()), 8, 1.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(adapter.inverse_std, torch.ones(2))
+    assert adapter(values + 1).isfinite().all()
+
+
 def test_local_state_round_trip():
     given = tokens()
     first, second = model(bert(), given), model(bert(), tokens())

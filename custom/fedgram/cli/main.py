@@ -84,7 +84,7 @@ def simulate(
 def submit(
     job: Annotated[Path, typer.Argument(help="job folder, e.g. jobs/geodora")],
     startup_kit: Annotated[Path, typer.Option("--startup-kit", help="kit of an admin who may submit jobs")],
-    results: Annotated[Path, typer.Option(help="folder for the results")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="folder for the results", file_okay=False)] = Path("results"),
     fresh: Annotated[bool, typer.Option("--fresh", help="forget its saved rounds, and begin again")] = False,
 ) -> None:
     """Run a job on a federation and fetch its results; repeat it after any failure, and the job goes on."""

@@ -2,8 +2,8 @@
 
 Kept: local prototypes, their mean over the sites that have the class, and λ times the squared distance of a sample
 from its class's global prototype in the loss (λ the ``strength``). Changed: the classes are the concepts of the
-anchors; the distance is divided by the width d, so that one λ fits all backbones; every site counts the same for a
-class (weights by samples would tell how many samples of a class a site has).
+anchors; the distance is divided by the width d, so that one λ fits all backbones; a site has one weight for all
+its classes, which the job chooses (weights by class would tell how many samples of each a site has).
 
 A prototype is the mean of private samples: more than GeoLoRA tells.
 """

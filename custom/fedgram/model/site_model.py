@@ -44,7 +44,8 @@ class TokenAdapter(nn.Module):
         d_m = present.shape[-1]
         self.register_buffer("mean", present.mean(0))
         std = present.std(0, correction=0)
-        self.register_buffer("inverse_std", 1.0 / std.clamp(min=float(std.mean())))
+        least = float(std.mean()) if (present != present[0]).any() else 1.0  # tokens all alike are only centred
+        self.register_buffer("inverse_std", 1.0 / std.clamp(min=least))
         self.linear = nn.Linear(d_m, width)
         with torch.no_grad():
             self.linear.weight.copy_(torch.randn(width, d_m, generator=generator) * scale / d_m**0.5)
