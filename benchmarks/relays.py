@@ -1,6 +1,6 @@
 """Many light sites behind relays: what a federation of FLARE's own processes takes of one machine.
 
-    python benchmarks/relays.py [--sites 8 32] [--relays 4] [--rounds 5] [--width 384]
+    python benchmarks/relays.py [--sites 16 64] [--relays 4] [--rounds 5] [--width 384]
 
 A provisioned federation on loopback with mutual TLS, a parent and a job process a site. The sites have no data and
 no model and answer at once, with updates as large as those of an encoder of MiniLM's width: what is measured is
@@ -91,7 +91,7 @@ def _memory(pids: Iterable[int]) -> int:
 def main() -> None:
     """Measure each number of sites, and print JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sites", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--sites", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--relays", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=int, default=384)
