@@ -332,6 +332,11 @@ class HostileExecutor(SiteExecutor):
         super().__init__(modality)
         self._asked = 0
 
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        super().handle_event(event_type, fl_ctx)
+        if event_type == EventType.START_RUN:  # no answer comes to what is lost in her own flood: send it again
+            fl_ctx.get_prop(FLContextKey.RUNNER).submit_task_result_timeout = 3.0
+
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         site = Site(fl_ctx, shareable, abort_signal)
         if task_name == wire.INTRODUCE:
