@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,22 +80,27 @@ def test_a_site_s_process_is_killed_and_the_site_takes_part_again(run: Toy, tmp_
         assert_same_as_undisturbed(federation, results, run, tmp_path)
 
 
-def test_rounds_go_on_without_a_site_that_is_gone_and_with_it_when_it_returns(run: Toy, tmp_path: Path):
-    with running(run, tmp_path, GATED) as federation:
-        patience(tmp_path, 1)
+def assert_red_is_away_for_some_rounds(run: Toy, folder: Path, lost: str, relays: Mapping[str, str] = {}) -> None:
+    """Kill a participant and start it again: red, whom the server loses with it, misses rounds, then returns."""
+    with running(run, folder, GATED, relays=relays) as federation:
+        patience(folder, 1)
         gate = federation.kit("green") / CLOSED
-        job = federation.submit(tmp_path / "job")
+        job = federation.submit(folder / "job")
         wait_for_round(federation, 1)
-        federation.kill("red")
+        federation.kill(lost)
         federation.wait_for_output(federation.server, "no reply from red")
         gate.touch()
-        federation.start("red")
+        federation.start(lost)
         federation.wait_for_output(federation.server, "Client red is reconnected")
         gate.unlink()
-        took_part = ["red" in record["shares"] for record in records(results_of(federation, job, tmp_path))]
+        took_part = ["red" in record["shares"] for record in records(results_of(federation, job, folder))]
         assert took_part[0]
         assert not all(took_part)
         assert took_part[-1]
+
+
+def test_rounds_go_on_without_a_site_that_is_gone_and_with_it_when_it_returns(run: Toy, tmp_path: Path):
+    assert_red_is_away_for_some_rounds(run, tmp_path, "red")
 
 
 def test_a_site_that_is_gone_for_good_does_not_hold_the_job_up(run: Toy, tmp_path: Path):

@@ -15,8 +15,8 @@ from federation import light
 from federation.federation import HONEST, running
 from federation.gated import CLOSED
 from federation.test_failures import (
-    GATED,
     ROUNDS,
+    assert_red_is_away_for_some_rounds,
     assert_same_as_undisturbed,
     patience,
     records,
@@ -69,21 +69,7 @@ def test_what_is_lost_with_a_relay_is_asked_for_again(run: Toy, tmp_path: Path):
 
 
 def test_rounds_go_on_without_a_relay_s_sites_and_with_them_when_it_returns(run: Toy, tmp_path: Path):
-    with running(run, tmp_path, GATED, relays={"red": "relay"}) as federation:
-        patience(tmp_path, 1)
-        gate = federation.kit("green") / CLOSED
-        job = federation.submit(tmp_path / "job")
-        wait_for_round(federation, 1)
-        federation.kill("relay")
-        federation.wait_for_output(federation.server, "no reply from red")
-        gate.touch()
-        federation.start("relay")
-        federation.wait_for_output(federation.server, "Client red is reconnected")
-        gate.unlink()
-        took_part = ["red" in record["shares"] for record in records(results_of(federation, job, tmp_path))]
-        assert took_part[0]
-        assert not all(took_part)
-        assert took_part[-1]
+    assert_red_is_away_for_some_rounds(run, tmp_path, "relay", relays={"red": "relay"})
 
 
 def test_many_light_sites_behind_two_relays_count_in_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,6 +21,7 @@ from fedgram.files import read_tensors, write_tensors, write_text
 from fedgram.model import lora, peft_checkpoint
 from fedgram.model.site_model import LocalModel
 from fedgram.pretrained import hub_id
+from fedgram.records import below
 from fedgram.sites.base import Site
 from fedgram.sites.state import FORMAT, OPTIMIZER, restore, snapshot
 
@@ -140,11 +141,10 @@ def restore_kept(
     Raises:
         CheckpointError: it is of another model.
     """
-    residual = {k: v for k, v in tensors.items() if k.startswith(RESIDUAL)}
     lora.drop_residual(model.transformer)
-    lora.set_residual(model.transformer, {k.removeprefix(RESIDUAL): v for k, v in residual.items()})
+    lora.set_residual(model.transformer, below(RESIDUAL, tensors))
     try:
-        restore(model, optimizer, {k: v for k, v in tensors.items() if k not in residual})
+        restore(model, optimizer, {k: v for k, v in tensors.items() if not k.startswith(RESIDUAL)})
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"does not fit its site.json ({type(error).__name__})", where=where) from error
 
