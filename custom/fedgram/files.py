@@ -125,7 +125,7 @@ def read_small(path: Path, error: type[FedgramError]) -> bytes:
 
 @contextmanager
 def exclusively(path: Path) -> Generator[None]:
-    """Hold a lock, which no other process then has; some file systems have none, and there nothing is done.
+    """Hold a lock, which no other process then has.
 
     Args:
         path: of the lock, an empty file.

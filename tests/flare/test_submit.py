@@ -15,7 +15,14 @@ from fedgram.errors import CheckpointError, ConfigError, RoundFailed
 from fedgram.flare import submit
 from fedgram.flare.progress import ABORTED, ending
 from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
-from nvflare.fuel.flare_api.api_spec import AuthorizationError, NoConnection, SubmitTokenJobDeleted
+from nvflare.fuel.flare_api.api_spec import (
+    AuthorizationError,
+    InternalError,
+    JobNotFound,
+    NoConnection,
+    NoReply,
+    SubmitTokenJobDeleted,
+)
 from rich.console import Console
 from toy import ROOT
 from typer.testing import CliRunner
@@ -290,6 +297,25 @@ def test_refusals_are_one_clear_error(command, tmp_path: Path):
         submit.run(JOB, tmp_path, tmp_path / "results", Console())
     with pytest.raises(ConfigError, match="not a job folder"):
         submit.run(tmp_path, tmp_path / "kit", tmp_path / "results", Console())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (JobNotFound("no such job: 7"), "somebody deleted the job .no such job: 7"),
+        (InternalError("server internal error: disk"), "the server cannot answer: server internal error: disk"),
+        (NoReply("no reply"), "the server cannot answer: no reply"),
+    ],
+)
+def test_what_the_server_cannot_do_is_one_clear_error(command, error: Exception, said: str):
+    server = Server(COMPLETED)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    server.get_job_meta = fail
+    with pytest.raises(RoundFailed, match=said):
+        command(server)
 
 
 def test_results_do_not_go_into_a_file(tmp_path: Path):

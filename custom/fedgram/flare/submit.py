@@ -24,9 +24,12 @@ from nvflare.apis.utils.job_submit_token import canonical_job_content_hash
 from nvflare.fuel.flare_api.api_spec import (
     AuthenticationError,
     AuthorizationError,
+    InternalError,
     InvalidJobDefinition,
+    JobNotFound,
     NoClientsAvailable,
     NoConnection,
+    NoReply,
     SessionClosed,
     SubmitTokenJobDeleted,
 )
@@ -143,7 +146,7 @@ class _Hub:
 
         Raises:
             ConfigError: the server does not let this user, or not this job.
-            RoundFailed: there has been no server for a long time.
+            RoundFailed: there has been no server for a long time, or it cannot answer.
         """
         lost_at = None
         while True:
@@ -161,6 +164,12 @@ class _Hub:
                 time.sleep(_POLL_SECONDS)
             except (AuthenticationError, AuthorizationError, InvalidJobDefinition) as error:
                 raise ConfigError(str(error), where=self._kit) from None
+            except JobNotFound as error:
+                remedy = "repeat the command to submit it again: it goes on after the last saved round"
+                raise RoundFailed(f"somebody deleted the job ({error})", where=self._kit, remedy=remedy) from None
+            except (InternalError, NoReply) as error:
+                remedy = "look at the server's log.txt, then repeat the command"
+                raise RoundFailed(f"the server cannot answer: {error}", where=self._kit, remedy=remedy) from None
 
     def _drop(self) -> None:
         """Close without a word to the server: FLARE would wait for an answer of one that is not there."""
