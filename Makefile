@@ -64,7 +64,7 @@ bench-worth: $(READY) ## together against home in every regime, and the pages of
 bench-page: $(READY) ## the pages, the figure and the table of evidence from the rows
 	$(MAKE) -C research page
 
-bench-attacks: $(READY) ## what lying sites cost the honest ones under every rule, and the page of it: half a day on one core
+bench-attacks: $(READY) ## what lying sites cost the honest ones under every rule, and the page of it: an hour on one core
 	$(BIN)/python -m research.attacks
 	$(BIN)/python -m research.attacks.page
 

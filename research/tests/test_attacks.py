@@ -14,7 +14,7 @@ from fedgram.training.contracts import update_norm
 
 from research.attacks import attacks
 from research.attacks.attacks import LIES, Seen
-from research.attacks.page import PAGE, damage, standing, table
+from research.attacks.page import PAGE, damage, standing, tables
 from research.attacks.trial import ABSENT, HONEST, RULES, Trial, run
 from research.rows import RESULTS, read
 
@@ -94,21 +94,51 @@ def test_poisoned_data_by_hand():
 def test_the_page_says_what_the_rows_say():
     rows = read(RESULTS / "attacks.csv")
     assert standing(rows) in PAGE.read_text(encoding="utf-8")
-    assert table(rows) in PAGE.read_text(encoding="utf-8")
+    assert tables(rows) in PAGE.read_text(encoding="utf-8")
     assert {row["attack"] for row in rows} <= {ABSENT, HONEST, *LIES}
     assert {row["rule"] for row in rows} <= {*RULES}
 
 
 def test_damage_is_against_the_same_rule_and_seed_without_the_liars():
-    row = {"federation": "f", "sites": 4, "liars": 1, "seed": 0, "r@1": 0.5, "cka": 0.5, "accuracy": 0.9}
+    row = {
+        "federation": "f",
+        "sites": 4,
+        "liars": 1,
+        "seed": 0,
+        "r@1": 0.5,
+        "cka": 0.5,
+        "accuracy": 0.9,
+        "backdoor": 0.0,
+    }
     rows = [
         row | {"attack": ABSENT, "rule": "default"},
-        row | {"attack": "scaling", "rule": "default", "accuracy": 0.8},
+        row | {"attack": "scaling", "rule": "default", "accuracy": 0.8, "backdoor": 0.3},
         row | {"attack": "scaling", "rule": "median", "accuracy": 0.1},  # nothing to hold it against
     ]
     found = damage(rows)
     assert found.keys() == {("f", 4, 1, "scaling", "default")}
     assert found["f", 4, 1, "scaling", "default"]["accuracy"] == [pytest.approx(0.1)]
+    assert found["f", 4, 1, "scaling", "default"]["backdoor"] == [pytest.approx(0.3)]
+
+
+def test_a_table_is_bold_where_the_goal_is_missed_and_empty_where_nothing_was_run():
+    row = {"federation": "carnivora", "sites": 4, "liars": 1, "seed": 0, "r@1": 0.5, "cka": 0.5, "accuracy": 0.9}
+    rows = [
+        row | {"attack": attack, "rule": rule, "accuracy": accuracy, "backdoor": 0.0}
+        for attack, rule, accuracy in [
+            (ABSENT, "default", 0.9),
+            (ABSENT, "median", 0.9),
+            ("scaling", "default", 0.885),
+            ("scaling", "median", 0.875),
+            ("mimic", "median", 0.91),
+        ]
+    ]
+    written = tables(rows)
+    assert "### carnivora, 1 of 4" in written
+    assert "synthetic" not in written
+    assert "| Accuracy lost | default | median |" in written
+    assert "| −ΔB at norm 999 | +1.5 | **+2.5** |" in written
+    assert "| mimic |  | -1.0 |" in written
 
 
 @pytest.mark.slow
