@@ -82,6 +82,16 @@ def test_public_tables_may_have_decimal_commas(folder: Path):
     assert {row.values[1] - row.values[0] for row in rows} == {0.5, 0.125}
 
 
+def test_a_feature_of_the_site_is_one_of_the_public_rows_too(folder: Path):
+    """Also where every public row has another value, as an id would."""
+    own, public = pd.read_csv("own-measures.csv"), pd.read_csv("public-measures.csv")
+    own.assign(stall=[f"s{i % 5}" for i in range(30)]).to_csv("own-measures.csv", index=False)
+    public.assign(stall=[f"s{i}" for i in range(30)]).to_csv("public-measures.csv", index=False)
+    init("--label", "own-measures=kind", *OWN, *PUBLIC)
+    rows = load_anchors(folder / "anchors/train").contents(load("tabular"))
+    assert {row.columns for row in rows} == {("size", "mass", "stall")}
+
+
 def test_nothing_is_overwritten_unasked(folder: Path):
     init(*OWN, *PUBLIC)
     before = (folder / "job/meta.json").read_bytes()
