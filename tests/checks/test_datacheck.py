@@ -182,6 +182,8 @@ def test_columns_of_a_table(tmp_path: Path):
     output = CliRunner().invoke(app, ["data", "check", str(path)]).output
     assert "5 columns of numbers: age, same, sparse, again, weight" in output
     assert "2 columns of categories: date, stage" in output
+    remedies = [one.remedy or "" for one in check(path).findings if one.text.startswith("column ")]
+    assert sum("take it out of the table and of the anchors" in remedy for remedy in remedies) == 4
 
 
 @pytest.mark.parametrize(
@@ -201,11 +203,13 @@ def test_numbers_that_are_read_as_categories(form: str, told: bool, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("group", "level"), [("id", "warning"), ("patient", None)])
-def test_a_feature_that_names_the_patient(group: str, level: str | None, tmp_path: Path):
+@pytest.mark.parametrize("name", ["id", "barcode"])
+def test_a_feature_that_names_the_patient(group: str, level: str | None, name: str, tmp_path: Path):
     header, *rows = measured()
     lines = [f"{header},record_id", *(f"{row},{i // 4}" for i, row in enumerate(rows))]
     path = table(tmp_path, lines, "age,weight,record_id 1,2,3 3,4,5")
-    path.write_text(path.read_text().replace('group = "patient"', f'group = "{group}"'))
+    path.write_text(path.read_text().replace('group = "patient"', f'group = "{group}"\nid = "{name}"'))
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("id,", f"{name},", 1))
     levels = [level for text, level in found(path).items() if "record_id: named like an id" in text]
     assert levels == [level] * (level is not None)
 

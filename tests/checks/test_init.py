@@ -13,8 +13,10 @@ from fedgram.config import jobfolder
 from fedgram.config.job import JobConfig
 from fedgram.config.site import read_site_config
 from fedgram.config.strict import from_dict
+from fedgram.errors import ConfigError
 from fedgram.flare.workspace import require_fit
 from fedgram.modalities import load
+from toy import ROOT
 from typer.testing import CliRunner
 
 KINDS = ("wolf", "lynx", "bear")
@@ -82,6 +84,16 @@ def test_public_tables_may_have_decimal_commas(folder: Path):
     assert {row.values[1] - row.values[0] for row in rows} == {0.5, 0.125}
 
 
+def test_a_feature_of_the_site_is_one_of_the_public_rows_too(folder: Path):
+    """Also where every public row has another value, as an id would."""
+    own, public = pd.read_csv("own-measures.csv"), pd.read_csv("public-measures.csv")
+    own.assign(stall=[f"s{i % 5}" for i in range(30)]).to_csv("own-measures.csv", index=False)
+    public.assign(stall=[f"s{i}" for i in range(30)]).to_csv("public-measures.csv", index=False)
+    init("--label", "own-measures=kind", *OWN, *PUBLIC)
+    rows = load_anchors(folder / "anchors/train").contents(load("tabular"))
+    assert {row.columns for row in rows} == {("size", "mass", "stall")}
+
+
 def test_nothing_is_overwritten_unasked(folder: Path):
     init(*OWN, *PUBLIC)
     before = (folder / "job/meta.json").read_bytes()
@@ -106,6 +118,19 @@ def test_without_public_files_there_are_folders_to_fill(folder: Path):
                 )
     assert "anchors/train: 9 anchors of 3 concepts" in init(*OWN)
     assert (folder / "job/meta.json").is_file()
+
+
+def test_a_method_of_another_package_is_allowed_at_the_server_too(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """And where it is not, that is said before anything starts, with the file that survives a simulation."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    init(*OWN, *PUBLIC, "--method", "my_methods:ClippedMean")
+    settings = from_dict(JobConfig, jobfolder.settings_in(jobfolder.read_server(Path("job"))), "test")
+    require_fit(Path("job"), Path("run"), settings)
+    own = Path("run/local/fedgram/server.toml")
+    own.unlink()
+    with pytest.raises(ConfigError, match="my_methods:ClippedMean") as caught:
+        require_fit(Path("job"), Path("run"), settings)
+    assert str(own) in str(caught.value)
 
 
 def test_what_training_would_refuse_ends_with_1(folder: Path):

@@ -32,6 +32,7 @@ def test_a_table_of_numbers(tmp_path: Path):
     found = understand(path, "tabular")
     assert found.columns.concept == found.label == "kind"
     assert (found.columns.id, found.columns.group) == ("barcode", "id")
+    assert [s.group for s in read_table_samples(path, Reading(columns=found.columns))[:2]] == ["C0", "C1"]
     assert found.columns.drop == ("note", "empty")
     assert found.features == ("age",)
     told = " ".join(found.notes)
@@ -212,6 +213,7 @@ def test_a_column_id_that_repeats_is_no_id_of_rows(tmp_path: Path):
         understand(path, hints={"group": "id"})
     found = understand(table(tmp_path / "b.csv", barcode=[f"B{i}" for i in AGE], **columns), hints={"group": "id"})
     assert (found.columns.id, found.columns.group) == ("barcode", "id")
+    assert "group: id (as said: its rows stay on one side of the split)" in found.notes
     assert read_table_samples(tmp_path / "b.csv", Reading(columns=found.columns))[5].group == "1001"
 
 

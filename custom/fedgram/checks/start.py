@@ -168,9 +168,12 @@ def write(plan: Plan, anchors: Mapping[str, AnchorSet], method: str = "geodora")
 
 
 def write_sites(plan: Plan, anchors: Path, heldout: Path | None, methods: Sequence[str] = ()) -> list[Path]:
-    """Write the workspace of the simulation with its site files."""
+    """Write the workspace of the simulation: its site files, and the server's where a method is foreign code."""
     run = plan.folder / RUN
-    workspace.write(run, {site.name: site.file(anchors, heldout, methods) for site in plan.sites})
+    files = {site.name: site.file(anchors, heldout, methods) for site in plan.sites}
+    if foreign := [name for name in methods if ":" in name]:
+        files["server"] = workspace.server_file(foreign)
+    workspace.write(run, files)
     return [run / "local" / "fedgram" / f"{site.name}.toml" for site in plan.sites]
 
 

@@ -218,9 +218,12 @@ def _public(said: str, plan: Plan, hints: Mapping[str, Mapping[str, str]]) -> Pa
     )
     if guess.task != "classification":
         raise _no_concepts(folder, f"column {guess.label} has targets of {guess.task}")
-    notes = tuple(note for note in guess.notes if not note.startswith(("group", "split", "task")))
-    _tell(ANCHORS, folder, replace(guess, notes=notes))
     features = next((s.guess.features for s in plan.sites if s.guess.modality == guess.modality), ())
+    drop = tuple(name for name in guess.columns.drop if name not in features)  # a site has decided for all
+    guess = replace(guess, columns=replace(guess.columns, drop=drop))
+    hidden = ("group", "split", "task", *(["no features"] if features else []))
+    notes = tuple(note for note in guess.notes if not note.startswith(hidden))
+    _tell(ANCHORS, folder, replace(guess, notes=notes))
     return Public(folder, guess, features, plan.licence, plan.source)
 
 

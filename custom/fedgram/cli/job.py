@@ -34,7 +34,6 @@ def write(
         folder = jobs.build(name, template)
         jobs.write(folder, out, overwrite=force)
         method = jobfolder.settings_in(folder[jobfolder.SERVER]).get("method", {}).get("name", "geo")
-        console.print(
-            f'written to {out}; sites run it where methods in their own file has "{method}"', markup=False
-        )
+        who = "sites and server run" if ":" in method else "sites run"
+        console.print(f'written to {out}; {who} it where methods in their own file has "{method}"', markup=False)
         console.print(f"next: fedgram simulate {out} WORKSPACE", markup=False, soft_wrap=True)

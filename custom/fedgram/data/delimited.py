@@ -50,6 +50,8 @@ def _rows(text: str, separator: str, path: Path) -> list[list[str]]:
         quoted, ends = [], []
     even = len({len(row) for row in plain}) == 1
     if even and len(plain) > len(quoted) and len(plain[0]) > 1:  # a stray quote takes in rows up to the next one
+        if quoted:  # or a text goes over lines that happen to have as many separators: nothing decides
+            _refuse_swallowed(text, separator, ends, path)
         return [[_unquoted(cell) for cell in row] for row in plain]
     if not quoted:
         raise DataError(
@@ -73,7 +75,8 @@ def _refuse_swallowed(text: str, separator: str, ends: list[int], path: Path) ->
             "a quoted cell goes over lines that look like rows of their own",
             where=f"{path}, row {long[0][0]}",
             expected="a quote at the start of a cell only where one closes the cell",
-            remedy="double quotes that are letters (inch marks, say), and quote their cells",
+            remedy="take line ends out of quoted cells; double quotes that are letters (inch marks, say), and "
+            "quote their cells",
         )
 
 

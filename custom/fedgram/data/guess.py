@@ -228,7 +228,9 @@ class _Table:
     def _group(self, label: str) -> str:
         """The column of what must not be on two sides of a split; ``id`` where every row is one of its own."""
         if self._hints.get("group") == "id":
-            return self._say("group", "id", "as said: every row is one of its own")
+            repeats = any(c.name == "id" and c.is_repeated_id for c in self._columns)
+            kept = "its rows stay on one side of the split" if repeats else "every row is one of its own"
+            return self._say("group", "id", f"as said: {kept}")
         others = [c for c in self._columns if c.name != label]
         found, repeated = [c for c in others if c.called in GROUPS], [c.name for c in others if c.is_repeated_id]
         if found or "group" in self._hints:

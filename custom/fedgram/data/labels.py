@@ -71,6 +71,8 @@ def label_columns(reading: Reading) -> set[str]:
 
 
 def _group(table: pd.DataFrame, path: Path, columns: Columns) -> pd.Series:
+    if columns.group == Columns.id and Columns.id not in table.columns:
+        return pd.Series(table[columns.id])  # every row is one of its own, whatever its id is called
     if columns.group not in table.columns:
         raise DataError(
             f"missing column {columns.group!r}",

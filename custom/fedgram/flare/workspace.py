@@ -11,12 +11,13 @@ from fedgram import modalities
 from fedgram.anchors import load_anchors
 from fedgram.config.job import JobConfig
 from fedgram.config.jobfolder import META, client_names
+from fedgram.config.server import read_server_config
 from fedgram.config.site import UNIFIED, SiteConfig, find_site_config
 from fedgram.demo.names import locate
 from fedgram.errors import ConfigError
 from fedgram.files import write_text
 from fedgram.flare.components import SERVER_CLASSES, SITE_CLASSES, modality_of
-from fedgram.methods import require_allowed
+from fedgram.methods import require_allowed, require_allowed_at_server
 
 ALLOWED = {"format_version": 2, "class_allow_list": [*SITE_CLASSES, *SERVER_CLASSES]}
 
@@ -53,7 +54,7 @@ def require_fit(job: Path, workspace: Path, settings: JobConfig) -> dict[str, Si
 
     Raises:
         ConfigError: a site without a file, a wrong file, another modality than the job's executor asks for, or a
-            method that the site does not allow.
+            method that the site or the server does not allow.
         AnchorError: a site with another anchor set than the job's.
     """
     if not (workspace / "local" / "resources.json").is_file():
@@ -82,6 +83,8 @@ def require_fit(job: Path, workspace: Path, settings: JobConfig) -> dict[str, Si
                 remedy="move the site to the app of its modality, or correct its file",
             )
         require_allowed(name, config, settings)
+    server = workspace / "local" / "fedgram" / "server.toml"
+    require_allowed_at_server(server, read_server_config(server), settings)
     _require_anchors(configs, settings)
     return configs
 
@@ -130,6 +133,11 @@ def site_file(settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())] if table else []
     return "\n".join(lines) + "\n"
+
+
+def server_file(methods: Sequence[str]) -> str:
+    """The text of the server's own file, which allows methods of other packages."""
+    return f"# What only the server knows; its owner edits this file.\nmethods = {_toml([*methods])}\n"
 
 
 def _toml(value: Any) -> str:

@@ -23,6 +23,7 @@ _SHOWN = 3
 _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
 _SEVERAL = 10  # numbers that a column of them has at least
+_TAKE_OUT = "take it out of the table and of the anchors"  # else these have a column more
 _SIGNED = r"[<>≤≥~±]=?\s*\d[\d.,]*(\s?\S+)?"
 _NUMBER = r"[+-]?\d[\d.,]*(\s?[%‰°]\S*|\s\S+|[^\W\d_]{2,}(/\S+)?)?"  # with a unit or without
 _DATE = r"\d{1,4}([-./])\d{1,2}\4\d{1,4}([ T][\d:.]+)?"
@@ -91,7 +92,7 @@ def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
     columns = rows[0].columns if rows else ()
     empty = [name for i, name in enumerate(columns) if all(is_missing(row.values[i]) for row in rows)]
     level = "failure" if tokenizer in ("numeric", "wide") else "warning"
-    return [*_about(empty, "no value in any training row", "drop it under [columns]", level)]
+    return [*_about(empty, "no value in any training row", _TAKE_OUT, level)]
 
 
 def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
@@ -113,14 +114,16 @@ def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
                 measures.append(name)
             elif len(named) > max(_MANY * len(present), 2):
                 unique.append(name)
-    yield from _about(constant, "the same in all training rows", "drop it under [columns]")
-    yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", "fill it, or drop it under [columns]")
+    yield from _about(constant, "the same in all training rows", _TAKE_OUT)
+    yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", f"fill it, or {_TAKE_OUT}")
     yield from _about(
         measures,
         "numbers with words, units or signs, or dates: each value is a category of its own",
-        "write bare numbers (of a date, days since a start), and nothing where there is none; or drop it",
+        f"write bare numbers (of a date, days since a start), and nothing where there is none; or {_TAKE_OUT}",
     )
-    yield from _about(unique, "nearly every row has a category of its own", "drop names and dates")
+    yield from _about(
+        unique, "nearly every row has a category of its own", f"if it is a name or date, {_TAKE_OUT}"
+    )
 
 
 def _is_measure(name: str) -> bool:
@@ -129,8 +132,9 @@ def _is_measure(name: str) -> bool:
 
 def ids(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
     """Columns of a table that may name the patient, where every row is a group of its own."""
-    rows = [sample.content for found in parts.values() for sample in found if isinstance(sample.content, Row)]
-    if not rows or config.columns.group != config.columns.id:
+    samples = [sample for found in parts.values() for sample in found]
+    rows = [sample.content for sample in samples if isinstance(sample.content, Row)]
+    if not rows or any(sample.group != sample.id for sample in samples):
         return
     repeated = []
     for number, name in enumerate(rows[0].columns):

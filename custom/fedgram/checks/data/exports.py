@@ -133,7 +133,7 @@ def _columns(train: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"column{'s' * (len(telling) > 1)} {folded(telling)}: says the target, one value for each",
-            "drop it under [columns] if it is the label again, or known only afterwards",
+            "take it out of the table and of the anchors if it is the label again, or known only afterwards",
         )
     if coded:
         yield Finding(
