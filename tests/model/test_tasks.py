@@ -91,6 +91,26 @@ def test_multilabel():
     assert task.loss(torch.zeros(4, 2), targets).item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize(
+    ("targets", "output", "f1"),
+    [
+        ([[1], [0], [0], [0]], [[1], [1], [-1], [-1]], 2 / 3),  # a site with one label
+        (
+            [[1, 0], [0, 0], [0, 0], [0, 0]],
+            [[1, -1], [1, -1], [-1, -1], [-1, -1]],
+            2 / 3,
+        ),  # of two labels one occurs
+        ([[1, 0], [0, 1], [0, 0]], [[1, -1], [1, 1], [-1, 1]], 2 / 3),
+        ([[1, 0], [0, 0]], [[-1, -1], [-1, 1]], 0.0),
+    ],
+)
+def test_f1_of_labels_is_of_having_them_however_many_occur(targets, output, f1):
+    """Not having a label is no class of its own, which would count too, and mostly be right."""
+    task = MultiLabel(("a", "b")[: len(targets[0])])
+    found = task.metrics(torch.tensor(output, dtype=torch.float32), torch.tensor(targets, dtype=torch.float32))
+    assert found["macro_f1"] == pytest.approx(f1)
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_auroc_is_that_of_scikit_learn(levels):
     """With few levels of the scores most pairs are ties."""
