@@ -143,6 +143,16 @@ def test_regression():
     assert task.metrics(output[:1], targets[:1]) == pytest.approx({"mae": 2.0})  # R² of one sample is nothing
 
 
+@pytest.mark.parametrize("numbers", [(1.6e9, 1.6e9 + 60, 1.6e9 + 90), (1e40, 2e40), (1e-60, 2e-60)])
+def test_numbers_that_single_precision_cannot_tell_apart_are_refused(numbers: tuple[float, ...]):
+    """Their R² was negative for a perfect model: float32 has every 128th second of today's Unix times."""
+    with pytest.raises(DataError, match="rounds their differences away"):
+        make("regression", *numbers)
+    near = tuple(number - 1.6e9 for number in (1.6e9, 1.6e9 + 60, 1.6e9 + 90))
+    for told in (near, (2.4e6, 2.4e6 + 100), (2020.0, 2021.0), (1e-6, 2e-6)):
+        make("regression", *told)
+
+
 def test_segmentation_classes_are_the_pixel_values(tmp_path: Path):
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[:, 4:] = 255
