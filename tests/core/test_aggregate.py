@@ -8,6 +8,7 @@ import torch
 from fedgram.core.aggregate import FixedPointSum, GramConsensus, WeightedMean, capped_weights, target_gram
 from fedgram.core.cka import cka
 from fedgram.core.gram import cosine_gram
+from fedgram.core.robust import combine
 from fedgram.errors import FedgramError
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -333,6 +334,16 @@ def test_updates_held_apart_count_towards_the_room():
     with pytest.raises(FedgramError, match="second: b of shape"):
         mean.add("second", {"b": torch.tensor(1.5e7)}, 1.0)
     assert mean.close()["b"].item() == 3e7
+
+
+@pytest.mark.parametrize("rule", ["trimmed_mean", "median", "centred_clipping"])
+def test_sites_that_share_no_tensor_have_weights_under_every_rule(rule):
+    """Those of a method that shares no weights, under a rule that the job's server has for any method."""
+    mean = WeightedMean({}, sites=4, combine=combine(rule, 0.25, mixing=True))
+    for number, site in enumerate("abcd", start=1):
+        mean.add(site, {}, float(number))
+    assert mean.shares() == {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
+    assert mean.close() == {}
 
 
 def test_a_mean_over_no_sites_is_refused():

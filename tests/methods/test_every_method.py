@@ -115,3 +115,12 @@ def test_a_site_runs_what_its_own_file_allows(run: Toy):
 def test_a_trained_a_leaves_no_dora(toy: Toy, name: str):
     with pytest.raises(ConfigError, match=r"adapter\.dora"):
         method_of(with_method(toy, name, adapter={"dora": True}).job)
+
+
+@pytest.mark.parametrize("name", [n for n, method in METHODS.items() if issubclass(method, METHODS["local"])])
+def test_where_no_weights_are_shared_magnitudes_are_not_either(toy: Toy, name: str):
+    """Else every reply is refused in the first round, for an m of layers whose B is not averaged."""
+    dora = {"dora": True, "magnitude": "mean"}
+    with pytest.raises(ConfigError, match=rf"'{name}': adapter\.magnitude 'mean'"):
+        method_of(with_method(toy, name, adapter=dora).job)
+    method_of(with_method(toy, name, adapter={"dora": True, "magnitude": "private"}).job)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from fedgram.errors import ConfigError
@@ -48,3 +50,18 @@ def test_the_common_half_stays_common_when_a_modality_is_late_or_silent(toy: Toy
 def test_one_rank_has_no_half(toy: Toy):
     with pytest.raises(ConfigError, match="rank 1"):
         method_of(with_method(toy, "xflora", adapter={"rank": 1}).job)
+
+
+def test_no_site_holds_more_than_its_share_of_the_common_half(toy: Toy):
+    """Between modalities as within one: 300 samples against 20 had counted for nine tenths."""
+    step = Step(with_method(toy, "xflora", aggregation={"clip": 0.0}))
+    name, half = f"B/{step.layer}", step.run.job.adapter.rank // 2
+    large = {"weight": 300.0, "samples": 300}
+    small = {"weight": 10.0, "samples": 10}
+    updates = {k: dataclasses.replace(u, **large if k == "green" else small) for k, u in step.updates.items()}
+    after = step.close(step.before, updates.values())
+    shares = after.records[-1].shares
+    assert shares == pytest.approx({"green": 0.5, "red": 1 / 6, "crimson": 1 / 6, "blue": 1 / 6})
+    expected = sum(shares[k] * u.extra[name].double() for k, u in updates.items())
+    got = after.state.extra[f"red/{name}"]
+    torch.testing.assert_close(got[:, :half], expected[:, :half].float())

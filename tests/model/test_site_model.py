@@ -67,6 +67,17 @@ def test_tokens_that_no_sample_has_are_not_computed(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(alone[given.mask], hidden[given.mask], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("backbone", [bert, llama])
+def test_samples_without_tokens_are_zeros_also_where_a_batch_has_no_others(backbone):
+    given = tokens(n=3)
+    site = model(backbone(), given)
+    given.mask[1] = False
+    z, alone = site.represent(given), site.represent(given[1:2])
+    assert not z[1].any()
+    assert torch.equal(alone, z[1:2])
+    assert site.hidden(given[1:2]).shape == (1, 6, 32)
+
+
 def test_the_adapter_starts_at_the_scale_of_the_embeddings():
     given = Tokens(1000 * torch.randn(64, 6, 7) + 300, torch.ones(64, 6).bool())
     adapter = TokenAdapter(given, 512, 0.02, torch.Generator().manual_seed(0))

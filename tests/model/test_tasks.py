@@ -91,6 +91,26 @@ def test_multilabel():
     assert task.loss(torch.zeros(4, 2), targets).item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize(
+    ("targets", "output", "f1"),
+    [
+        ([[1], [0], [0], [0]], [[1], [1], [-1], [-1]], 2 / 3),  # a site with one label
+        (
+            [[1, 0], [0, 0], [0, 0], [0, 0]],
+            [[1, -1], [1, -1], [-1, -1], [-1, -1]],
+            2 / 3,
+        ),  # of two labels one occurs
+        ([[1, 0], [0, 1], [0, 0]], [[1, -1], [1, 1], [-1, 1]], 2 / 3),
+        ([[1, 0], [0, 0]], [[-1, -1], [-1, 1]], 0.0),
+    ],
+)
+def test_f1_of_labels_is_of_having_them_however_many_occur(targets, output, f1):
+    """Not having a label is no class of its own, which would count too, and mostly be right."""
+    task = MultiLabel(("a", "b")[: len(targets[0])])
+    found = task.metrics(torch.tensor(output, dtype=torch.float32), torch.tensor(targets, dtype=torch.float32))
+    assert found["macro_f1"] == pytest.approx(f1)
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_auroc_is_that_of_scikit_learn(levels):
     """With few levels of the scores most pairs are ties."""
@@ -121,6 +141,16 @@ def test_regression():
     assert task.metrics(output, targets) == pytest.approx({"mae": 3.0, "r2": 1 - (4 + 16) / 200})
     assert task.loss(output, targets).item() == pytest.approx((4 + 16) / 2 / task.std**2, rel=1e-5)
     assert task.metrics(output[:1], targets[:1]) == pytest.approx({"mae": 2.0})  # R² of one sample is nothing
+
+
+@pytest.mark.parametrize("numbers", [(1.6e9, 1.6e9 + 60, 1.6e9 + 90), (1e40, 2e40), (1e-60, 2e-60)])
+def test_numbers_that_single_precision_cannot_tell_apart_are_refused(numbers: tuple[float, ...]):
+    """Their R² was negative for a perfect model: float32 has every 128th second of today's Unix times."""
+    with pytest.raises(DataError, match="rounds their differences away"):
+        make("regression", *numbers)
+    near = tuple(number - 1.6e9 for number in (1.6e9, 1.6e9 + 60, 1.6e9 + 90))
+    for told in (near, (2.4e6, 2.4e6 + 100), (2020.0, 2021.0), (1e-6, 2e-6)):
+        make("regression", *told)
 
 
 def test_segmentation_classes_are_the_pixel_values(tmp_path: Path):

@@ -73,7 +73,7 @@ class WeightedMean:
         combine: Combine | None = None,
     ):
         capped_weights({}, max_share)  # validates
-        self._combine = combine
+        self._combine = combine if shapes else None  # of sites that share no tensor there is nothing to combine
         self._room = LARGEST_SUM / max(sites, 1)
         self._sums = {name: FixedPointSum(shape) for name, shape in shapes.items()}
         self._max_share = max_share

@@ -40,7 +40,7 @@ class Closing:
         before: the state that the sites started from.
         B: after the round.
         means: weighted means of :meth:`Method.terms`, float64, by modality; under ``""`` of all sites together.
-        shares: of each of these groups in the sum of all weights.
+        shares: of each of these groups in the sum of all weights, none of which exceeds ``max_share``.
         step: the server's optimiser: of a name and the mean change, what is added.
     """
 

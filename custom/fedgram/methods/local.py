@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedgram.config.job import JobConfig
+from fedgram.errors import ConfigError
 from fedgram.methods.base import Method
 
 
@@ -11,6 +13,15 @@ class Local(Method):
     name = "local"
     title = "training alone"
     shares = "nothing"
+
+    def __init__(self, job: JobConfig):
+        super().__init__(job)
+        if job.adapter.shares_magnitude:
+            raise ConfigError(
+                "adapter.magnitude 'mean'",
+                where=f"method {job.method.name!r}",
+                expected="'private': no weights are shared, so m is not averaged either",
+            )
 
     def shares_b(self, layer: str) -> bool:
         return False

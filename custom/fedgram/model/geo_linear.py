@@ -91,7 +91,10 @@ class GeoLinear(Linear):
 
     @torch.no_grad()
     def set_residual(self, residual: Tensor) -> None:
-        """Set W ← W₀ + R, R: (d_out, d_in), with which a method changes the base besides the adapter."""
+        """Set W ← W₀ + R, R: (d_out, d_in), with which a method changes the base besides the adapter.
+
+        The sum is rounded to the dtype of W: what R has below 2⁻⁹ of an entry of a bf16 base has no effect.
+        """
         base: Any = self.get_base_layer()
         if self.m is not None or not _is_dense(base):
             raise BackboneError(

@@ -103,7 +103,8 @@ class SiteModel(nn.Module):
         """
         dtype = input_embeddings(self.transformer).weight.dtype
         length = tokens.mask.shape[1]
-        filled = int(tokens.mask.any(0).nonzero().max()) + 1
+        there = tokens.mask.any(0).nonzero()
+        filled = int(there.max()) + 1 if len(there) else 1
         embedded = self.adapters[channel](tokens.values[:, :filled])
         if not adapter_learns:
             embedded = embedded.detach()

@@ -24,7 +24,7 @@ class Means:
 
     Attributes:
         tensors: by modality, or of all sites under ``""``: B, m and extras, float64.
-        parts: of each of these groups in the sum of all weights.
+        parts: of each of these groups in the sum of all weights, none of which exceeds ``max_share``.
         consensus: Ḡ.
         within_groups: mean changes by group and part.
     """

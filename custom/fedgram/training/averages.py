@@ -109,7 +109,12 @@ class Averages:
         }
 
     def _limit(self, part: str, reply: SiteUpdate) -> float:
-        """The largest size of a part; in the first round that of AdamW at its longest, η · steps · √n."""
+        """The largest size of a part of a reply.
+
+        Before any is known a change may be as long as AdamW's at its longest, η · steps · √n, and a weight
+        ``clip`` times 1, the least there can be: those above it count alike in the first round. A distance of G,
+        and whole factors, then have no limit.
+        """
         training, tensors, rate = self._job.training, [*reply.m.values()], self._job.training.learning_rate
         if part == UPDATE:
             tensors = [*reply.delta_B.values(), *_factors(reply.extra).values()]

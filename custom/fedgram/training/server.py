@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedgram.config.job import JobConfig
-from fedgram.core.aggregate import GramConsensus
+from fedgram.core.aggregate import GramConsensus, capped_weights
 from fedgram.core.bounds import extended, gram_distance
 from fedgram.core.robust import entry_median
 from fedgram.errors import FedgramError, RoundFailed, UpdateRejected
@@ -241,7 +241,9 @@ class Round:
         require_enough(len(self.accepted), self._job, f"round {number}", self.rejected.values())
         averages = {group: mean for group, mean in sorted(self._averages.means.items()) if mean.weights}
         shares = {group: mean.shares() for group, mean in averages.items()}
-        totals = {group: sum(mean.weights.values()) for group, mean in averages.items()}
+        everybody = {site: weight for mean in averages.values() for site, weight in mean.weights.items()}
+        capped = capped_weights(everybody, self._job.aggregation.max_share)
+        totals = {group: sum(capped[site] for site in sorted(mean.weights)) for group, mean in averages.items()}
         tensors, within_groups, consensus = self._averages.close()
         parts = {group: total / sum(totals.values()) for group, total in totals.items()}
         means = Means(tensors=tensors, parts=parts, consensus=consensus, within_groups=within_groups)

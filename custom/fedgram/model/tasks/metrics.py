@@ -42,9 +42,10 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float | None:
     """The mean F1 of the classes that occur, from (N,) classes or (N, C) truth values."""
     from sklearn.metrics import f1_score
 
-    if truth.ndim == 2:
-        occurs = (truth | predicted).any(axis=0)
-        truth, predicted = truth[:, occurs], predicted[:, occurs]
+    if truth.ndim == 2:  # by hand: scikit-learn takes a single column for two classes, and averages over both
+        sizes = truth.sum(axis=0) + predicted.sum(axis=0)
+        right, occurs = 2 * (truth & predicted).sum(axis=0), sizes > 0
+        return float(np.mean(right[occurs] / sizes[occurs])) if occurs.any() else None
     if truth.size == 0:
         return None
     return float(f1_score(truth, predicted, average="macro", zero_division=0))

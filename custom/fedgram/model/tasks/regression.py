@@ -16,6 +16,8 @@ from fedgram.modalities.base import Tokenizer
 from fedgram.model.tasks.base import Prediction, pooled_head
 from fedgram.records import Sample
 
+_ROUNDED = 0.01  # of the spread: targets are float32, and may be off by no more
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -34,7 +36,16 @@ class Regression:
         if numbers.size == 0 or np.ptp(numbers) == 0:
             problem = "the same number for all training samples"
             raise DataError(problem, where="target", remedy="name another column")
-        return cls(float(numbers.mean()), float(numbers.std()))
+        mean, std = float(numbers.mean()), float(numbers.std())
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = numbers.astype(np.float32)
+        if np.abs(rounded - numbers).max() > _ROUNDED * std:
+            raise DataError(
+                f"numbers around {mean:g} that differ by {std:g}: single precision rounds their differences away",
+                where="target",
+                remedy="take another origin or unit: days since 2020, not seconds since 1970",
+            )
+        return cls(mean, std)
 
     def head(self, width: int, length: int, generator: torch.Generator) -> nn.Module:
         return pooled_head(width, 1, generator)
