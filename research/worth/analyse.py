@@ -3,8 +3,8 @@
     python -m research.worth.analyse [FOLDER]
 
 copies the rows of a folder to `research/results`, and writes from them `worth-by-federation.csv`, the figure, and
-the blocks between ``<!-- worth: NAME -->`` and ``<!-- end -->`` of RESULTS.md, README.md and docs/results.md.
-What a block says is `pages/NAME.md`: sentences whose numbers and turns come from the rows.
+the blocks between ``<!-- worth: NAME -->`` and ``<!-- end -->`` of RESULTS.md, README.md, docs/results.md and
+docs/fedumm.md. What a block says is `pages/NAME.md`: sentences whose numbers and turns come from the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from research.worth.unified import Unified
 from research.worth.words import Words, listed, told
 
 ROOT = RESULTS.parents[1]
-PAGES = (ROOT / "research/RESULTS.md", ROOT / "README.md", ROOT / "docs/results.md")
+PAGES = (ROOT / "research/RESULTS.md", ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/fedumm.md")
 TEMPLATES = Path(__file__).parent / "pages"
 BY_FEDERATION = "worth-by-federation.csv"
 FIGURE = ROOT / "research/figures/worth.png"

@@ -28,13 +28,22 @@ PLAIN: Mapping[str, object] = {
 class Unified:
     """The rows of the study of FedUMM, asked for values and differences on the same seeds."""
 
-    SIZES = (
-        ("A alone stays frozen (FFA)", {"method": "ffa"}),
-        ("GeoLoRA", {"method": "geo"}),
+    VARIANTS = (
+        ("without rehearsal", {"without": "rehearsal"}),
+        ("without the base's own prediction in it", {"without": "drift"}),
+        ("with rates that do not fall", {"without": "falling"}),
+        ("with weight 1 for pictures", {"without": "weight"}),
+        ("each trains alone", {"method": "local"}),
+        ("with a proximal term (FedProx)", {"method": "fedprox"}),
+        ("with the exact residual (FedEx)", {"method": "fedex"}),
+        ("with momentum at the server", {"momentum": MOMENTUM}),
+        ("in 4 rounds", {"rounds": 4}),
+        ("in 40 rounds", {"rounds": 40}),
+        ("A stays frozen (FFA, GeoLoRA)", {"method": ("ffa", "geo")}),  # two methods that differ in B's anchors alone
         ("GeoDoRA", {"method": "geo", "dora": True}),
         ("B stays at home (FedSA)", {"method": "fedsa"}),
-        ("rank 4", {"rank": 4}),
-        ("rank 64", {"rank": 64}),
+        ("of rank 4 instead of 16", {"rank": 4}),
+        ("of rank 64", {"rank": 64}),
         ("full fine-tuning", {"method": FULL}),
     )
 
@@ -83,11 +92,6 @@ class Unified:
     def most(self) -> dict[str, object]:
         """16 sites, each with the steps that central training has at the smaller number."""
         return {"clients": 16, "steps": MOST * STEPS}
-
-    @property
-    def momentum(self) -> dict[str, object]:
-        """Plain averaging with momentum at the server."""
-        return {"momentum": MOMENTUM}
 
     def divided(self, clients: int) -> Estimate:
         """Answers of so many clients, over all skews, against central training at equal compute."""
