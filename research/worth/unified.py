@@ -39,7 +39,7 @@ class Unified:
         ("with momentum at the server", {"momentum": MOMENTUM}),
         ("in 4 rounds", {"rounds": 4}),
         ("in 40 rounds", {"rounds": 40}),
-        ("A stays frozen (FFA, GeoLoRA)", {"method": ("ffa", "geo")}),  # two methods that differ in B's anchors alone
+        ("A stays frozen (FFA, GeoLoRA)", {"method": ("ffa", "geo")}),  # they differ only where anchors train
         ("GeoDoRA", {"method": "geo", "dora": True}),
         ("B stays at home (FedSA)", {"method": "fedsa"}),
         ("of rank 4 instead of 16", {"rank": 4}),
