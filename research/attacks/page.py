@@ -120,10 +120,9 @@ def _misses(rows: Rows) -> list[str]:
     """A line for each loss under the default beyond the goal, beside what an honest site in that place costs."""
     found = damage(rows)
     lines = []
-    for (*setting, attack, rule), lost in sorted(found.items()):
+    for (name, sites, liars, attack, rule), lost in sorted(found.items()):
         if rule != "default" or attack == HONEST:
             continue
-        name, sites, liars = setting
         honest = found.get((name, sites, liars, HONEST, rule), {})
         for measure, most in TOLERATED.items():
             if mean(lost[measure]) > most:
