@@ -55,6 +55,10 @@ def test_what_is_missing_or_differs_is_said(toy: Toy, tmp_path: Path):
         site_configs({"a": {"modality": "text"}})
     with pytest.raises(ConfigError, match="unknown setting 'dat'"):
         site_configs({"a": {"modality": "text", "dat": "x"}}, anchors=tmp_path)
+    with pytest.raises(ConfigError, match="no sites"):
+        site_configs({})
+    with pytest.raises(ConfigError, match="site a"):
+        site_configs({"a": 3})  # pyrefly: ignore
     with pytest.raises(ConfigError, match="0 sets of anchors"):
         job_config(None, {})
     mixed = site_configs({"a": first, "b": {**plain_site(second), "anchors": second.heldout}})

@@ -68,8 +68,10 @@ def site_configs(
     """The settings of all sites, in whatever form they are given, with whole paths.
 
     Raises:
-        ConfigError: a wrong setting, or no anchors.
+        ConfigError: no sites, a wrong setting, or no anchors.
     """
+    if not sites:
+        raise ConfigError("no sites", where="sites", expected="at least one, by name")
     shared = {k: str(v) for k, v in (("anchors", anchors), ("heldout", heldout)) if v is not None}
     return {name: _site(name, site, shared) for name, site in sites.items()}
 
@@ -77,8 +79,12 @@ def site_configs(
 def _site(name: str, site: AnySite, shared: Mapping[str, str]) -> SiteConfig:
     if isinstance(site, SiteConfig):
         return _known(site)
-    if not isinstance(site, Mapping):
+    if isinstance(site, (str, Path)):
         return _known(read_site_config(Path(site)))
+    if not isinstance(site, Mapping):
+        raise ConfigError(
+            f"{site!r}", where=f"site {name}", expected="settings as plain data, a SiteConfig or a site file"
+        )
     plain = {**shared, **site}
     if "anchors" not in plain:
         raise ConfigError(
