@@ -79,10 +79,10 @@ _DEMOS = {
             **_SCENES,
             "method": {"name": "fedit"},
             "training": {
-                "rounds": 20,
+                "rounds": 32,
                 "local_steps": 24,
                 "batch_size": 8,
-                "learning_rate": 0.008,
+                "learning_rate": 0.012,
                 "final_rate": 0.05,
                 "geometry_weight": 0.0,
                 "concept_weight": 0.0,
