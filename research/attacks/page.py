@@ -102,23 +102,23 @@ def standing(rows: Rows) -> str:
         )
     tried: dict[str, list[bool]] = {}
     turned: dict[str, list[float]] = {}
-    for (*_, attack, rule), lost in sorted(damage(rows).items(), key=lambda item: [*RULES].index(item[0][4])):
+    losses = damage(rows)
+    for (*_, attack, rule), lost in sorted(losses.items(), key=lambda item: [*RULES].index(item[0][4])):
         if attack != HONEST:
             tried.setdefault(rule, []).append(any(mean(lost[m]) > most for m, most in TOLERATED.items()))
         if attack == BACKDOOR:
             turned.setdefault(rule, []).extend(lost[BACKDOOR])
     missed = (f"{rule} {sum(cases)} of {len(cases)}" for rule, cases in tried.items())
     said.append(f"Cases beyond the goal, by rule: {', '.join(missed)}.")
-    said += _misses(rows)
+    said += _misses(losses)
     if turned:
         most = (f"{rule} {100 * mean(shares):+.1f}" for rule, shares in turned.items())
         said.append(f"The trigger of the backdoor turns more samples of honest sites, by rule: {', '.join(most)}.")
     return "".join(f"- {line}\n" for line in said)
 
 
-def _misses(rows: Rows) -> list[str]:
+def _misses(found: Mapping[Cell, Mapping[str, list[float]]]) -> list[str]:
     """A line for each loss under the default beyond the goal, beside what an honest site in that place costs."""
-    found = damage(rows)
     lines = []
     for (name, sites, liars, attack, rule), lost in sorted(found.items()):
         if rule != "default" or attack == HONEST:

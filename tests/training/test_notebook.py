@@ -57,7 +57,7 @@ def test_what_is_missing_or_differs_is_said(toy: Toy, tmp_path: Path):
         site_configs({"a": {"modality": "text", "dat": "x"}}, anchors=tmp_path)
     with pytest.raises(ConfigError, match="no sites"):
         site_configs({})
-    with pytest.raises(ConfigError, match="site a"):
+    with pytest.raises(ConfigError, match=r"(?s)site a: 3.*expected: settings as plain data"):
         site_configs({"a": 3})  # pyrefly: ignore
     with pytest.raises(ConfigError, match="0 sets of anchors"):
         job_config(None, {})

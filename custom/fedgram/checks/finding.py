@@ -9,6 +9,7 @@ from typing import Literal
 from fedgram.errors import FedgramError
 
 Level = Literal["ok", "warning", "failure", "skipped"]
+TAKE_OUT = "take it out of the table and of the anchors"  # of a column: else the anchors have one more
 _THERE = "correct it at the place that is named"
 
 

@@ -20,6 +20,7 @@ from fedgram.data.guess import Guess
 from fedgram.data.paths import visible
 from fedgram.errors import AnchorError, ConfigError
 from fedgram.flare import jobs, workspace
+from fedgram.methods import METHODS
 
 TOKENIZERS = {
     "image": "efficientnet-lite0",
@@ -171,7 +172,7 @@ def write_sites(plan: Plan, anchors: Path, heldout: Path | None, methods: Sequen
     """Write the workspace of the simulation: its site files, and the server's where a method is foreign code."""
     run = plan.folder / RUN
     files = {site.name: site.file(anchors, heldout, methods) for site in plan.sites}
-    if foreign := [name for name in methods if ":" in name]:
+    if foreign := [name for name in methods if name not in METHODS]:
         files["server"] = workspace.server_file(foreign)
     workspace.write(run, files)
     return [run / "local" / "fedgram" / f"{site.name}.toml" for site in plan.sites]

@@ -29,11 +29,12 @@ def write(
     """Write the job folder of a method: its settings, over the demo's sites or those of another job."""
     from fedgram.config import jobfolder
     from fedgram.flare import jobs
+    from fedgram.methods import METHODS
 
     with plain_errors():
         folder = jobs.build(name, template)
         jobs.write(folder, out, overwrite=force)
         method = jobfolder.settings_in(folder[jobfolder.SERVER]).get("method", {}).get("name", "geo")
-        who = "sites and server run" if ":" in method else "sites run"
+        who = "sites and server run" if method not in METHODS else "sites run"
         console.print(f'written to {out}; {who} it where methods in their own file has "{method}"', markup=False)
         console.print(f"next: fedgram simulate {out} WORKSPACE", markup=False, soft_wrap=True)

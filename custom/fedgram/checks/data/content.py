@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fedgram.checks.finding import Finding, Level, from_error
+from fedgram.checks.finding import TAKE_OUT, Finding, Level, from_error
 from fedgram.config.site import SiteConfig
 from fedgram.data.clips import Clip, open_clip
 from fedgram.data.columns import is_name_of_id
@@ -23,7 +23,6 @@ _SHOWN = 3
 _SPARSE = 0.5  # share of missing values
 _MANY = 0.5  # categories for each row
 _SEVERAL = 10  # numbers that a column of them has at least
-_TAKE_OUT = "take it out of the table and of the anchors"  # else these have a column more
 _SIGNED = r"[<>≤≥~±]=?\s*\d[\d.,]*(\s?\S+)?"
 _NUMBER = r"[+-]?\d[\d.,]*(\s?[%‰°]\S*|\s\S+|[^\W\d_]{2,}(/\S+)?)?"  # with a unit or without
 _DATE = r"\d{1,4}([-./])\d{1,2}\4\d{1,4}([ T][\d:.]+)?"
@@ -92,7 +91,7 @@ def empty_columns(tokenizer: str, parts: Parts) -> list[Finding]:
     columns = rows[0].columns if rows else ()
     empty = [name for i, name in enumerate(columns) if all(is_missing(row.values[i]) for row in rows)]
     level = "failure" if tokenizer in ("numeric", "wide") else "warning"
-    return [*_about(empty, "no value in any training row", _TAKE_OUT, level)]
+    return [*_about(empty, "no value in any training row", TAKE_OUT, level)]
 
 
 def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
@@ -114,16 +113,14 @@ def columns(config: SiteConfig, parts: Parts) -> Iterator[Finding]:
                 measures.append(name)
             elif len(named) > max(_MANY * len(present), 2):
                 unique.append(name)
-    yield from _about(constant, "the same in all training rows", _TAKE_OUT)
-    yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", f"fill it, or {_TAKE_OUT}")
+    yield from _about(constant, "the same in all training rows", TAKE_OUT)
+    yield from _about(sparse, f"more than {1 - _SPARSE:.0%} missing", f"fill it, or {TAKE_OUT}")
     yield from _about(
         measures,
         "numbers with words, units or signs, or dates: each value is a category of its own",
-        f"write bare numbers (of a date, days since a start), and nothing where there is none; or {_TAKE_OUT}",
+        f"write bare numbers (of a date, days since a start), and nothing where there is none; or {TAKE_OUT}",
     )
-    yield from _about(
-        unique, "nearly every row has a category of its own", f"if it is a name or date, {_TAKE_OUT}"
-    )
+    yield from _about(unique, "nearly every row has a category of its own", f"if it is a name or date, {TAKE_OUT}")
 
 
 def _is_measure(name: str) -> bool:

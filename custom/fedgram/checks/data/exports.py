@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedgram.checks.finding import Finding
+from fedgram.checks.finding import TAKE_OUT, Finding
 from fedgram.config.site import Reading
 from fedgram.data.dicom import read_dicom
 from fedgram.data.images import patient
@@ -133,7 +133,7 @@ def _columns(train: Sequence[Sample]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"column{'s' * (len(telling) > 1)} {folded(telling)}: says the target, one value for each",
-            "take it out of the table and of the anchors if it is the label again, or known only afterwards",
+            f"{TAKE_OUT} if it is the label again, or known only afterwards",
         )
     if coded:
         yield Finding(
